@@ -1,0 +1,51 @@
+"""Seeded, untrained models for tests, and model files taken apart and put together by hand."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from streamrnn.model.model import Model, random_model
+
+# cell, activation, layers: every kind of step there is
+ARCHITECTURES = [
+    ("lstm", "tanh", 1),
+    ("lstm", "tanh", 2),
+    ("gru", "tanh", 1),
+    ("gru", "tanh", 3),
+    ("rnn", "tanh", 1),
+    ("rnn", "relu", 2),
+]
+
+
+def untrained(
+    cell: str = "lstm", channels: int = 3, hidden: int = 5, *, seed: int = 0, **settings: Any
+) -> Model:
+    """A random model whose scaling is not the identity; keywords as ``random_model``'s."""
+    rng = np.random.default_rng(seed + 1)
+    mean, std = rng.normal(0, 10, channels), rng.uniform(0.5, 20, channels)
+    return random_model(cell, channels, hidden, seed=seed, **{"mean": mean, "std": std} | settings)
+
+
+def save_parts(path: Path, settings: Any, tensors: dict[str, np.ndarray], **metadata: str) -> Path:
+    """A file by the safetensors library's own writer, of settings and tensors that may be wrong."""
+    metadata = {"format": "streamrnn/1", "model": json.dumps(settings)} | metadata
+    safetensors.numpy.save_file(tensors, path, metadata)
+    return path
+
+
+def save_header(path: Path, header: Any, body: bytes = b"") -> Path:
+    """A file of a header, as JSON or as bytes, that may be wrong."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + body)
+    return path
+
+
+def load_header(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The header of a safetensors file and the bytes after it."""
+    content = path.read_bytes()
+    end = 8 + struct.unpack_from("<Q", content)[0]
+    return json.loads(content[8:end]), content[end:]
