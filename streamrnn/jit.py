@@ -1,0 +1,67 @@
+"""How streamrnn compiles, and where compiled code is kept between starts.
+
+Numba keys its cache by the one file a function stands in; ours inlines code from several. So the
+cache folder carries a digest of every source that compiled code comes from: changed code never meets
+a stale entry, and two versions can share a machine.
+"""
+
+import functools
+import hashlib
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numba
+
+_COMPILED_SOURCES = ("jit.py", "kernels/*.py", "streams/*.py", "wire/*.py", "engine.py", "daemon/pump.py")
+
+
+def _cache_root() -> Path:
+    """Numba's own variable, then systemd's, then the user's cache folder."""
+    for variable, folder in (
+        ("NUMBA_CACHE_DIR", ""),
+        ("CACHE_DIRECTORY", ""),
+        ("XDG_CACHE_HOME", "streamrnn"),
+    ):
+        if value := os.environ.get(variable):
+            return Path(value.split(":")[0]) / folder
+    return Path("~/.cache/streamrnn").expanduser()
+
+
+def _cache_folder() -> Path | None:
+    """A writable folder for this source and these libraries; None, after one warning, without one."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    package = Path(__file__).parent
+    for pattern in _COMPILED_SOURCES:
+        for source in sorted(package.glob(pattern)):
+            digest.update(source.read_bytes())
+    folder = _cache_root() / digest.hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        warnings.warn(
+            f"compiled kernels cannot be kept in {folder} ({error.strerror}), so every start compiles "
+            "them anew; set NUMBA_CACHE_DIR to a folder that can be written",
+            stacklevel=2,
+        )
+        return None
+    return folder
+
+
+CACHE = _cache_folder()
+if CACHE is not None:
+    numba.config.CACHE_DIR = str(CACHE)
+
+# Division by zero gives inf or nan as NumPy does, so that no exception path stands in the way of a
+# frame. `_nrt=False` turns Numba's reference counting off: nothing here allocates, the caller keeps
+# every array alive, and counting the arrays of a named tuple cost four times what the step does.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+
+# An entry point: called from Python without the GIL, kept in the cache.
+compiled: Any = functools.partial(numba.njit, cache=CACHE is not None, **_OPTIONS)
+# A part of an entry point. Always inlined: a named tuple of arrays passed to a call is a hundred words.
+# Without a wrapper for Python, which would take longer to compile than the function.
+inlined: Any = functools.partial(numba.njit, forceinline=True, no_cpython_wrapper=True, **_OPTIONS)

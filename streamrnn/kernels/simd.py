@@ -1,0 +1,245 @@
+"""Sixteen float32 lanes as a Numba type, so that a kernel reads like its formula.
+
+``f32x16`` is one LLVM ``<16 x float>``: a register of AVX-512, two of AVX2, four of 64-bit Arm.
+A ``Tile`` is blocks x streams of them: the accumulators of a small matrix product, held in
+registers because LLVM sees each as a value of its own. Every operation is a single IEEE operation
+(``llvm.fma`` is fused everywhere), so results are the same bits on every instruction set.
+
+Loads and stores take a one-dimensional float32 array and an element index, need no alignment and
+check nothing: the caller answers for ``index + 16 <= array.size``.
+"""
+
+import operator
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.np import arrayobj
+
+LANES = 16
+_FLOAT = ir.FloatType()
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+
+
+class F32x16(types.Type):
+    """Numba's type of sixteen float32 lanes."""
+
+    def __init__(self):
+        super().__init__(name="f32x16")
+
+
+class Tile(types.Type):
+    """Numba's type of ``blocks x streams`` accumulators of sixteen lanes."""
+
+    def __init__(self, blocks, streams):
+        self.blocks, self.streams = blocks, streams
+        super().__init__(name=f"tile{blocks}x{streams}")
+
+
+f32x16 = F32x16()
+
+
+@register_model(F32x16)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, vector):
+        super().__init__(manager, vector, _VECTOR)
+
+
+@register_model(Tile)
+class _TileModel(models.PrimitiveModel):
+    def __init__(self, manager, tile):
+        cells = tile.blocks * tile.streams
+        super().__init__(manager, tile, ir.LiteralStructType([_VECTOR] * cells))
+
+
+def _element(context, builder, array_type, array, index):
+    """The address of ``array[index]``."""
+    data = arrayobj.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [index])
+
+
+def _load(builder, address):
+    vector = builder.load(builder.bitcast(address, _VECTOR.as_pointer()))
+    vector.align = 4
+    return vector
+
+
+def _store(builder, vector, address):
+    builder.store(vector, builder.bitcast(address, _VECTOR.as_pointer())).align = 4
+
+
+def _splat(builder, scalar):
+    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, ir.IntType(32)(0))
+    return builder.shuffle_vector(
+        one, ir.Constant(_VECTOR, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
+    )
+
+
+def _fma(builder, a, b, c):
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), "llvm.fma.v16f32"
+    )
+    return builder.call(function, [a, b, c])
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """The sixteen values from ``array[index]`` on."""
+
+    def codegen(context, builder, sig, args):
+        return _load(builder, _element(context, builder, sig.args[0], *args))
+
+    return f32x16(array, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, vector):
+    """Writes the sixteen lanes of ``vector`` to ``array[index:index + 16]``."""
+
+    def codegen(context, builder, sig, args):
+        _store(builder, args[2], _element(context, builder, sig.args[0], *args[:2]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, f32x16), codegen
+
+
+@intrinsic
+def splat(typingctx, scalar):
+    """One float32 in all sixteen lanes."""
+
+    def codegen(context, builder, sig, args):
+        return _splat(builder, args[0])
+
+    return f32x16(types.float32), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a * b + c, rounded once."""
+
+    def codegen(context, builder, sig, args):
+        return _fma(builder, *args)
+
+    return f32x16(f32x16, f32x16, f32x16), codegen
+
+
+@intrinsic
+def clamp(typingctx, vector, low, high):
+    """Each lane held between two scalars."""
+
+    def codegen(context, builder, sig, args):
+        value, low, high = args[0], _splat(builder, args[1]), _splat(builder, args[2])
+        value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
+        return builder.select(builder.fcmp_ordered(">", value, high), high, value)
+
+    return f32x16(f32x16, types.float32, types.float32), codegen
+
+
+@intrinsic
+def positive(typingctx, vector):
+    """max(x, 0), lane by lane: the rectifier."""
+
+    def codegen(context, builder, sig, args):
+        zero = ir.Constant(_VECTOR, None)
+        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[0], zero)
+
+    return f32x16(f32x16), codegen
+
+
+@intrinsic
+def total(typingctx, vector):
+    """The sum of the sixteen lanes, as a tree of four levels: ((0+8)+(4+12))+..."""
+
+    def codegen(context, builder, sig, args):
+        value = args[0]
+        for half in (8, 4, 2, 1):
+            lanes = [ir.IntType(32)(lane) for lane in range(half)]
+            upper = [ir.IntType(32)(lane + half) for lane in range(half)]
+            mask = ir.VectorType(ir.IntType(32), half)
+            low = builder.shuffle_vector(value, value, ir.Constant(mask, lanes))
+            high = builder.shuffle_vector(value, value, ir.Constant(mask, upper))
+            value = builder.fadd(low, high)
+        return builder.extract_element(value, ir.IntType(32)(0))
+
+    return types.float32(f32x16), codegen
+
+
+def _arithmetic(operation, emit):
+    @infer_global(operation)
+    class _Typing(ConcreteTemplate):
+        cases = (signature(f32x16, f32x16, f32x16),)
+
+    @lower_builtin(operation, f32x16, f32x16)
+    def _lower(context, builder, sig, args):
+        return getattr(builder, emit)(*args)
+
+
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.sub, "fsub")
+_arithmetic(operator.mul, "fmul")
+_arithmetic(operator.truediv, "fdiv")
+
+
+@intrinsic(prefer_literal=True)
+def tile_load(typingctx, array, index, blocks, streams):
+    """A tile whose every stream starts from ``blocks`` vectors at ``array[index]``: the biases.
+
+    ``blocks`` and ``streams`` must be literal integers.
+    """
+    tile = Tile(blocks.literal_value, streams.literal_value)
+
+    def codegen(context, builder, sig, args):
+        value = ir.Constant(context.get_value_type(tile), ir.Undefined)
+        address = _element(context, builder, sig.args[0], *args[:2])
+        for block in range(tile.blocks):
+            vector = _load(builder, builder.gep(address, [ir.IntType(64)(LANES * block)]))
+            for stream in range(tile.streams):
+                value = builder.insert_value(value, vector, block * tile.streams + stream)
+        return value
+
+    return tile(array, types.intp, blocks, streams), codegen
+
+
+@intrinsic
+def tile_fma(typingctx, tile, weights, at, inputs, first, stride):
+    """Adds the outer product of ``blocks`` weight vectors and one input of each stream.
+
+    tile[b, s] += weights[at + 16 b : at + 16 b + 16] * inputs[first + s * stride]
+    """
+
+    def codegen(context, builder, sig, args):
+        value, _, at, _, first, stride = args
+        weight = _element(context, builder, sig.args[1], args[1], at)
+        source = _element(context, builder, sig.args[3], args[3], first)
+        lanes = []
+        for stream in range(tile.streams):
+            offset = builder.mul(stride, ir.IntType(64)(stream))
+            lanes.append(_splat(builder, builder.load(builder.gep(source, [offset]))))
+        for block in range(tile.blocks):
+            vector = _load(builder, builder.gep(weight, [ir.IntType(64)(LANES * block)]))
+            for stream in range(tile.streams):
+                cell = block * tile.streams + stream
+                accumulator = builder.extract_value(value, cell)
+                value = builder.insert_value(value, _fma(builder, vector, lanes[stream], accumulator), cell)
+        return value
+
+    return tile(tile, weights, types.intp, inputs, types.intp, types.intp), codegen
+
+
+@intrinsic
+def tile_store(typingctx, tile, array, index, stride):
+    """Writes tile[b, s] to ``array[index + s * stride + 16 b]``."""
+
+    def codegen(context, builder, sig, args):
+        value, _, index, stride = args
+        address = _element(context, builder, sig.args[1], args[1], index)
+        for stream in range(tile.streams):
+            offset = builder.mul(stride, ir.IntType(64)(stream))
+            row = builder.gep(address, [offset])
+            for block in range(tile.blocks):
+                vector = builder.extract_value(value, block * tile.streams + stream)
+                _store(builder, vector, builder.gep(row, [ir.IntType(64)(LANES * block)]))
+        return context.get_dummy_value()
+
+    return types.void(tile, array, types.intp, types.intp), codegen
