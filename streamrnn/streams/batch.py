@@ -1,0 +1,69 @@
+"""Rows on their way through a step, and what is said of each."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.kernels.affine import TILE_STREAMS
+from streamrnn.kernels.network import Network, aligned
+
+ROWS = 128  # rows in a batch: enough that four different streams meet, few enough to stay in L1
+
+# outcomes; REJECTED + i for the i-th of stats.REASONS
+PREDICTED, LATE_ROW, REJECTED = 0, 1, 2
+
+
+class Batch(NamedTuple):
+    """Up to ``ROWS`` rows. What comes in, what goes out, and the tile being stepped."""
+
+    # in
+    slot: np.ndarray  # (ROWS,) int64
+    flags: np.ndarray  # (ROWS,) uint16: of the frame, for this row
+    seq: np.ndarray  # (ROWS,) uint64: out, too, for rows that came without
+    ts: np.ndarray  # (ROWS,) int64: source time, ns; 0 = none
+    received: np.ndarray  # (ROWS,) int64: ns
+    values: np.ndarray  # (ROWS * in_width,) float32: physical units; lanes past the channels are zero
+    # out
+    outcome: np.ndarray  # (ROWS,) uint8
+    said: np.ndarray  # (ROWS,) uint16: flags of the prediction
+    step: np.ndarray  # (ROWS,) uint64
+    gap: np.ndarray  # (ROWS,) uint32
+    epoch: np.ndarray  # (ROWS,) uint32
+    residual: np.ndarray  # (ROWS,) float32
+    predicted: np.ndarray  # (ROWS * out_width,) float32: physical units
+    # between
+    origin: np.ndarray  # (ROWS,) int64: the row's place in what is being fed
+    next: np.ndarray  # (ROWS,) int64: the next row of the same stream, or -1
+    ready: np.ndarray  # (ROWS,) int64: the rows that can be stepped now, one per stream
+    number: np.ndarray  # (1,) int64: how many batches there were
+    lane_row: np.ndarray  # (TILE_STREAMS,) int64: the row that each lane of the tile serves
+    lane_imagined: np.ndarray  # (TILE_STREAMS,) uint8: 1 for a missing row filled in before it
+    lane_reset: np.ndarray  # (TILE_STREAMS,) int64: index into stats.RESETS, or -1
+
+
+def make_batch(network: Network) -> Batch:
+    def per_row(dtype: type) -> np.ndarray:
+        return np.zeros(ROWS, dtype)
+
+    return Batch(
+        slot=per_row(np.int64),
+        flags=per_row(np.uint16),
+        seq=per_row(np.uint64),
+        ts=per_row(np.int64),
+        received=per_row(np.int64),
+        values=aligned(ROWS * network.in_width),
+        outcome=per_row(np.uint8),
+        said=per_row(np.uint16),
+        step=per_row(np.uint64),
+        gap=per_row(np.uint32),
+        epoch=per_row(np.uint32),
+        residual=per_row(np.float32),
+        predicted=aligned(ROWS * network.out_width),
+        origin=per_row(np.int64),
+        next=per_row(np.int64),
+        ready=per_row(np.int64),
+        number=np.zeros(1, np.int64),
+        lane_row=np.zeros(TILE_STREAMS, np.int64),
+        lane_imagined=np.zeros(TILE_STREAMS, np.uint8),
+        lane_reset=np.zeros(TILE_STREAMS, np.int64),
+    )

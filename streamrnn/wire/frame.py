@@ -1,0 +1,106 @@
+"""The layout of frames and predictions: one definition, for Python and for compiled code.
+
+Compiled code reads fields at the offsets of these dtypes; tools and tests use the dtypes
+themselves. Everything is little-endian.
+"""
+
+import numpy as np
+
+FRAME = np.dtype(
+    [
+        ("magic", "S2"),
+        ("version", "u1"),
+        ("dtype", "u1"),
+        ("flags", "<u2"),
+        ("rows", "<u2"),
+        ("seq", "<u8"),
+        ("ts_ns", "<i8"),
+        ("dt_ns", "<i8"),
+    ]
+)
+PREDICTION = np.dtype(
+    [
+        ("magic", "S2"),
+        ("version", "u1"),
+        ("kind", "u1"),
+        ("flags", "<u2"),
+        ("horizon", "<u2"),
+        ("seq", "<u8"),
+        ("ts_ns", "<i8"),
+        ("step", "<u8"),
+        ("recv_ns", "<i8"),
+        ("pub_ns", "<i8"),
+        ("score", "<f4"),
+        ("gap", "<u4"),
+        ("epoch", "<u4"),
+        ("residual", "<f4"),
+    ]
+)
+assert (FRAME.itemsize, PREDICTION.itemsize) == (32, 64)
+
+VERSION = 1
+TOPIC_BYTES = 127  # the longest stream id
+
+# frame flags
+END, RESET, SEQ, TS = 1, 2, 4, 8
+
+# element types of a frame's values: code on the wire -> numpy dtype
+DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i2"), 4: np.dtype("<i4")}
+
+# kinds of prediction
+PER_FRAME, PER_SEQUENCE, ROLLOUT, EVENT = 1, 2, 3, 4
+
+# prediction flags, bit by bit from the lowest
+WARMING, GAP, WAS_RESET, IMPUTED, DEGRADED, RESTORED, EVICTED = 1, 2, 4, 8, 16, 32, 64
+FLAG_NAMES = ("WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED")
+
+
+class WireError(ValueError):
+    """A message that is not what its header says."""
+
+
+def pack_frame(
+    values: np.ndarray,
+    seq: int | None = None,
+    ts_ns: int | None = None,
+    dt_ns: int = 0,
+    flags: int = 0,
+) -> bytes:
+    """The payload of one frame.
+
+    ``values`` is (rows, channels) or (channels,), of a dtype in ``DTYPES``; ``seq`` and ``ts_ns``
+    set their own flags when given. Raises WireError for another dtype or 0 or over 65535 rows.
+    """
+    block = np.ascontiguousarray(np.atleast_2d(values))
+    codes = [code for code, dtype in DTYPES.items() if dtype == block.dtype]
+    if not codes:
+        raise WireError(f"a frame cannot carry {block.dtype} values; use float32, float64, int16 or int32")
+    if not 1 <= len(block) <= 0xFFFF:
+        raise WireError(f"a frame carries 1 to 65535 rows, not {len(block)}")
+    header = np.zeros((), FRAME)
+    header["magic"], header["version"], header["dtype"], header["rows"] = b"SR", VERSION, codes[0], len(block)
+    header["flags"] = flags | (SEQ if seq is not None else 0) | (TS if ts_ns is not None else 0)
+    header["seq"], header["ts_ns"], header["dt_ns"] = seq or 0, ts_ns or 0, dt_ns
+    return header.tobytes() + block.tobytes()
+
+
+def unpack_prediction(payload: bytes) -> tuple[np.void, np.ndarray]:
+    """A prediction's header (a ``PREDICTION`` record) and its values, (horizon, outputs) float32.
+
+    Raises WireError when the bytes are not one prediction.
+    """
+    if len(payload) < PREDICTION.itemsize:
+        raise WireError(f"a prediction has at least {PREDICTION.itemsize} bytes, this has {len(payload)}")
+    header = np.frombuffer(payload, PREDICTION, 1)[0]
+    if header["magic"] != b"SP" or header["version"] != VERSION:
+        raise WireError(f"not a version {VERSION} prediction: it begins with {payload[:3]!r}")
+    size, horizon = len(payload) - PREDICTION.itemsize, int(header["horizon"])
+    if size % (4 * max(horizon, 1)) or (horizon == 0 and size):
+        raise WireError(f"{size} bytes of values do not divide into {horizon} rows of float32")
+    values = np.frombuffer(payload, "<f4", offset=PREDICTION.itemsize)
+    return header, values.reshape(horizon, -1) if horizon else values.reshape(0, 0)
+
+
+def flag_names(flags: int) -> str:
+    """The names of a prediction's flags, joined by ``|``; empty for none."""
+    return "|".join(name for bit, name in enumerate(FLAG_NAMES) if flags >> bit & 1)
