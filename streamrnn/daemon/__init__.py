@@ -1,0 +1,1 @@
+"""The running service: the compiled pump and the Python around it."""

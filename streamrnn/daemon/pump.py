@@ -1,0 +1,276 @@
+"""The pump: one compiled loop from socket to socket, without the GIL.
+
+poll -> receive -> decode -> slot -> advance (rules, step, commit) -> encode -> send
+
+Python starts it on a thread of its own and then only reads its counters and sets its stop flag.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.engine import Core, advance, slot_for, stage
+from streamrnn.jit import compiled, inlined
+from streamrnn.streams import stats as counted
+from streamrnn.streams.batch import PREDICTED, ROWS
+from streamrnn.streams.slots import ID_WORDS, id_length, release
+from streamrnn.wire import codec, frame, libzmq
+from streamrnn.wire.clock import monotonic_ns, realtime_ns
+from streamrnn.wire.memory import address_of, copy_bytes
+
+# indices into Pump.control and Pump.cursor
+STOP, HEARTBEAT, FAILED = range(3)
+_ROW, _CAME, _SWEPT = range(3)
+
+_POLL_MS = 50  # how late a stop flag or a heartbeat can be when nothing arrives
+_TURN = 4 * ROWS  # messages taken before the stop flag is looked at, however many are rubbish
+_SWEEP = 64  # slots looked at for idleness per turn
+_PARTS, _TOPIC = counted.REASONS.index("parts"), counted.REASONS.index("topic")
+_IDLE = counted.RESETS.index("idle")
+_QUEUE, _STEP, _TOTAL = range(len(counted.STAGES))
+_LATENCY, _AGE, _BATCH = counted.LATENCY_BOUNDS_NS, counted.AGE_BOUNDS_NS, counted.BATCH_BOUNDS
+_NAN = np.float32("nan")
+_HEADER_BYTES = frame.PREDICTION.itemsize
+
+# what receiving one message came to
+_DRY, _REFUSED, _TAKEN, _BROKEN = range(4)
+
+
+class Pump(NamedTuple):
+    """What the loop needs beside the engine's ``Core``."""
+
+    source: int  # the input socket's address
+    sink: int  # the output socket's
+    raw: int  # 1 for input format "raw"
+    row_ns: int  # time between rows where a frame does not say
+    idle_ns: int  # streams silent for longer are let go; 0 = never
+    control: np.ndarray  # (3,) int64: stop flag; heartbeat, CLOCK_MONOTONIC ns; errno of a broken socket
+    poll_item: np.ndarray  # (POLL_ITEM_WORDS,) int64: zmq_pollitem_t
+    parts: np.ndarray  # (16,) uint64: two zmq_msg_t, topic and payload
+    name: np.ndarray  # (ID_WORDS,) uint64: the topic as slots keep it
+    header: np.ndarray  # (HEADER_FIELDS,) int64: the decoded header
+    message: np.ndarray  # (64 + 4 * outputs,) uint8: the prediction being sent
+    event: np.ndarray  # (64,) uint8: the event being sent
+    cursor: np.ndarray  # (3,) int64: next row of the message in hand; when it came; next slot to sweep
+
+
+def make_pump(core: Core, source: int, sink: int, raw: bool, idle_s: float) -> Pump:
+    """The pump's own memory for sockets given by address; both sockets belong to it from here on."""
+    return Pump(
+        source=source,
+        sink=sink,
+        raw=int(raw),
+        row_ns=core.rules.period_ns,
+        idle_ns=round(idle_s * 1e9),
+        control=np.zeros(3, np.int64),
+        poll_item=np.array([source, libzmq.POLLIN_WORD], np.int64),
+        parts=np.zeros(2 * libzmq.MESSAGE_BYTES // 8, np.uint64),
+        name=np.zeros(ID_WORDS, np.uint64),
+        header=np.zeros(codec.HEADER_FIELDS, np.int64),
+        message=codec.template(frame.PER_FRAME, 1, core.net.outputs),
+        event=codec.template(frame.EVENT, 0, 0),
+        cursor=np.zeros(3, np.int64),
+    )
+
+
+@inlined
+def _count(buckets, bounds, value):
+    """Adds one to the histogram bucket that ``value`` falls in."""
+    bucket = 0
+    while bucket < bounds.size and value > bounds[bucket]:
+        bucket += 1
+    buckets[bucket] += 1
+
+
+@inlined
+def _latency(stats, stage_index, ns):
+    ns = max(ns, 0)
+    _count(stats.latency[stage_index], _LATENCY, ns)
+    stats.latency_ns[stage_index] += ns
+
+
+@inlined
+def _refuse(stats, reason):
+    stats.rejected[reason] += 1
+    return _REFUSED
+
+
+@inlined
+def _take_name(pump, topic, size):
+    """Copies a topic of 1 to 127 bytes to ``pump.name``, padded with zeros, its length last."""
+    for word in range(ID_WORDS):
+        pump.name[word] = np.uint64(0)
+    copy_bytes(address_of(pump.name, 0), topic, size)
+    pump.name[ID_WORDS - 1] |= np.uint64(size) << np.uint64(56)
+
+
+@inlined
+def _receive(pump, core):
+    """Takes one message from the socket, whole, and decodes its header."""
+    topic = address_of(pump.parts, 0)
+    payload = address_of(pump.parts, libzmq.MESSAGE_BYTES // 8)
+    stats = core.stats
+    if libzmq.msg_recv(topic, pump.source, libzmq.DONTWAIT) < 0:
+        error = libzmq.errno()
+        if error == libzmq.EAGAIN or error == libzmq.EINTR:
+            return _DRY
+        pump.control[FAILED] = error
+        return _BROKEN
+    stats.counters[counted.RECEIVED] += 1
+    if libzmq.msg_more(topic) == 0:
+        return _refuse(stats, _PARTS)
+    libzmq.msg_recv(payload, pump.source, libzmq.DONTWAIT)
+    if libzmq.msg_more(payload) != 0:
+        while libzmq.msg_more(payload) != 0:
+            libzmq.msg_recv(payload, pump.source, libzmq.DONTWAIT)
+        return _refuse(stats, _PARTS)
+    length = np.int64(libzmq.msg_size(topic))
+    if length < 1 or length > frame.TOPIC_BYTES:
+        return _refuse(stats, _TOPIC)
+    data, size = libzmq.msg_data(payload), np.int64(libzmq.msg_size(payload))
+    if pump.raw == 1:
+        reason = codec.decode_raw(data, size, core.net.inputs, pump.header)
+    else:
+        reason = codec.decode(data, size, core.net.inputs, pump.header)
+    if reason >= 0:
+        return _refuse(stats, reason)
+    _take_name(pump, libzmq.msg_data(topic), length)
+    return _TAKEN
+
+
+@inlined
+def _stage_row(pump, core, count, row, received):
+    """Enters row ``row`` of the decoded message as row ``count`` of the batch, if it may enter."""
+    header, rows = pump.header, pump.header[codec.ROW_COUNT]
+    codec.decode_row(header, row, core.net.inputs, core.batch.values, count * core.net.in_width)
+    slot = slot_for(core, address_of(pump.name, 0), count)
+    if slot < 0:
+        return count
+    flags = header[codec.FLAGS]
+    if row > 0:
+        flags &= ~frame.RESET
+    if row < rows - 1:
+        flags &= ~frame.END
+    ts = header[codec.FIRST_TS]
+    if ts != 0:
+        row_ns = header[codec.ROW_NS]
+        ts += row * (row_ns if row_ns != 0 else pump.row_ns)
+    seq = np.uint64(header[codec.FIRST_SEQ]) + np.uint64(row)
+    stage(core, count, slot, flags, seq, ts, received)
+    return count + 1
+
+
+@inlined
+def _fill(pump, core):
+    """Fills the batch from the socket until it is full or nothing is ready.
+
+    Returns its rows, or -1 when there was nothing to read at all. A message of more rows than fit
+    stays in hand for the next turn.
+    """
+    count = messages = 0
+    while count < ROWS and messages < _TURN:
+        if pump.cursor[_ROW] == pump.header[codec.ROW_COUNT]:
+            what = _receive(pump, core)
+            if what in (_DRY, _BROKEN):
+                return count if messages > 0 or count > 0 else -1
+            messages += 1
+            pump.cursor[_ROW] = 0
+            pump.cursor[_CAME] = monotonic_ns()
+            if what == _REFUSED:
+                pump.header[codec.ROW_COUNT] = 0
+                continue
+        count = _stage_row(pump, core, count, pump.cursor[_ROW], pump.cursor[_CAME])
+        pump.cursor[_ROW] += 1
+    return count
+
+
+@inlined
+def _send(pump, core, slot, message, size):
+    """Hands topic and message to the socket. A full subscriber loses it; the pump never waits."""
+    flags = libzmq.DONTWAIT | libzmq.SNDMORE
+    name = address_of(core.slots.ids, slot * ID_WORDS)
+    length = np.uint64(id_length(core.slots, slot))
+    if libzmq.send(pump.sink, name, length, flags) >= 0:
+        libzmq.send(pump.sink, message, np.uint64(size), libzmq.DONTWAIT)
+
+
+@inlined
+def _publish(pump, core, count, started, stepped, offset):
+    """Sends the predictions of a batch in the order of its rows, and records their times."""
+    net, batch, stats = core.net, core.batch, core.stats
+    to = address_of(pump.message, 0)
+    per_row = (stepped - started) // count
+    for row in range(count):
+        if batch.outcome[row] != PREDICTED:
+            continue
+        published = monotonic_ns()
+        codec.encode_header(
+            to,
+            batch.said[row],
+            batch.seq[row],
+            batch.ts[row],
+            batch.step[row],
+            batch.received[row] + offset,
+            published + offset,
+            batch.gap[row],
+            batch.epoch[row],
+            batch.residual[row],
+        )
+        values = address_of(batch.predicted, row * net.out_width)
+        copy_bytes(to + _HEADER_BYTES, values, 4 * net.outputs)
+        _send(pump, core, batch.slot[row], to, pump.message.size)
+        stats.counters[counted.PREDICTIONS] += 1
+        _latency(stats, _QUEUE, started - batch.received[row])
+        _latency(stats, _STEP, per_row)
+        _latency(stats, _TOTAL, published - batch.received[row])
+        if batch.ts[row] != 0:
+            age = max(published + offset - batch.ts[row], 0)
+            _count(stats.age, _AGE, age)
+            stats.age_ns[0] += age
+    _count(stats.batch, _BATCH, count)
+    stats.batch_rows[0] += count
+
+
+@inlined
+def _let_go(pump, core, slot):
+    """Lets an idle stream go and says so downstream: an event without values."""
+    slots, now, to = core.slots, realtime_ns(), address_of(pump.event, 0)
+    none = np.uint64(0)
+    codec.encode_header(to, frame.EVICTED, none, 0, none, now, now, np.uint32(0), np.uint32(0), _NAN)
+    _send(pump, core, slot, to, pump.event.size)
+    release(slots, slot)
+    core.stats.resets[_IDLE] += 1
+    core.stats.counters[counted.STREAMS] = slots.counts[1]
+
+
+@inlined
+def _sweep(pump, core, now):
+    """Looks at the next few slots and lets go of streams that were silent for too long."""
+    slots = core.slots
+    for _ in range(min(_SWEEP, slots.capacity)):
+        slot = pump.cursor[_SWEPT]
+        pump.cursor[_SWEPT] = slot + 1 if slot + 1 < slots.capacity else 0
+        if id_length(slots, slot) > 0 and now - slots.received[slot] > pump.idle_ns:
+            _let_go(pump, core, slot)
+
+
+@compiled
+def run(pump, core):
+    """Runs until the stop flag is set or the input socket breaks (its errno is in ``control``)."""
+    for part in range(2):
+        libzmq.msg_init(address_of(pump.parts, part * libzmq.MESSAGE_BYTES // 8))
+    while pump.control[STOP] == 0 and pump.control[FAILED] == 0:
+        now = monotonic_ns()
+        pump.control[HEARTBEAT] = now
+        if pump.idle_ns > 0 and pump.cursor[_ROW] == pump.header[codec.ROW_COUNT]:
+            _sweep(pump, core, now)
+        count = _fill(pump, core)
+        if count > 0:
+            offset = realtime_ns() - monotonic_ns()
+            started = monotonic_ns()
+            advance(core, count)
+            _publish(pump, core, count, started, monotonic_ns(), offset)
+        elif count < 0:
+            libzmq.poll(address_of(pump.poll_item, 0), 1, _POLL_MS)
+    for part in range(2):
+        libzmq.msg_close(address_of(pump.parts, part * libzmq.MESSAGE_BYTES // 8))

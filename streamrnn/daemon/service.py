@@ -1,0 +1,166 @@
+"""The daemon's life: start, READY, run, stop. Python around the compiled pump."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from types import FrameType
+
+import numba
+import zmq
+
+from streamrnn.config import Config
+from streamrnn.daemon.log import set_up_log
+from streamrnn.daemon.pump import FAILED, HEARTBEAT, STOP, Pump, make_pump, run
+from streamrnn.daemon.sockets import bound_endpoint, open_input, open_output
+from streamrnn.engine import Engine
+from streamrnn.errors import UserError
+from streamrnn.model.native import read_model
+from streamrnn.streams import stats as counted
+from streamrnn.web.app import WebServer
+from streamrnn.web.metrics import make_registry
+
+log = logging.getLogger("streamrnn")
+
+_STALE_S = 2.0  # a heartbeat older than this is a pump that hangs
+_QUIET_S = 1.0  # loading cached kernels stays below this, and then says nothing
+
+
+class Service:
+    """One daemon. ``start`` returns when it is ready, ``wait`` when it was told to stop."""
+
+    def __init__(self, config: Config):
+        """Reads the model. Raises ConfigError where the two cannot run."""
+        config.require_endpoints()
+        self.config = config
+        self.model = read_model(config.model)
+        self.engine = Engine(self.model, config.streams.capacity, config.faults)
+        self._stopping = threading.Event()
+        self._state = "starting"
+        self._pump: Pump | None = None
+        self._thread: threading.Thread | None = None
+        self._context = zmq.Context()
+        self._web: WebServer | None = None
+
+    def start(self) -> None:
+        """Serves HTTP, compiles, opens the sockets, starts the pump, in this order.
+
+        Raises UserError for an address that cannot be used.
+        """
+        if self.config.http.address is not None:
+            info = {
+                "fingerprint": self.model.fingerprint,
+                "cell": self.model.cell,
+                "hidden": str(self.model.hidden),
+                "layers": str(len(self.model.layers)),
+                "channels": str(len(self.model.channels)),
+                "outputs": str(len(self.model.outputs)),
+            }
+            registry = make_registry(self.engine.stats, self.engine.capacity, info)
+            self._web = WebServer(*self.config.http.address, registry, self._health, self._readiness)
+            self._web.start()
+        self._compile()
+        self._source = open_input(self._context, self.config.input, len(self.model.channels))
+        self._sink = open_output(self._context, self.config.output)
+        self._pump = make_pump(
+            self.engine.core,
+            self._source.underlying,
+            self._sink.underlying,
+            self.config.input.format == "raw",
+            self.config.streams.idle_timeout,
+        )
+        self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
+        self._thread.start()
+        self._state = "ready"
+        log.info("%s", self._description())
+
+    def wait(self) -> int:
+        """Blocks until ``stop``, then ends everything. Returns the exit code."""
+        self._stopping.wait()
+        failed = self._pump is not None and self._pump.control[FAILED] != 0
+        self.close()
+        return 1 if failed else 0
+
+    def stop(self) -> None:
+        """Asks the daemon to end; safe from a signal handler."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Stops the pump, lets what was published leave, closes what is open."""
+        self._state = "stopping"
+        if self._pump is not None and self._thread is not None:
+            self._pump.control[STOP] = 1
+            self._thread.join()
+            self._source.close()
+            self._sink.close()
+            totals = self.engine.stats.counters
+            log.info(
+                "stopped after %d frames, %d predictions",
+                totals[counted.RECEIVED],
+                totals[counted.PREDICTIONS],
+            )
+        if self._web is not None:
+            self._web.stop()
+        self._context.term()
+
+    def _compile(self) -> None:
+        """Loads the pump from the cache, or compiles it and says so."""
+        self._state = "compiling kernels"
+        words = "compiling kernels for this machine; this takes up to half a minute and happens once"
+        notice = threading.Timer(_QUIET_S, log.info, [words])
+        notice.start()
+        started = time.monotonic()
+        example = make_pump(self.engine.core, 0, 0, False, 0)
+        run.compile((numba.typeof(example), numba.typeof(self.engine.core)))
+        notice.cancel()
+        log.debug("kernels ready after %.1f s", time.monotonic() - started)
+
+    def _run(self) -> None:
+        assert self._pump is not None
+        run(self._pump, self.engine.core)
+        if error := int(self._pump.control[FAILED]):
+            log.error("the input socket broke: %s; ending", os.strerror(error))
+            self._stopping.set()
+
+    def _health(self) -> tuple[bool, str]:
+        """Whether the pump's heartbeat is fresh."""
+        if self._pump is None or self._pump.control[HEARTBEAT] == 0:
+            return self._state != "stopping", self._state
+        age = time.monotonic() - self._pump.control[HEARTBEAT] / 1e9
+        return bool(age < _STALE_S), f"the pump's heartbeat is {max(age, 0):.2f} s old"
+
+    def _readiness(self) -> tuple[bool, str]:
+        return self._state == "ready", self._state
+
+    def _description(self) -> str:
+        model, web = self.model, f", http://{self._web.address}" if self._web else ""
+        receives = bound_endpoint(self._source) or ", ".join(self.config.input.connect)
+        publishes = bound_endpoint(self._sink) or ", ".join(self.config.output.connect)
+        return (
+            f"ready: {model.cell} {len(model.channels)} -> {model.hidden} x {len(model.layers)}, "
+            f"{self.engine.capacity} streams; receives on {receives}, publishes on {publishes}{web}"
+        )
+
+
+def serve(config: Config) -> int:
+    """Runs the daemon until SIGTERM or SIGINT; a second SIGINT ends it at once. Returns the exit code."""
+    set_up_log(config.log)
+    service = Service(config)
+    interrupts = 0
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupts
+        interrupts += number == signal.SIGINT
+        if interrupts > 1:
+            os._exit(128 + signal.SIGINT)
+        service.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    try:
+        service.start()
+    except UserError:
+        service.close()
+        raise
+    return service.wait()

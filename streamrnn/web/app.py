@@ -1,0 +1,171 @@
+"""The HTTP of the daemon: metrics and health, on a thread that never touches a frame."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from streamrnn.errors import UserError
+
+# from this many open connections on a request is answered 503; twice as many, and the new one is dropped
+CONNECTIONS = 64
+# a connection may take this long to its first response, and from each response to the next
+RESPONSE_S = 10.0
+# at a stop: how long answers under way may take, and the thread
+GRACE_S = 0.5
+STOP_S = 3.0
+
+# a state, and one line that says why
+Check = Callable[[], tuple[bool, str]]
+
+
+class WebServer:
+    """Serves /metrics, /healthz and /readyz from a daemon thread with an event loop of its own.
+
+    ``health`` and ``ready`` are called on that thread, once per request; they must not block.
+    """
+
+    def __init__(
+        self, host: str, port: int, registry: CollectorRegistry, health: Check, ready: Check
+    ) -> None:
+        self._host, self._port = host, port
+        self._server = uvicorn.Server(_settings(make_app(registry, health, ready)))
+        self._thread: threading.Thread | None = None
+        self.address = _join(host, port)  # where it listens; once started, with the port it was given
+
+    def start(self) -> None:
+        """Listens, and answers from then on. Raises UserError where the address cannot be had."""
+        listener = _listen(self._host, self._port)
+        self.address = _join(*listener.getsockname()[:2])
+        self._thread = threading.Thread(
+            target=self._server.run, args=([listener],), name="streamrnn-http", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Frees the port and ends the thread, within ``STOP_S`` seconds; harmless if never started."""
+        self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(STOP_S)
+
+
+def make_app(registry: CollectorRegistry, health: Check, ready: Check) -> Starlette:
+    """The routes. Their handlers are coroutines so that all of them run on the event loop's thread."""
+
+    async def metrics(request: Request) -> Response:
+        try:
+            render, content_type = choose_encoder(request.headers.get("accept", ""))
+        except TypeError:  # the client asked for a version that is no number
+            render, content_type = choose_encoder("")
+        return Response(render(registry), headers={"content-type": content_type})
+
+    async def healthz(request: Request) -> Response:
+        return _answer(health)
+
+    async def readyz(request: Request) -> Response:
+        return _answer(ready)
+
+    app = Starlette(
+        routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)],
+        middleware=[Middleware(GZipMiddleware, compresslevel=5)],
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _answer(check: Check) -> Response:
+    good, why = check()
+    return PlainTextResponse(f"{why}\n", 200 if good else 503)
+
+
+class _Connection(H11Protocol):
+    """uvicorn's connection with a deadline: by itself it waits for a request's head for ever."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > 2 * CONNECTIONS:
+            transport.abort()
+        else:
+            self._abort_in(RESPONSE_S)
+
+    def on_response_complete(self) -> None:
+        # one that is closing keeps its deadline: its peer may never read the rest
+        if not self.transport.is_closing():
+            self._abort_in(RESPONSE_S)
+        super().on_response_complete()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._abort_in(GRACE_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel()
+        super().connection_lost(exc)
+
+    def _abort_in(self, seconds: float) -> None:
+        self._cancel()
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def _cancel(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+
+def _settings(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=_Connection,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        interface="asgi3",
+        workers=1,
+        proxy_headers=False,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+        log_level="error",  # at "warning" every malformed request writes a line
+        backlog=CONNECTIONS,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=1,  # seconds, over GRACE_S
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            # before the thread runs: only a listening socket keeps a second daemon off the port
+            listener.listen(CONNECTIONS)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise UserError(
+            f'http.listen = "{_join(host, port)}": {error.strerror}; give http.listen an address of this '
+            'machine and a free port (0 picks one), or "" to serve no HTTP'
+        ) from error
+    return listener
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,128 @@
+"""The counts of the pump, in Prometheus' words, rendered when they are scraped."""
+
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+
+import numba
+import numpy as np
+import zmq
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from streamrnn import __version__
+from streamrnn.streams import stats as of
+from streamrnn.streams.stats import Stats
+
+# name -> (type, help); beside these a scrape holds only process_* of the process itself
+METRICS = {
+    "streamrnn_frames_received_total": ("counter", "Messages taken from the input sockets."),
+    "streamrnn_frames_rejected_total": (
+        "counter",
+        "Frames, or single rows of them, that were not answered, by reason.",
+    ),
+    "streamrnn_frames_late_total": (
+        "counter",
+        "Rows dropped because their seq was not above the last one of their stream: late or duplicate.",
+    ),
+    "streamrnn_rows_missing_total": ("counter", "Rows that never came: the gaps in seq, summed."),
+    "streamrnn_predictions_total": ("counter", "Predictions handed to the output sockets."),
+    "streamrnn_stage_latency_seconds": (
+        "histogram",
+        "Time of a row by stage: queue (received to stepped), step, total (received to published).",
+    ),
+    "streamrnn_frame_age_seconds": (
+        "histogram",
+        "Age of a row when its prediction was published: now minus its source time.",
+    ),
+    "streamrnn_batch_size": ("histogram", "Rows answered in one turn of the pump."),
+    "streamrnn_streams": ("gauge", "Streams that hold a slot now."),
+    "streamrnn_stream_capacity": ("gauge", "Slots: the most streams that can be held at once."),
+    "streamrnn_state_resets_total": ("counter", "Times that a stream's state went back to zero, by reason."),
+    "streamrnn_build_info": ("gauge", "Always 1; its labels are the versions that run."),
+    "streamrnn_model_info": ("gauge", "Always 1; its labels are the model that runs."),
+}
+
+
+def make_registry(stats: Stats, capacity: int, model_info: Mapping[str, str]) -> CollectorRegistry:
+    """A registry of its own with every metric of ``METRICS`` and those of this process.
+
+    ``stats`` stays the pump's: each scrape reads it, nothing here writes. ``model_info`` becomes
+    the labels of streamrnn_model_info (fingerprint, cell, hidden, layers, channels, outputs).
+    """
+    registry = CollectorRegistry()
+    registry.register(StatsCollector(stats, capacity, model_info))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+class StatsCollector(Collector):
+    """Turns the arrays of a ``Stats`` into metrics, once per scrape."""
+
+    def __init__(self, stats: Stats, capacity: int, model_info: Mapping[str, str]) -> None:
+        self._stats, self._capacity, self._model_info = stats, capacity, dict(model_info)
+        self._build_info = {
+            "version": __version__,
+            "python": platform.python_version(),
+            "numba": numba.__version__,
+            "libzmq": zmq.zmq_version(),
+        }
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._stats
+        yield _counter("streamrnn_frames_received_total", stats.counters[of.RECEIVED])
+        yield _by_reason("streamrnn_frames_rejected_total", of.REASONS, stats.rejected)
+        yield _counter("streamrnn_frames_late_total", stats.counters[of.LATE])
+        yield _counter("streamrnn_rows_missing_total", stats.counters[of.MISSING_ROWS])
+        yield _counter("streamrnn_predictions_total", stats.counters[of.PREDICTIONS])
+        latency = HistogramMetricFamily(*_described("streamrnn_stage_latency_seconds"), labels=["stage"])
+        for stage, plain, sum_ns in zip(of.STAGES, stats.latency, stats.latency_ns, strict=True):
+            latency.add_metric([stage], _cumulative(of.LATENCY_BOUNDS_NS / 1e9, plain), sum_ns / 1e9)
+        yield latency
+        age = HistogramMetricFamily(*_described("streamrnn_frame_age_seconds"))
+        age.add_metric([], _cumulative(of.AGE_BOUNDS_NS / 1e9, stats.age), stats.age_ns[0] / 1e9)
+        yield age
+        batch = HistogramMetricFamily(*_described("streamrnn_batch_size"))
+        batch.add_metric([], _cumulative(of.BATCH_BOUNDS, stats.batch), stats.batch_rows[0])
+        yield batch
+        yield _gauge("streamrnn_streams", stats.counters[of.STREAMS])
+        yield _gauge("streamrnn_stream_capacity", self._capacity)
+        yield _by_reason("streamrnn_state_resets_total", of.RESETS, stats.resets)
+        yield _info("streamrnn_build_info", self._build_info)
+        yield _info("streamrnn_model_info", self._model_info)
+
+
+def _described(name: str) -> tuple[str, str]:
+    return name, METRICS[name][1]
+
+
+def _counter(name: str, value: float) -> Metric:
+    return CounterMetricFamily(*_described(name), value=value)
+
+
+def _gauge(name: str, value: float) -> Metric:
+    return GaugeMetricFamily(*_described(name), value=value)
+
+
+def _by_reason(name: str, reasons: Sequence[str], counts: np.ndarray) -> Metric:
+    family = CounterMetricFamily(*_described(name), labels=["reason"])
+    for reason, count in zip(reasons, counts, strict=True):
+        family.add_metric([reason], count)
+    return family
+
+
+def _info(name: str, labels: Mapping[str, str]) -> Metric:
+    family = GaugeMetricFamily(*_described(name), labels=list(labels))
+    family.add_metric(list(labels.values()), 1)
+    return family
+
+
+def _cumulative(bounds: np.ndarray, plain: np.ndarray) -> list[tuple[str, float]]:
+    """Prometheus' buckets, (le, count of all values up to it), from one reading of the plain ones."""
+    upper = [*map(str, bounds.astype(float).tolist()), "+Inf"]
+    return list(zip(upper, np.cumsum(plain).tolist(), strict=True))
