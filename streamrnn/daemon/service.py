@@ -102,7 +102,7 @@ class Service:
             )
         if self._web is not None:
             self._web.stop()
-        self._context.term()
+        self._context.destroy()  # closes sockets, too, that a start that failed left open
 
     def _compile(self) -> None:
         """Loads the pump from the cache, or compiles it and says so."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-import numpy as np
 import zmq
 
 from streamrnn.config import Input, Output
@@ -29,7 +28,7 @@ def _attach(socket: zmq.Socket, binds: Iterable[str], connects: Iterable[str], s
 
 def largest_frame(channels: int) -> int:
     """Bytes in the largest frame that a header can describe."""
-    widest = max(np.dtype(dtype).itemsize for dtype in DTYPES.values())
+    widest = max(dtype.itemsize for dtype in DTYPES.values())
     return FRAME.itemsize + 0xFFFF * channels * widest
 
 

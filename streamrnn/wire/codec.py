@@ -40,7 +40,7 @@ def _offset(dtype: np.dtype, field: str) -> int:
     return fields[field][1]
 
 
-_VERSION_AT, _DTYPE_AT, _FLAGS_AT, _ROWS_AT, _SEQ_AT, _TS_AT, _DT_AT = (
+_VERSION_AT, _DTYPE_AT, _FLAGS_AT, _ROWS_AT, SEQ_AT, TS_AT, _DT_AT = (
     _offset(frame.FRAME, name) for name in ("version", "dtype", "flags", "rows", "seq", "ts_ns", "dt_ns")
 )
 _OUT_FLAGS, _OUT_SEQ, _OUT_TS, _OUT_STEP, _OUT_RECV, _OUT_PUB = (
@@ -89,8 +89,8 @@ def decode(payload, size, channels, header):
     header[DTYPE] = read_u8(payload + _DTYPE_AT)
     header[FLAGS] = read_u16(payload + _FLAGS_AT)
     header[ROW_COUNT] = read_u16(payload + _ROWS_AT)
-    header[FIRST_SEQ] = np.int64(read_u64(payload + _SEQ_AT))
-    header[FIRST_TS] = read_i64(payload + _TS_AT) if header[FLAGS] & frame.TS else 0
+    header[FIRST_SEQ] = np.int64(read_u64(payload + SEQ_AT))
+    header[FIRST_TS] = read_i64(payload + TS_AT) if header[FLAGS] & frame.TS else 0
     header[ROW_NS] = read_i64(payload + _DT_AT)
     header[AT] = payload + _HEAD
     if header[DTYPE] < _F32 or header[DTYPE] > _I32:

@@ -45,7 +45,7 @@ TOPIC_BYTES = 127  # the longest stream id
 END, RESET, SEQ, TS = 1, 2, 4, 8
 
 # element types of a frame's values: code on the wire -> numpy dtype
-DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i2"), 4: np.dtype("<i4")}
+DTYPES: dict[int, np.dtype] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i2"), 4: np.dtype("<i4")}
 
 # kinds of prediction
 PER_FRAME, PER_SEQUENCE, ROLLOUT, EVENT = 1, 2, 3, 4

@@ -45,5 +45,6 @@ msg_more = _function("zmq_msg_more", _int, _address)
 msg_close = _function("zmq_msg_close", _int, _address)
 send = _function("zmq_send", _int, _address, _address, _size, _int)  # socket, bytes, length, flags
 poll = _function("zmq_poll", _int, _address, _int, _long)  # items, count, milliseconds
+sleep_us = _function("usleep", _int, types.uint32)  # the C library's, for a paced publisher
 errno = _function("zmq_errno", _int)
 EAGAIN, EINTR = int(zmq.EAGAIN), 4

@@ -1,0 +1,148 @@
+"""The daemon beside zmq_proxy: same publisher, same sink, same sockets, in turn."""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+from streamrnn.errors import UserError
+from streamrnn.model.model import random_model
+from streamrnn.model.native import write_model
+
+CHANNELS, HIDDEN, STREAMS = 8, 32, 1000
+LATENCY_RATE = 10_000  # frames a second, for latency
+SCRAPES_PER_S = 5
+_WARM_S = 1.0
+_START_S = 60.0  # the first start compiles
+_LONGEST_S = 120.0  # for any run, whatever goes wrong
+
+# Waits for its peers like any proxy; says "ready" as the daemon does.
+_PROXY = """
+import sys, zmq
+context = zmq.Context()
+source, sink = context.socket(zmq.SUB), context.socket(zmq.PUB)
+source.rcvhwm = sink.sndhwm = 10_000
+source.subscribe(b"")
+source.connect(sys.argv[1])
+sink.bind(sys.argv[2])
+print("ready:", file=sys.stderr, flush=True)
+zmq.proxy(source, sink)
+"""
+
+
+class Run(NamedTuple):
+    """What the sink saw of one run."""
+
+    per_second: float
+    p50_us: float
+    p99_us: float
+    p999_us: float
+
+
+class Comparison(NamedTuple):
+    """Runs in turn, and the ratio daemon / proxy pair by pair."""
+
+    proxy: list[Run]
+    daemon: list[Run]
+
+    def ratio(self, field: str) -> float:
+        """The median of the pairs' ratios."""
+        pairs = zip(self.daemon, self.proxy, strict=True)
+        return statistics.median(getattr(ours, field) / getattr(theirs, field) for ours, theirs in pairs)
+
+    def median(self, which: str, field: str) -> float:
+        return statistics.median(getattr(run, field) for run in getattr(self, which))
+
+
+@contextmanager
+def _python(*arguments: str, listen: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python process with a pipe at its ``listen`` ("stdout" or "stderr"), ended with the block."""
+    pipe = {listen: subprocess.PIPE}
+    process: subprocess.Popen[str] = subprocess.Popen([sys.executable, *arguments], text=True, **pipe)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def _wait_ready(process: subprocess.Popen[str]) -> str:
+    """The line in which the middle process says that it is ready."""
+    assert process.stderr is not None
+    watchdog = threading.Timer(_START_S, process.kill)
+    watchdog.start()
+    heard = ""
+    for line in process.stderr:
+        heard += line
+        if "ready:" in line:
+            watchdog.cancel()
+            return line
+    raise UserError(f"the process to be measured did not start; it said:\n{heard}")
+
+
+@contextmanager
+def _scraped(address: str) -> Iterator[None]:
+    """Asks for /metrics five times a second, from a thread, for as long as the block runs."""
+    done = threading.Event()
+
+    def scrape() -> None:
+        while not done.wait(1 / SCRAPES_PER_S):
+            urllib.request.urlopen(f"http://{address}/metrics").read()
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _measure(middle: list[str], folder: str, rate: float, seconds: float, scrape: bool) -> Run:
+    """One run: sink and publisher at native speed around ``middle``, which gets the two endpoints."""
+    source, sink = f"ipc://{folder}/source", f"ipc://{folder}/sink"
+    command = [word.format(source=source, sink=sink) for word in middle]
+    load = ("-m", "streamrnn.bench.load")
+    sink_words = ("sink", sink, str(_WARM_S), str(seconds))
+    source_words = ("publish", source, str(STREAMS), str(CHANNELS), str(rate), str(_LONGEST_S))
+    with _python(*command, listen="stderr") as process:
+        line = _wait_ready(process)
+        scraping = _scraped(line.rsplit("http://", 1)[1].strip()) if scrape else nullcontext()
+        with (
+            _python(*load, *sink_words, listen="stdout") as receiver,
+            _python(*load, *source_words, listen="stdout"),
+            scraping,
+        ):
+            out = receiver.communicate(timeout=_LONGEST_S)[0]
+    if receiver.returncode != 0:
+        raise UserError("the sink failed; what it said is above")
+    return Run(**json.loads(out))
+
+
+def compare(rate: float, pairs: int, seconds: float, scrape: bool) -> Comparison:
+    """Proxy and daemon in turn, ``pairs`` times, each for ``seconds`` after a warm-up.
+
+    ``rate`` is in frames a second, 0 for as many as the chain takes. The machine's speed drifts, so
+    only the ratio within a pair means something.
+    """
+    result = Comparison([], [])
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model.safetensors"
+        write_model(random_model("lstm", CHANNELS, HIDDEN), model)
+        proxy = ["-c", _PROXY, "{source}", "{sink}"]
+        daemon = ["-m", "streamrnn", "serve", str(model), "--connect", "{source}", "--bind", "{sink}"]
+        daemon += ["--http", "127.0.0.1:0" if scrape else ""]
+        for _ in range(pairs):
+            result.proxy.append(_measure(proxy, folder, rate, seconds, scrape=False))
+            result.daemon.append(_measure(daemon, folder, rate, seconds, scrape))
+    return result

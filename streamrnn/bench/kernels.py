@@ -1,0 +1,80 @@
+"""Time of one step, for one stream and for many, over cells and sizes."""
+
+import statistics
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.jit import compiled
+from streamrnn.kernels.affine import TILE_STREAMS
+from streamrnn.kernels.network import LSTM, aligned, forward, make_scratch, pack_network, scale_input
+from streamrnn.model.model import random_model
+
+SIZES = ((8, 16), (8, 32), (16, 64), (16, 128), (16, 256))  # inputs, hidden
+MANY = 48 * TILE_STREAMS
+_ROUNDS = 7
+
+
+class StepTime(NamedTuple):
+    """Microseconds per step of one stream: medians of several rounds."""
+
+    cell: str
+    inputs: int
+    hidden: int
+    one_us: float  # a single stream, step after step
+    many_us: float  # a tile of streams at a time, round ``MANY`` of them
+
+    @property
+    def gain(self) -> float:
+        return self.one_us / self.many_us
+
+
+@compiled
+def run_steps(net, scratch, state, values, record, streams, at_a_time, count):
+    """``count`` rounds over ``streams`` streams, ``at_a_time`` to a step. Two records each in ``state``."""
+    for turn in range(count):
+        for first in range(0, streams, at_a_time):
+            for lane in range(at_a_time):
+                here = 2 * (first + lane) * record
+                scratch.source[lane] = here + (turn & 1) * record
+                scratch.target[lane] = here + (1 - (turn & 1)) * record
+                scale_input(net, scratch, lane, values, ((turn + lane) & 63) * net.in_width)
+            forward(net, scratch, state, at_a_time)
+
+
+def _median_us(arguments: tuple, streams: int, at_a_time: int, seconds: float) -> float:
+    """Median over rounds that last about ``seconds`` together."""
+    steps = 1
+    while True:  # how many turns fill a round
+        began = time.perf_counter()
+        run_steps(*arguments, streams, at_a_time, steps)
+        if (elapsed := time.perf_counter() - began) > seconds / _ROUNDS / 4:
+            break
+        steps *= 2
+    steps = max(1, round(steps * seconds / _ROUNDS / elapsed))
+    times = []
+    for _ in range(_ROUNDS):
+        began = time.perf_counter()
+        run_steps(*arguments, streams, at_a_time, steps)
+        times.append((time.perf_counter() - began) / (steps * streams) * 1e6)
+    return statistics.median(times)
+
+
+def step_time(cell: str, inputs: int, hidden: int, seconds: float) -> StepTime:
+    """Times one size for about ``seconds``, half of it alone and half in tiles."""
+    net = pack_network(random_model(cell, inputs, hidden))
+    record = net.width * (2 if net.cell == LSTM else 1)
+    state = aligned(2 * MANY * record)
+    values = aligned(64 * net.in_width)
+    noise = np.random.default_rng(0).normal(size=(64, inputs))
+    values.reshape(64, net.in_width)[:, :inputs] = noise
+    arguments = (net, make_scratch(net), state, values, record)
+    run_steps(*arguments, 1, 1, 1)
+    return StepTime(
+        cell,
+        inputs,
+        hidden,
+        one_us=_median_us(arguments, 1, 1, seconds / 2),
+        many_us=_median_us(arguments, MANY, TILE_STREAMS, seconds / 2),
+    )
