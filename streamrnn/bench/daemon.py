@@ -108,7 +108,7 @@ def _scraped(address: str) -> Iterator[None]:
         thread.join()
 
 
-def _measure(middle: list[str], folder: str, rate: float, seconds: float, scrape: bool) -> Run:
+def measure(middle: list[str], folder: str, rate: float, seconds: float, scrape: bool) -> Run:
     """One run: sink and publisher at native speed around ``middle``, which gets the two endpoints."""
     source, sink = f"ipc://{folder}/source", f"ipc://{folder}/sink"
     command = [word.format(source=source, sink=sink) for word in middle]
@@ -143,6 +143,6 @@ def compare(rate: float, pairs: int, seconds: float, scrape: bool) -> Comparison
         daemon = ["-m", "streamrnn", "serve", str(model), "--connect", "{source}", "--bind", "{sink}"]
         daemon += ["--http", "127.0.0.1:0" if scrape else ""]
         for _ in range(pairs):
-            result.proxy.append(_measure(proxy, folder, rate, seconds, scrape=False))
-            result.daemon.append(_measure(daemon, folder, rate, seconds, scrape))
+            result.proxy.append(measure(proxy, folder, rate, seconds, scrape=False))
+            result.daemon.append(measure(daemon, folder, rate, seconds, scrape))
     return result

@@ -29,8 +29,8 @@ _Q0, _Q2, _Q4, _Q6 = (
 
 
 @inlined
-def tanh(x):
-    """Rational minimax approximation p(x) / q(x), the coefficients of Eigen's ``ptanh`` (MPL-2.0).
+def _fraction(x):
+    """tanh x as p / q: a rational minimax approximation, the coefficients of Eigen's ``ptanh`` (MPL-2.0).
 
     Within 3e-7 of the true value everywhere.
     """
@@ -45,7 +45,13 @@ def tanh(x):
     q = fma(square, splat(_Q6), splat(_Q4))
     q = fma(square, q, splat(_Q2))
     q = fma(square, q, splat(_Q0))
-    return x * p / q
+    return x * p, q
+
+
+@inlined
+def tanh(x):
+    p, q = _fraction(x)
+    return p / q
 
 
 @inlined
@@ -53,6 +59,14 @@ def sigmoid(x):
     """1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2."""
     half = splat(_HALF)
     return fma(half, tanh(half * x), half)
+
+
+@inlined
+def gated_tanh(gate, x):
+    """sigmoid(gate) * tanh(x), with one division for both: it is the slowest operation of a step."""
+    a, b = _fraction(splat(_HALF) * gate)
+    p, q = _fraction(x)
+    return (a + b) * p / ((b + b) * q)
 
 
 @inlined
@@ -85,13 +99,15 @@ def gru(from_input, from_state, at, width, state, old, new):
 def lstm(gates, at, width, state, old_c, new_c, new_h):
     """The LSTM of Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000.
 
-    c' = f * c + i * g   h' = o * tanh(c')   with the preactivations [i | f | g | o] in ``gates``.
+    c' = sigma(f) * c + sigma(i) * tanh(g)   h' = sigma(o) * tanh(c')
+
+    with the preactivations [i | f | g | o] in ``gates``.
     """
     for unit in range(0, width, LANES):
-        i = sigmoid(load(gates, at + unit))
-        f = sigmoid(load(gates, at + width + unit))
-        g = tanh(load(gates, at + 2 * width + unit))
-        o = sigmoid(load(gates, at + 3 * width + unit))
-        c = fma(f, load(state, old_c + unit), i * g)
+        i = load(gates, at + unit)
+        f = load(gates, at + width + unit)
+        g = load(gates, at + 2 * width + unit)
+        o = load(gates, at + 3 * width + unit)
+        c = fma(sigmoid(f), load(state, old_c + unit), gated_tanh(i, g))
         store(state, new_c + unit, c)
-        store(state, new_h + unit, o * tanh(c))
+        store(state, new_h + unit, gated_tanh(o, c))

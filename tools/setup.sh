@@ -1,0 +1,42 @@
+# Sourced by tools/demo and tools/test: `setup EXTRA` makes .venv with streamrnn and, for "test", what
+# the tests need, at the versions of requirements.lock. A second call finds it done.
+# Everything stays in the checkout: packages' downloads, compiled kernels and all.
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+export NUMBA_CACHE_DIR="$root/.venv/kernels"
+
+find_python() {
+    for name in python3.13 python3.12 python3.11 python3; do
+        if command -v "$name" >/dev/null &&
+            "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$name"
+            return
+        fi
+    done
+    echo "error: no Python 3.11 or newer found; install one and try again" >&2
+    return 1
+}
+
+setup() {
+    local target=. stamp=.venv/installed-$1 python
+    [ "$1" = base ] || target=".[$1]"
+    if [ -f "$stamp" ] && [ "$stamp" -nt pyproject.toml ] && [ "$stamp" -nt requirements.lock ]; then
+        return
+    fi
+    python=$(find_python)
+    if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            echo "setup: installing Debian's python3-venv, which this Python lacks" >&2
+            apt-get update -qq && apt-get install -y -qq python3-venv >&2
+        else
+            echo "error: $python has no venv module; install it (Debian: apt-get install python3-venv)" >&2
+            return 1
+        fi
+    fi
+    echo "setup: making .venv with $("$python" --version) and installing streamrnn; a minute at most, once" >&2
+    [ -x .venv/bin/python ] || "$python" -m venv .venv
+    PIP_CACHE_DIR="$root/.venv/downloads" .venv/bin/python -m pip install --quiet \
+        --disable-pip-version-check --constraint requirements.lock --editable "$target" >&2
+    touch "$stamp"
+}
