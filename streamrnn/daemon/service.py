@@ -118,6 +118,8 @@ class Service:
 
     def _run(self) -> None:
         assert self._pump is not None
+        # a handler run on this thread would interrupt libzmq between the two parts of a message
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         run(self._pump, self.engine.core)
         if error := int(self._pump.control[FAILED]):
             log.error("the input socket broke: %s; ending", os.strerror(error))

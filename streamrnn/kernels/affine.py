@@ -4,9 +4,10 @@ A matrix of R x K is cut into blocks of sixteen rows. Blocks are packed in group
 is left over one by one: group ``[K][4][16]``, single block ``[K][16]``. Either way block ``n``
 begins at element ``16 n K``.
 
-The tile of accumulators is chosen so that it stays in registers: thirty-two 512-bit registers hold
-4 blocks x 4 streams; in sixteen 256-bit registers (two to a vector) or thirty-two 128-bit ones (four
-to a vector), 1 block x 6 streams leaves room for the weights and one input, 4 x 4 would spill.
+The tile of accumulators is chosen so that it stays in registers. Thirty-two 512-bit registers (AVX-512)
+hold 4 blocks x 4 streams. Sixteen 256-bit ones (AVX2), two to a vector, hold 1 x 6 and leave room for the
+weights and one input; thirty-two 128-bit ones (64-bit Arm), four to a vector, 1 x 4. One stream more, or
+4 x 4 on either of them, and the inner loop spills.
 A block in a group is summed over k in order and a single block in four interleaved sums, whatever
 the tile: so a stream's bits depend neither on its neighbours nor on the machine.
 """
@@ -21,8 +22,16 @@ GROUP = 4  # blocks packed side by side
 _SPAN = GROUP * LANES
 _ZERO = np.float32(0)
 
-_WIDE_REGISTERS = "+avx512f" in str(cpu_target.target_context.codegen().magic_tuple()[2])
-TILE_BLOCKS, TILE_STREAMS = (4, 4) if _WIDE_REGISTERS else (1, 6)
+
+def _tile_shape() -> tuple[int, int]:
+    """Blocks and streams of a tile, for the processor that Numba compiles for."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    if "+avx512f" in features:
+        return 4, 4
+    return (1, 6) if triple.startswith("x86_64") else (1, 4)
+
+
+TILE_BLOCKS, TILE_STREAMS = _tile_shape()
 
 
 def packed_rows(rows: int) -> int:
