@@ -1,0 +1,356 @@
+"""The configuration: its keys and defaults, what it refuses, and in which words."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from streamrnn.config import (
+    LONGEST_MS,
+    Config,
+    Http,
+    Section,
+    check_endpoint,
+    config_text,
+    describe_keys,
+    format_duration,
+    load_config,
+    parse_duration,
+    parse_listen,
+)
+from streamrnn.errors import ConfigError
+
+DEFAULTS = """
+model = "model.safetensors"
+[input]
+connect = []
+bind = []
+socket = "sub"
+topics = [""]
+format = "frame"
+[output]
+bind = []
+connect = []
+format = "prediction"
+[streams]
+capacity = 4096
+idle_timeout = "1h"
+[faults]
+gap = "hold"
+max_gap = 64
+missing = "hold"
+[state]
+live = ""
+snapshots = ""
+interval = "10s"
+[http]
+listen = "127.0.0.1:9464"
+[log]
+level = "info"
+format = "text"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "station.toml"
+
+
+def load(file: Path, text: str, **sections: object) -> Config:
+    file.write_text(text)
+    return load_config(file, sections)
+
+
+def errors(file: Path, text: str) -> list[str]:
+    """The lines of the error that ``text`` gives, each without the file it must begin with."""
+    with pytest.raises(ConfigError) as caught:
+        load(file, text)
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith(f"{file}: ") for line in lines)
+    return [line.removeprefix(f"{file}: ") for line in lines]
+
+
+def flat(table: dict, prefix: str = "") -> dict:
+    found: dict = {}
+    for key, value in table.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def test_every_key_is_accepted_and_equals_its_default(file):
+    defaults = load_config(None, {"model": file.parent / "model.safetensors"})
+    assert load(file, DEFAULTS) == load(file, "") == defaults
+    assert Config().streams.idle_timeout == 3600.0
+    assert Config().state.interval == 10.0
+
+
+def test_the_described_keys_are_exactly_those_of_the_defaults():
+    described = {key: tomllib.loads(f"value = {default}")["value"] for key, default, _ in describe_keys()}
+    assert described == flat(tomllib.loads(DEFAULTS))
+    assert list(described) == list(flat(tomllib.loads(DEFAULTS)))
+
+
+def test_every_key_has_a_description_of_one_line():
+    for key, _, description in describe_keys():
+        assert 8 < len(description) <= 80, key
+        assert "\n" not in description
+
+
+def test_the_configuration_and_its_sections_are_frozen():
+    config = Config()
+    sections = [value for _, value in config if isinstance(value, Section)]
+    assert len(sections) == 7
+    for section in [config, *sections]:
+        name = next(iter(type(section).model_fields))
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(section, name, getattr(section, name))
+
+
+def test_all_errors_are_named_at_once(file):
+    lines = errors(
+        file,
+        """
+        port = 1
+        [input]
+        socket = "req"
+        connect = ["tcp://sensor", 7, "tcp://sensor:5555"]
+        [output]
+        bind = "tcp://*:5556"
+        [streams]
+        capacity = 0
+        idle_timeout = "1 hour"
+        [faults]
+        max_gap = 65536
+        gap = 3
+        [http]
+        listen = 9464
+        [log]
+        levle = "info"
+        """,
+    )
+    assert lines == [
+        'input.connect[0]: "tcp://sensor" is not an endpoint; '
+        "write tcp://host:port, an IPv6 host in [brackets]",
+        "input.connect[1]: 7 is not text; write it in quotes",
+        'input.socket: "req" is not allowed; use "sub" or "pull"',
+        'output.bind: "tcp://*:5556" is not a list; write ["tcp://*:5556"]',
+        "streams.capacity: 0 is too small; use at least 1",
+        'streams.idle_timeout: "1 hour" is not a duration; write "500ms", "10s", "5m", "1h", "2d" or "0"',
+        'faults.gap: 3 is not allowed; use "step", "hold" or "predict"',
+        "faults.max_gap: 65536 is too large; use at most 65535",
+        "http.listen: 9464 is not text; write it in quotes",
+        'log.levle: unknown key; did you mean "level"? allowed: level, format',
+        "port: unknown key; allowed: model, input, output, streams, faults, state, http, log",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("model = 3", "model: 3 is not text; write it in quotes"),
+        ('model = ""', "model: names no file; write the path of a model file"),
+        ("input = 5", "input: 5 is not a table; write its keys under [input]"),
+        ("[inputs]", 'inputs: unknown key; did you mean "input"? allowed: '),
+        ("capacity = 9", 'capacity: unknown key; did you mean "streams.capacity"? allowed: model, '),
+        ("bind = []", 'bind: unknown key; did you mean "input.bind" or "output.bind"? allowed: model, '),
+        (
+            '[input]\nformat = "bsread"',
+            'input.format: "bsread" is not allowed; use "frame" or "raw" (adapters ',
+        ),
+        ('[input]\nformat = "json"', 'input.format: "json" is not allowed; use "frame" or "raw" (adapters '),
+        ("[input]\ntopics = []", 'input.topics: [] receives nothing; use [""] for every stream'),
+        ('[input]\nsocket = "pull"\ntopics = ["a"]', 'input.topics: a "pull" socket takes every frame; '),
+        ('[output]\nformat = "json"', 'output.format: "json" is not allowed; use "prediction" (JSON '),
+        ("[streams]\ncapacity = 10000001", "streams.capacity: 10000001 is too large; use at most 10000000"),
+        ("[streams]\ncapacity = true", "streams.capacity: true is not an integer; "),
+        ("[streams]\ncapacity = 4096.0", "streams.capacity: 4096.0 is not an integer; "),
+        ("[streams]\nidle_timeout = 10", "streams.idle_timeout: 10 is not a duration; "),
+        ("[faults]\nmax_gap = -1", "faults.max_gap: -1 is too small; use at least 0"),
+        ('[faults]\ngap = "reject"', 'faults.gap: "reject" is not allowed; use "step", "hold" or "predict"'),
+        ('[faults]\nmissing = "step"', 'faults.missing: "step" is not allowed; use "reject", "hold" or '),
+        (
+            '[state]\nlive = "/run/x"',
+            'state.live: "/run/x" is not allowed; use "" (this version keeps state ',
+        ),
+        (
+            '[state]\nsnapshots = "/var"',
+            'state.snapshots: "/var" is not allowed; use "" (this version keeps ',
+        ),
+        ('[state]\ninterval = "0"', "state.interval: 0.0 is too small; use more than 0"),
+        ('[http]\nlisten = ":9464"', 'http.listen: ":9464" is not host:port; '),
+        ('[log]\nlevel = "trace"', 'log.level: "trace" is not allowed; use "debug", "info", "warning" or '),
+        ('[log]\nformat = "xml"', 'log.format: "xml" is not allowed; use "text" or "json"'),
+    ],
+)
+def test_one_refusal(file, text, line):
+    (found,) = errors(file, text)
+    assert found.startswith(line)
+
+
+def test_a_toml_error_says_line_and_column(file):
+    (line,) = errors(file, 'model = "m.safetensors"\n[input\n')
+    assert line.startswith("not TOML: ")
+    assert "line 2, column 7" in line
+
+
+def test_a_missing_file_says_so(file):
+    with pytest.raises(ConfigError, match="no such file") as caught:
+        load_config(file, {})
+    assert str(file) in str(caught.value)
+    assert caught.value.exit_code == 78
+
+
+def test_a_folder_or_bytes_are_refused_in_words(file):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(file.parent, {})
+    file.write_bytes(b'model = "\xff"')
+    with pytest.raises(ConfigError, match="byte 9 is not UTF-8"):
+        load_config(file, {})
+
+
+def test_a_byte_order_mark_is_no_error(file):
+    file.write_bytes(b"\xef\xbb\xbf[log]\r\nlevel = 'debug'\r\n")
+    assert load_config(file, {}).log.level == "debug"
+
+
+def test_the_model_is_found_from_the_file_and_from_the_current_folder(file, monkeypatch, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    assert load(file, 'model = "sub/a.safetensors"').model == file.parent / "sub/a.safetensors"
+    assert load(file, 'model = "/a.safetensors"').model == Path("/a.safetensors")
+    assert load(file, "").model == file.parent / "model.safetensors"
+    assert load(file, "", model=Path("b.safetensors")).model == elsewhere / "b.safetensors"
+    assert load_config(None, {}).model == elsewhere / "model.safetensors"
+
+
+def test_flags_override_the_file(file):
+    text = '[input]\nconnect = ["tcp://a:1"]\n[http]\nlisten = ""\n'
+    flags = {"input.connect": ("tcp://b:2",), "output.bind": ("tcp://*:3",), "http.listen": "0.0.0.0:80"}
+    config = load(file, text, **flags)
+    assert config.input.connect == ("tcp://b:2",)
+    assert config.output.bind == ("tcp://*:3",)
+    assert config.http.listen == "0.0.0.0:80"
+    assert load(file, text).http.address is None
+
+
+def test_an_error_in_a_flag_is_not_blamed_on_the_file(file):
+    with pytest.raises(ConfigError) as caught:
+        load(file, '[log]\nlevel = "loud"\n', **{"input.connect": ("tcp://*:1",), "http.listen": "80"})
+    sources = [line.split(":")[0] for line in str(caught.value).splitlines()]
+    assert sources == ["command line", "command line", str(file)]
+
+
+def test_both_ends_are_required_of_a_daemon(file):
+    with pytest.raises(ConfigError) as caught:
+        load(file, "").require_endpoints(file)
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"{file}: input: nowhere to receive from; set input.connect or input.bind")
+    assert second.startswith(f"{file}: output: nowhere to publish; set output.bind or output.connect")
+    for ends in ('[input]\nconnect = ["tcp://a:1"]', '[input]\nbind = ["tcp://*:1"]'):
+        with pytest.raises(ConfigError, match=r"\Aoutput: "):
+            load(file, ends).require_endpoints()
+        load(file, f'{ends}\n[output]\nbind = ["tcp://*:2"]').require_endpoints()
+        load(file, f'{ends}\n[output]\nconnect = ["tcp://c:2"]').require_endpoints()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0.0), ("0s", 0.0), ("500ms", 0.5), ("10s", 10.0), ("5m", 300.0), ("1h", 3600.0), ("2d", 172800.0)],
+)
+def test_durations(text, seconds):
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10", "1.5h", "-1s", "1 h", "1H", "h", "1h30m", "٣s", "36501d", 10, None]
+)
+def test_what_is_no_duration(text):
+    with pytest.raises(ValueError, match=r"duration|too long"):
+        parse_duration(text)
+
+
+@given(st.integers(0, LONGEST_MS))
+def test_a_printed_duration_reads_as_itself(milliseconds):
+    assert parse_duration(format_duration(milliseconds / 1000)) == milliseconds / 1000
+
+
+def test_durations_are_printed_in_the_largest_whole_unit():
+    seconds = (0, 0.25, 1.5, 60, 90, 7200, 86400)
+    assert [format_duration(value) for value in seconds] == ["0", "250ms", "1500ms", "1m", "90s", "2h", "1d"]
+
+
+@pytest.mark.parametrize(
+    "text", ["tcp://localhost:5555", "tcp://10.0.0.1:1", "tcp://[::1]:65535", "ipc:///run/a b", "ipc://@name"]
+)
+@pytest.mark.parametrize("bind", [False, True])
+def test_endpoints(text, bind):
+    assert check_endpoint(text, bind) == text
+
+
+@pytest.mark.parametrize("text", ["tcp://*:5555", "tcp://eth0:*", "tcp://*:*", "ipc://*"])
+def test_a_star_is_for_bind_only(text):
+    assert check_endpoint(text, bind=True) == text
+    with pytest.raises(ValueError, match="is not an endpoint"):
+        check_endpoint(text, bind=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "write tcp://host:port or ipc://path"),
+        ("localhost:5555", "write tcp://host:port or ipc://path"),
+        ("inproc://frames", "that another process can reach"),
+        ("udp://239.0.0.1:5555", "this version speaks"),
+        ("tcp://localhost", "write tcp://host:port"),
+        ("tcp://:5555", "write tcp://host:port"),
+        ("tcp://localhost:", "write tcp://host:port"),
+        ("tcp://local host:5555", "write tcp://host:port"),
+        ("tcp://::1:5555", r"IPv6 host in \[brackets\]"),
+        ("tcp://localhost:0", "port is not within 1 to 65535"),
+        ("tcp://localhost:65536", "port is not within 1 to 65535"),
+        ("ipc://", "the path of a socket"),
+        ("ipc:///run/a\0b", "the path of a socket"),
+        ("ipc://" + "é" * 54, "its path has 108 bytes, a Unix socket's at most 107"),
+    ],
+)
+@pytest.mark.parametrize("bind", [False, True])
+def test_what_is_no_endpoint(text, reason, bind):
+    with pytest.raises(ValueError, match=reason):
+        check_endpoint(text, bind)
+
+
+def test_an_ipc_path_may_fill_the_address():
+    assert check_endpoint("ipc://" + "a" * 107, bind=True)
+
+
+def test_listen_is_parsed():
+    assert parse_listen("") is None
+    assert parse_listen("localhost:0") == ("localhost", 0)
+    assert parse_listen("[::1]:9464") == ("::1", 9464)
+    assert Http(listen="0.0.0.0:80").address == ("0.0.0.0", 80)
+    for text in ("9464", ":9464", "*:9464", "::1:9464", "a b:1", "host:", "host:65536"):
+        with pytest.raises(ValueError, match=r"is not host:port|above 65535"):
+            parse_listen(text)
+
+
+@given(
+    topics=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1),
+    idle=st.integers(0, LONGEST_MS),
+    capacity=st.integers(1, 10_000_000),
+    gap=st.sampled_from(["step", "hold", "predict"]),
+    name=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1),
+)
+def test_the_printed_configuration_reads_as_itself(tmp_path_factory, topics, idle, capacity, gap, name):
+    values = {
+        "model": f"/models/{name}.safetensors",
+        "input": {"topics": topics, "connect": ["ipc:///run/ü"]},
+        "streams": {"idle_timeout": format_duration(idle / 1000), "capacity": capacity},
+        "faults": {"gap": gap},
+    }
+    config = Config.model_validate(values)
+    file = tmp_path_factory.getbasetemp() / "printed.toml"
+    file.write_text(config_text(config), encoding="utf-8", newline="")
+    assert load_config(file, {}) == config
