@@ -1,0 +1,262 @@
+"""Send: the rows of a file, published as frames."""
+
+import contextlib
+import fcntl
+import os
+import sys
+import termios
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from streamrnn.errors import UserError
+from streamrnn.model.native import read_model
+from streamrnn.table import Columns, Rows, open_rows
+from streamrnn.table.pace import Pacer
+from streamrnn.table.progress import Progress, counted
+from streamrnn.wire.frame import FRAME, SEQ, TS, VERSION
+
+FLOAT32 = 1  # its code in a frame
+LOOK_AGAIN_S = 0.005
+KINDS = {"pub": zmq.XPUB, "push": zmq.PUSH}
+
+
+@dataclass(frozen=True)
+class SendOptions:
+    """What to send, where to, and how fast."""
+
+    source: str  # a file, or - for standard input
+    to: str  # an endpoint
+    bind: bool = False
+    socket: str = "pub"  # or "push"
+    model: Path | None = None  # whose channels to send, in its order; None = every numeric column
+    columns: Columns = field(default_factory=Columns)
+    delimiter: str | None = None
+    rate: float | None = None  # rows per second; None = as fast as they are taken
+    speed: float | None = None  # times real time
+    block: int = 1  # most rows in a frame
+    limit: int | None = None
+    wait: int = 1  # subscriptions to wait for ("pub")
+    timeout: float = 30.0  # s to wait for them, for any receiver ("push"), and for the last frames to leave
+    progress: bool = False
+
+
+def send(options: SendOptions) -> int:
+    """Sends every row and returns 0.
+
+    A slow receiver holds the sender back: no frame is dropped while one is there. Raises UserError for
+    a file or an endpoint that cannot be used, or if no receiver comes. Whatever ends it, stderr says
+    what was sent; a KeyboardInterrupt then goes on to the caller.
+    """
+    model = None if options.model is None else read_model(options.model)
+    channels = None if model is None else [channel.name for channel in model.channels]
+    with open_rows(
+        options.source, channels, options.columns, options.delimiter, limit=options.limit
+    ) as reader:
+        period_s = 0.0 if model is None else model.sample_period_s
+        pacer = Pacer(reader, options.rate, options.speed, period_s)
+        with Publisher(options) as publisher:
+            publisher.wait()
+            progress = Progress(options.progress)
+            try:
+                for rows in reader:
+                    frames = make_frames(rows, options.block)
+                    for which in pacer.slices(pacer.due(rows)[frames.last]):
+                        publisher.send(frames, which, reader.streams)
+                        progress.add(int(frames.heads["rows"][which].sum()))
+            finally:
+                progress.clear()
+                rate = progress.rows / progress.seconds
+                what = f"{counted(progress.rows, 'row')} of {counted(len(reader.streams), 'stream')}"
+                frames_sent = counted(publisher.frames, "frame")
+                sys.stderr.write(
+                    f"sent {what} in {frames_sent}, {progress.seconds:.2f} s, {rate:,.0f} rows/s\n"
+                )
+    return 0
+
+
+class Frames(NamedTuple):
+    """m frames, in the order in which their last rows stand in the file."""
+
+    heads: np.ndarray  # (m,) FRAME
+    stream: np.ndarray  # (m,) int32: indices into RowReader.streams
+    values: bytes  # of all frames, float32
+    begin: np.ndarray  # (m,) int64: where in ``values`` a frame's own begin
+    end: np.ndarray  # (m,) int64
+    last: np.ndarray  # (m,) int64: the place of the last row
+
+
+def make_frames(rows: Rows, block: int) -> Frames:
+    """Frames of at most ``block`` rows: of one stream, numbered one after another.
+
+    A frame says when its first row was and, in ``dt_ns``, how far apart its rows are on average.
+    """
+    order = np.argsort(rows.stream, kind="stable")  # the rows of a stream side by side
+    stream, seq, ts_ns = rows.stream[order], rows.seq[order], rows.ts_ns[order]
+    place = np.arange(len(order))
+    follows = np.zeros(len(order), bool)
+    follows[1:] = (stream[1:] == stream[:-1]) & (seq[1:] == seq[:-1] + np.uint64(1))
+    run = np.maximum.accumulate(np.where(follows, 0, place))  # where the row's unbroken run begins
+    begin = np.flatnonzero((place - run) % block == 0)
+    end = np.append(begin[1:], len(order))
+    by_last = np.argsort(order[end - 1])
+    begin, end = begin[by_last], end[by_last]
+
+    heads = np.zeros(len(begin), FRAME)
+    heads["magic"], heads["version"], heads["dtype"], heads["rows"] = b"SR", VERSION, FLOAT32, end - begin
+    timed = ts_ns[begin] != 0
+    heads["flags"] = np.where(timed, SEQ | TS, SEQ)
+    heads["seq"], heads["ts_ns"] = seq[begin], ts_ns[begin]
+    evenly = timed & (ts_ns[end - 1] > ts_ns[begin])
+    heads["dt_ns"] = np.where(evenly, (ts_ns[end - 1] - ts_ns[begin]) // np.maximum(end - begin - 1, 1), 0)
+    row_bytes = rows.values.itemsize * rows.values.shape[1]
+    return Frames(
+        heads=heads,
+        stream=stream[begin],
+        values=rows.values[order].tobytes(),
+        begin=begin * row_bytes,
+        end=end * row_bytes,
+        last=order[end - 1],
+    )
+
+
+class Publisher:
+    """A socket that frames go out of, and who is there to take them."""
+
+    def __init__(self, options: SendOptions) -> None:
+        self.frames = 0
+        self._options = options
+        self._topics: list[bytes] = []
+        self._subscribed = 0
+        self._context = zmq.Context()
+        self._socket = self._context.socket(KINDS[options.socket])
+        self._connections = Connections(self._socket)
+        try:
+            if options.socket == "pub":
+                self._socket.setsockopt(zmq.XPUB_NODROP, 1)
+                self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tell of every subscription, not of new ones
+            else:
+                self._socket.setsockopt(zmq.IMMEDIATE, 1)  # queue nothing for one that is not there
+            (self._socket.bind if options.bind else self._socket.connect)(options.to)
+        except zmq.ZMQError as error:
+            self.close(linger_ms=0)
+            how = "bound" if options.bind else "connected to"
+            raise UserError(f"{options.to}: cannot be {how}: {error.strerror}") from error
+
+    def __enter__(self) -> "Publisher":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(linger_ms=0 if kind else round(self._options.timeout * 1000))
+
+    def close(self, linger_ms: int) -> None:
+        """Ends once the last frames have been taken, or ``linger_ms`` after."""
+        deadline = time.monotonic() + linger_ms / 1000
+        self._look_around()
+        with self._connections.kept_until_read(deadline):
+            self._context.destroy(linger_ms)
+
+    def wait(self) -> None:
+        """Until there are receivers. Raises UserError if they do not come in time."""
+        options, socket = self._options, self._socket
+        if options.socket == "push":
+            awaited, event = "a receiver", zmq.POLLOUT
+        else:
+            awaited, event = counted(options.wait, "subscription"), zmq.POLLIN
+        deadline = time.monotonic() + options.timeout
+        told = False
+        while not self._ready():
+            left_ms = round((deadline - time.monotonic()) * 1000)
+            if left_ms <= 0:
+                raise UserError(
+                    f"{options.to}: waited {options.timeout:g} s for {awaited}; start the receiver, then send"
+                )
+            if not told:
+                sys.stderr.write(f"waiting for {awaited} at {options.to}\n")
+                told = True
+            socket.poll(left_ms, event)
+
+    def send(self, frames: Frames, which: slice, streams: Sequence[str]) -> None:
+        """Some of the frames; waits where the receivers are full."""
+        self._look_around()
+        self._topics += [stream.encode() for stream in streams[len(self._topics) :]]
+        heads, size = frames.heads[which].tobytes(), FRAME.itemsize
+        places = zip(
+            frames.stream[which].tolist(),
+            frames.begin[which].tolist(),
+            frames.end[which].tolist(),
+            strict=True,
+        )
+        topics, values, send = self._topics, frames.values, self._socket.send
+        for k, (stream, begin, end) in enumerate(places):
+            send(topics[stream], zmq.SNDMORE)
+            send(heads[k * size : (k + 1) * size] + values[begin:end])
+        self.frames += len(heads) // size
+
+    def _ready(self) -> bool:
+        if self._options.socket == "push":
+            return bool(self._socket.poll(0, zmq.POLLOUT))
+        self._look_around()
+        return self._subscribed >= self._options.wait
+
+    def _look_around(self) -> None:
+        """Counts the subscriptions that came or went, and says when nobody is left."""
+        options = self._options
+        while options.socket == "pub" and self._socket.poll(0):
+            self._subscribed += 1 if self._socket.recv()[:1] == b"\x01" else -1
+        if self._connections.last_has_left():
+            lost = options.socket == "pub" and options.bind
+            then = "frames are lost until one comes" if lost else "frames wait for it to come back"
+            sys.stderr.write(f"the last receiver has left; {then}\n")
+
+
+class Connections:
+    """The connections of a socket, as its monitor tells of them."""
+
+    def __init__(self, socket: zmq.Socket) -> None:
+        self._events = socket.get_monitor_socket(
+            zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED
+        )
+        self._open: set[int] = set()  # file descriptors
+
+    def last_has_left(self) -> bool:
+        """Whether there were connections at the last call and there are none now."""
+        before = bool(self._open)
+        while self._events.poll(0):
+            event = recv_monitor_message(self._events)
+            if event["event"] == zmq.EVENT_DISCONNECTED:
+                self._open.discard(event["value"])
+            else:
+                self._open.add(event["value"])
+        return before and not self._open
+
+    @contextlib.contextmanager
+    def kept_until_read(self, deadline: float) -> Iterator[None]:
+        """Keeps the connections from closing in the body; they close once their other ends have read all.
+
+        A receiver whose queue is full stops reading, and when a Unix connection closes then, libzmq 4.3
+        drops what it has not read yet. ``deadline`` is monotonic, s.
+        """
+        kept = []
+        for connection in self._open:
+            with contextlib.suppress(OSError):  # it has gone already
+                kept.append(os.dup(connection))
+        yield
+        for connection in kept:
+            while _unread(connection) and time.monotonic() < deadline:
+                time.sleep(LOOK_AGAIN_S)
+            os.close(connection)
+
+
+def _unread(connection: int) -> int:
+    """Bytes that the other end has not read."""
+    try:
+        return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0

@@ -1,0 +1,116 @@
+"""The file that results go to: whole under its name, or not there at all."""
+
+import contextlib
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import pyarrow as pa
+
+from streamrnn.errors import UserError
+from streamrnn.table.formats import FORMATS
+from streamrnn.table.results import result_batch, result_schema
+from streamrnn.table.rows import Rows
+
+if TYPE_CHECKING:
+    from streamrnn.engine import Answers
+
+SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
+PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip")
+
+
+class Writer:
+    """Writes results; made by ``open_writer``. ``finish`` it or ``discard`` it.
+
+    A file is written under a temporary name beside its own and renamed by ``finish``; standard
+    output, a pipe or a device gets each block as it comes.
+    """
+
+    def __init__(self, path: str, kind: str, schema: pa.Schema) -> None:
+        self.name = "standard output" if path == "-" else path
+        self.rows = 0  # written so far
+        self._schema = schema
+        self._target = Path(path)
+        self._temporary: Path | None = None
+        with self._told():
+            self._file = self._open(path)
+            self._format = FORMATS[kind](self._file, schema)
+
+    def write(self, rows: Rows, streams: Sequence[str], answers: "Answers") -> None:
+        """One row of results for each of the n rows."""
+        with self._told():
+            self._format.write(result_batch(rows, streams, answers, self._schema))
+            if self._temporary is None:
+                self._file.flush()
+        self.rows += len(rows.seq)
+
+    def finish(self) -> None:
+        """Completes the file and gives it its name, or leaves nothing of it."""
+        try:
+            with self._told():
+                self._format.close()
+                self._close()
+                if self._temporary is not None:
+                    self._temporary.replace(self._target)
+                    self._temporary = None
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Leaves nothing of a file that was not finished."""
+        with contextlib.suppress(OSError):
+            self._format.close()
+        with contextlib.suppress(OSError):
+            self._close()
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+    def _close(self) -> None:
+        if self._file is sys.stdout.buffer:
+            self._file.flush()
+        else:
+            self._file.close()
+
+    def _open(self, path: str) -> BinaryIO:
+        if path == "-":
+            return sys.stdout.buffer
+        if self._target.exists() and not self._target.is_file():
+            return self._target.open("wb")  # a pipe or a device is never replaced
+        self._target = self._target.resolve()  # a link goes on pointing at the file
+        self._temporary = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}")
+        return self._temporary.open("xb")
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """A file that cannot be written is the user's to mend; a reader that has left, the caller's."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UserError(f"{self.name}: cannot be written: {error.strerror or error}") from error
+
+
+def open_writer(
+    path: str, kind: str | None, outputs: Sequence[str], time_type: pa.DataType | None = None
+) -> Writer:
+    """A Writer to ``path``, or to standard output for ``-``.
+
+    ``kind`` is "csv", "ndjson" or "parquet"; None takes it from the end of the path, or else is "csv".
+    ``outputs`` names the predictions' columns, ``time_type`` is that of ``Rows.time``. Raises UserError
+    for a file that cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix in PACKED:
+        raise UserError(
+            f"{path}: packed output is not written; leave {suffix} out, or pipe - through a packer"
+        )
+    kind = kind or SUFFIXES.get(suffix, "csv")
+    if kind == "parquet" and path == "-" and os.isatty(1):
+        raise UserError("parquet is not for a terminal; name a file with -o, or write csv or ndjson")
+    return Writer(path, kind, result_schema(outputs, time_type or pa.string()))

@@ -1,0 +1,141 @@
+"""Tail: predictions, printed as they come."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zmq
+
+from streamrnn.errors import UserError
+from streamrnn.model.native import read_model
+from streamrnn.wire.frame import PREDICTION, WireError, flag_names, unpack_prediction
+
+QUEUE = 100_000  # predictions held while the reader of the output is slow
+
+
+def tail(
+    endpoint: str,
+    topics: Sequence[str],
+    as_json: bool,
+    limit: int | None,
+    model: Path | None,
+    bind: bool = False,
+) -> int:
+    """Prints a line per prediction of the streams whose ids begin with one of ``topics`` (none = all).
+
+    Returns 0 after ``limit`` predictions; without one it ends by KeyboardInterrupt, or by
+    BrokenPipeError once nobody reads. Messages that are no predictions are counted on stderr, the first
+    one named. Raises UserError for an endpoint or a model that cannot be used.
+    """
+    names = None if model is None else [output.name for output in read_model(model).outputs]
+    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+        socket.linger = 0
+        socket.rcvhwm = QUEUE
+        for topic in topics or ("",):
+            socket.subscribe(topic)
+        try:
+            (socket.bind if bind else socket.connect)(endpoint)
+        except zmq.ZMQError as error:
+            how = "bound" if bind else "connected to"
+            raise UserError(f"{endpoint}: cannot be {how}: {error.strerror}") from error
+        return _print(socket, as_json, limit, names)
+
+
+def _print(socket: zmq.Socket, as_json: bool, limit: int | None, names: Sequence[str] | None) -> int:
+    line_of = json_line if as_json else text_line
+    printed = rubbish = 0
+    try:
+        while limit is None or printed < limit:
+            if not socket.poll(0):
+                sys.stdout.flush()  # nothing waits, so nobody should wait for what is buffered
+                socket.poll()
+            parts = socket.recv_multipart()
+            try:
+                line = line_of(read_prediction(parts), names)
+            except WireError as error:
+                rubbish += 1
+                if rubbish == 1:
+                    sys.stderr.write(f"warning: a message that is no prediction: {error}\n")
+                continue
+            sys.stdout.write(f"{line}\n")
+            printed += 1
+        sys.stdout.flush()
+    finally:
+        if rubbish:
+            sys.stderr.write(f"messages that were no predictions: {rubbish:,}\n")
+    return 0
+
+
+def read_prediction(parts: Sequence[bytes]) -> dict[str, Any]:
+    """The fields of a prediction by their names on the wire, ``stream`` first and ``values`` last.
+
+    NaN is None; a float32 is the float of fewest digits that rounds to it; ``flags`` are their names;
+    ``values`` has ``horizon`` lists of outputs. Raises WireError.
+    """
+    if len(parts) != 2:
+        raise WireError(f"a prediction has 2 parts, this has {len(parts)}")
+    try:
+        stream = parts[0].decode()
+    except UnicodeDecodeError:
+        raise WireError(f"its stream id is not UTF-8: {parts[0][:20]!r}") from None
+    header, values = unpack_prediction(parts[1])
+    fields: dict[str, Any] = dict(zip(PREDICTION.names or (), header.item(), strict=True))
+    del fields["magic"], fields["version"]
+    return (
+        {"stream": stream}
+        | fields
+        | {
+            "flags": flag_names(fields["flags"]),
+            "score": _number(header["score"]),
+            "residual": _number(header["residual"]),
+            "values": [[_number(value) for value in row] for row in values],
+        }
+    )
+
+
+def json_line(fields: dict[str, Any], names: Sequence[str] | None) -> str:
+    """The fields as one JSON object.
+
+    ``values`` is a list of outputs, or an object of them by their ``names``; where the horizon is not 1,
+    a list of such lists, or an object of lists.
+    """
+    rows = fields["values"]
+    values = rows[0] if len(rows) == 1 else rows
+    if names is not None:
+        _check_names(rows, names)
+        columns = rows[0] if len(rows) == 1 else zip(*rows, strict=True)
+        values = dict(zip(names, columns, strict=bool(rows)))
+    return json.dumps(fields | {"values": values}, ensure_ascii=False)
+
+
+def text_line(fields: dict[str, Any], names: Sequence[str] | None) -> str:
+    """Stream, number, time, step, outputs (all of the horizon), score, residual and flags."""
+    rows = fields["values"]
+    if names is not None:
+        _check_names(rows, names)
+    labels = names if names is not None else [f"y{k}" for k in range(len(rows[0]) if rows else 0)]
+    outputs = zip(labels, zip(*rows, strict=True), strict=bool(rows))
+    stream = fields["stream"] if fields["stream"].isprintable() else ascii(fields["stream"])
+    time = f"{np.datetime64(fields['ts_ns'], 'ns')}Z" if fields["ts_ns"] else "-"
+    words = [stream, f"seq={fields['seq']}", f"time={time}", f"step={fields['step']}"]
+    words += [f"{label}={','.join(map(_shown, values))}" for label, values in outputs]
+    words += [f"{name}={_shown(fields[name])}" for name in ("score", "residual")]
+    return " ".join([*words, fields["flags"]]).rstrip()
+
+
+def _check_names(rows: list[list[float | None]], names: Sequence[str]) -> None:
+    if rows and len(rows[0]) != len(names):
+        raise UserError(
+            f"the model has {len(names)} outputs, a prediction {len(rows[0])}; name the model that is served"
+        )
+
+
+def _number(value: np.float32) -> float | None:
+    return None if np.isnan(value) else float(str(value))
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
