@@ -1,0 +1,37 @@
+"""What several test files share: a model file, and a daemon that runs it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+from daemon import Daemon, Line, serving
+from models import untrained
+
+from streamrnn.model.native import write_model
+
+# an example that is the first to call a kernel compiles it, which takes longer than any deadline
+hypothesis.settings.register_profile("streamrnn", deadline=None)
+hypothesis.settings.load_profile("streamrnn")
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An LSTM of 3 channels that forecasts them, 10 ms a row."""
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    write_model(untrained(sample_period_s=0.01), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def daemon(model_file: Path) -> Iterator[Daemon]:
+    """A daemon with the default settings."""
+    with serving(model_file) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def line(daemon: Daemon) -> Iterator[Line]:
+    """A publisher and a subscriber of ``daemon``."""
+    with daemon.line() as line:
+        yield line

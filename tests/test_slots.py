@@ -1,0 +1,155 @@
+"""The slots against a plain dict: streams come, are found and go, in any order."""
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from streamrnn.kernels.network import pack_network
+from streamrnn.model.model import random_model
+from streamrnn.streams.slots import (
+    Slots,
+    admit_stream,
+    find_slot,
+    id_words,
+    live_streams,
+    make_slots,
+    release_slot,
+)
+
+NETWORK = pack_network(random_model("rnn", 1, 1))
+# alike but for a byte at either end; of 1 and of 127 bytes; of NULs; of several bytes a character
+ALIKE = [
+    *("a", "b", "aa", "aaaaaaaa", "aaaaaaaaa", "aaaaaaab", "baaaaaaa", "aaaaaaaaaaaaaaab"),
+    *(
+        "a" * 126,
+        "a" * 127,
+        "a" * 126 + "b",
+        "b" + "a" * 126,
+        "é" * 63,
+        "é" * 63 + "a",
+        "温度",
+        "温",
+        "🌡" * 31,
+    ),
+    *("\0", "\0\0", "a\0", "\0a", "\0" * 127),
+]
+IDS = st.sampled_from(ALIKE) | st.text(min_size=1).filter(lambda name: len(name.encode()) <= 127)
+
+
+def find(slots: Slots, name: str) -> int:
+    return int(find_slot(slots, id_words(name)))
+
+
+def admit(slots: Slots, name: str) -> int:
+    """The slot of a new stream, with something in it of all that a stream leaves behind."""
+    slot = int(admit_stream(slots, id_words(name)))
+    if slot >= 0:
+        slots.committed[slot] = 3
+        records(slots, slot)[:] = 1
+    return slot
+
+
+def records(slots: Slots, slot: int) -> np.ndarray:
+    return slots.state[2 * slot * slots.words : (2 * slot + 2) * slots.words]
+
+
+class SlotsAndDict(RuleBasedStateMachine):
+    """What ``Slots`` does and what a dict does must not differ."""
+
+    @initialize(capacity=st.integers(1, 9), seed=st.integers(0, 2**64 - 1))
+    def empty(self, capacity: int, seed: int) -> None:
+        self.slots = make_slots(NETWORK, capacity)
+        self.slots.seed[0] = seed
+        self.known: dict[str, int] = {}
+
+    @rule(name=IDS)
+    def come(self, name: str) -> None:
+        if name in self.known:
+            return
+        assert find(self.slots, name) == -1
+        slot = admit(self.slots, name)
+        if len(self.known) == self.slots.capacity:
+            assert slot == -1
+            assert find(self.slots, name) == -1
+        else:
+            assert 0 <= slot < self.slots.capacity
+            assert slot not in self.known.values()
+            self.known[name] = slot
+
+    @precondition(lambda self: self.known)
+    @rule(data=st.data())
+    def go(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.known)))
+        slot = self.known.pop(name)
+        release_slot(self.slots, slot)
+        assert find(self.slots, name) == -1
+        assert self.slots.committed[slot] == 0
+        assert not records(self.slots, slot).any()
+
+    @rule(name=IDS)
+    def ask(self, name: str) -> None:
+        assert find(self.slots, name) == self.known.get(name, -1)
+
+    @invariant()
+    def all_are_found(self) -> None:
+        for name, slot in self.known.items():
+            assert find(self.slots, name) == slot
+            assert self.slots.committed[slot] == 3
+            assert (records(self.slots, slot) == 1).all()
+        assert dict(live_streams(self.slots)) == self.known
+        assert self.slots.counts.tolist() == [self.slots.capacity - len(self.known), len(self.known)]
+
+
+TestSlotsAndDict = SlotsAndDict.TestCase
+TestSlotsAndDict.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 8, 100, 1024])
+def test_a_full_table_through_many_comings_and_goings(capacity):
+    """Neighbours collide in a full table of their own accord; each leaves while others stay."""
+    slots, rng = make_slots(NETWORK, capacity), np.random.default_rng(capacity)
+    known = {f"valve/{k}": admit(slots, f"valve/{k}") for k in range(capacity)}
+    assert sorted(known.values()) == list(range(capacity))
+    for turn in range(3):
+        assert admit(slots, "one too many") == -1
+        leaving = rng.permutation(sorted(known))[: -(-capacity // 2)].tolist()
+        for name in leaving:
+            release_slot(slots, known.pop(name))
+        assert [find(slots, name) for name in leaving] == [-1] * len(leaving)
+        assert {name: find(slots, name) for name in known} == known
+        known |= {name: admit(slots, name) for name in (f"{name}/{turn}" for name in leaving)}
+        assert {name: find(slots, name) for name in known} == known
+        assert dict(live_streams(slots)) == known
+
+
+def test_ids_of_one_hash_are_told_apart():
+    """Topmost bits of a word and of the next may cancel in a product of whole words, whatever the seed."""
+    slots = make_slots(NETWORK, 8)
+    first = id_words("pump/0123456789abcdef")
+    second = first.copy()
+    second[0] ^= np.uint64(1 << 63)
+    second[1] ^= np.uint64(1 << 63 | 1 << 31)
+    a = admit_stream(slots, first)
+    assert find_slot(slots, second) == -1
+    b = admit_stream(slots, second)
+    assert (find_slot(slots, first), find_slot(slots, second)) == (a, b)
+    release_slot(slots, a)
+    assert (find_slot(slots, first), find_slot(slots, second)) == (-1, b)
+
+
+def test_a_released_slot_serves_another_stream():
+    slots = make_slots(NETWORK, 1)
+    for name in ("first", "second", "first"):
+        assert admit(slots, name) == 0
+        assert admit(slots, "other") == -1
+        release_slot(slots, 0)
+        assert not slots.ids.any()
+        assert not slots.table.any()
+
+
+@pytest.mark.parametrize("name", ["", "a" * 128, "é" * 64])
+def test_an_id_has_1_to_127_bytes(name):
+    with pytest.raises(ValueError, match="1 to 127 bytes of UTF-8"):
+        id_words(name)
