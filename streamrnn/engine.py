@@ -4,16 +4,18 @@ The daemon's pump and ``Engine.feed`` (replay, tests, benchmarks) call the same 
 replay shows is what the daemon does.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from streamrnn.errors import ConfigError
-from streamrnn.jit import compiled, inlined
+from streamrnn.jit import UNCACHED, compiled, inlined
 from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import Network, Scratch, forward, make_scratch, pack_network
 from streamrnn.model.model import Model
+from streamrnn.stats import PREDICTIONS, REASONS, STREAMS, Stats
 from streamrnn.streams.batch import PREDICTED, REJECTED, ROWS, Batch, make_batch
 from streamrnn.streams.rules import (
     GAP_POLICIES,
@@ -26,7 +28,6 @@ from streamrnn.streams.rules import (
     write,
 )
 from streamrnn.streams.slots import ID_WORDS, Slots, admit, find, id_words, make_slots
-from streamrnn.streams.stats import PREDICTIONS, REASONS, STREAMS, Stats
 from streamrnn.wire.clock import monotonic_ns
 from streamrnn.wire.codec import is_utf8
 from streamrnn.wire.frame import SEQ
@@ -197,6 +198,8 @@ def _feed(core, names, stream, values, seq, numbered, ts, answers):
                 count += 1
             else:
                 answers.outcome[done] = np.uint8(REJECTED - 1 - slot)
+                answers.seq[done] = seq[done]
+                answers.ts_ns[done] = ts[done]
             done += 1
         started = monotonic_ns()
         advance(core, count)
@@ -227,8 +230,12 @@ class Engine:
                     f'this one has target "{model.target}", {len(model.channels)} channels and '
                     f'{len(model.outputs)} outputs; use "hold"'
                 )
+        if UNCACHED is not None:
+            logging.getLogger("streamrnn").warning(UNCACHED)
         self.model = model
         self.capacity = capacity
+        self._ids: list[str] = []
+        self._names = np.zeros(0, np.uint64)
         network = pack_network(model)
         rules = Rules(
             gap=GAP_POLICIES.index(faults.gap),
@@ -267,6 +274,8 @@ class Engine:
         Raises ValueError for shapes that do not fit together or an id that cannot be a topic.
         """
         count, outputs = len(stream), self.core.net.outputs
+        if stream.shape != (count,):
+            raise ValueError(f"stream must be ({count},), not {stream.shape}")
         values = np.ascontiguousarray(values, np.float32)
         stream = np.ascontiguousarray(stream, np.int64)
         if values.shape != (count, self.core.net.inputs):
@@ -276,7 +285,6 @@ class Engine:
         for name, array in (("seq", seq), ("ts_ns", ts_ns)):
             if array is not None and array.shape != (count,):
                 raise ValueError(f"{name} must be ({count},), not {array.shape}")
-        names = np.concatenate([id_words(name) for name in ids]) if ids else np.zeros(0, np.uint64)
         answers = Answers(
             outcome=np.zeros(count, np.uint8),
             flags=np.zeros(count, np.uint16),
@@ -293,5 +301,17 @@ class Engine:
         none = np.zeros(count, np.uint64)
         numbers = none if seq is None else np.ascontiguousarray(seq, np.uint64)
         times = none.view(np.int64) if ts_ns is None else np.ascontiguousarray(ts_ns, np.int64)
+        names = self._id_words(ids)
         _feed(self.core, names, stream, values, numbers, seq is not None, times, answers)
         return answers
+
+    def _id_words(self, ids: Sequence[str]) -> np.ndarray:
+        """The ids as the slots keep them. A list only grows from call to call: what is new is packed."""
+        known = len(self._ids)
+        if list(ids[:known]) != self._ids:
+            self._ids, self._names, known = [], np.zeros(0, np.uint64), 0
+        new = list(ids[known:])
+        if new:
+            self._names = np.concatenate([self._names, *map(id_words, new)])
+            self._ids += new
+        return self._names

@@ -9,13 +9,20 @@ import functools
 import hashlib
 import os
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numba
 
-_COMPILED_SOURCES = ("jit.py", "kernels/*.py", "streams/*.py", "wire/*.py", "engine.py", "daemon/pump.py")
+_COMPILED_SOURCES = (
+    "jit.py",
+    "stats.py",
+    "kernels/*.py",
+    "streams/*.py",
+    "wire/*.py",
+    "engine.py",
+    "daemon/pump.py",
+)
 
 
 def _cache_root() -> Path:
@@ -30,8 +37,8 @@ def _cache_root() -> Path:
     return Path("~/.cache/streamrnn").expanduser()
 
 
-def _cache_folder() -> Path | None:
-    """A writable folder for this source and these libraries; None, after one warning, without one."""
+def _cache_folder() -> tuple[Path | None, str | None]:
+    """A writable folder for this source and these libraries, or why there is none."""
     digest = hashlib.sha256(numba.__version__.encode())
     package = Path(__file__).parent
     for pattern in _COMPILED_SOURCES:
@@ -42,16 +49,14 @@ def _cache_folder() -> Path | None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        warnings.warn(
+        return None, (
             f"compiled kernels cannot be kept in {folder} ({error.strerror}), so every start compiles "
-            "them anew; set NUMBA_CACHE_DIR to a folder that can be written",
-            stacklevel=2,
+            "them anew; set NUMBA_CACHE_DIR to a folder that can be written"
         )
-        return None
-    return folder
+    return folder, None
 
 
-CACHE = _cache_folder()
+CACHE, UNCACHED = _cache_folder()  # UNCACHED: what to tell a user whose kernels cannot be kept
 if CACHE is not None:
     numba.config.CACHE_DIR = str(CACHE)
 

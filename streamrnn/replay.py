@@ -18,8 +18,8 @@ from streamrnn.errors import UserError
 from streamrnn.jit import compiled
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
+from streamrnn.stats import LATE, MISSING_ROWS, PREDICTIONS, REASONS
 from streamrnn.streams.batch import PREDICTED
-from streamrnn.streams.stats import LATE, MISSING_ROWS, PREDICTIONS, REASONS
 from streamrnn.table import Columns, RowReader, Rows, Writer, open_rows, open_writer
 from streamrnn.table.pace import Pacer
 from streamrnn.table.progress import Progress, counted

@@ -14,7 +14,7 @@ import pytest
 
 from streamrnn.engine import Answers
 from streamrnn.errors import UserError
-from streamrnn.streams.stats import REASONS
+from streamrnn.stats import REASONS
 from streamrnn.table import Rows, Writer, open_writer
 
 OUTPUTS = ["flow", 'pressure, "bar"']

@@ -13,9 +13,9 @@ from models import untrained
 from streamrnn.config import Faults
 from streamrnn.engine import Answers, Engine, advance
 from streamrnn.model.model import Channel, Layer, Model, random_model
+from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED
 from streamrnn.streams.slots import find_slot, id_words
-from streamrnn.streams.stats import LATE, MISSING_ROWS, REASONS, RESETS
 from streamrnn.wire.frame import END, GAP, IMPUTED, RESET, SEQ, WARMING, WAS_RESET
 
 NAMES = ["a", "b", "c", "d"]
@@ -242,7 +242,6 @@ def test_sequences_that_end_and_begin(faults, rows):
     assert_counted(engine, rules.counts)
 
 
-@pytest.mark.xfail(strict=True, reason="the flags of a rejected row are lost")
 @pytest.mark.parametrize("flag", [RESET, END])
 def test_a_rejected_row_still_ends_or_begins_its_sequence(flag):
     """Or a sender that starts again from 0 with a NaN in its first row stays late until it passes 1000."""

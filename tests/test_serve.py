@@ -159,7 +159,6 @@ def test_an_address_in_use_is_refused_with_its_key(model_file, key):
             assert "ready:" not in daemon.said
 
 
-@pytest.mark.xfail(strict=True, reason="libzmq takes the path of a socket that is in use")
 def test_an_ipc_path_in_use_is_refused(model_file, tmp_path):
     settings = {"input.bind": [f"ipc://{tmp_path}/in"]}
     with serving(model_file, settings) as first, launch(model_file, settings) as second:
@@ -196,7 +195,6 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_and_nothing_else(model_f
         assert daemon.said.count("compiling kernels for this machine") == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the cache is looked at before the log is set up")
 def test_the_warning_of_the_cache_has_the_log_s_format(model_file, tmp_path):
     (tmp_path / "a file").touch()
     cache = str(tmp_path / "a file" / "cache")

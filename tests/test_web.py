@@ -17,9 +17,9 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from streamrnn import stats as of
 from streamrnn.errors import UserError
-from streamrnn.streams import stats as of
-from streamrnn.streams.stats import Stats
+from streamrnn.stats import Stats
 from streamrnn.web import app
 from streamrnn.web.app import CONNECTIONS, WebServer
 from streamrnn.web.metrics import METRICS, make_registry

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamrnn.jit import compiled
-from streamrnn.streams.stats import REASONS
+from streamrnn.stats import REASONS
 from streamrnn.wire import codec, frame
 from streamrnn.wire.frame import (
     DTYPES,

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streamrnn import stats as counted
 from streamrnn.engine import Core, advance, slot_for, stage
 from streamrnn.jit import compiled, inlined
-from streamrnn.streams import stats as counted
 from streamrnn.streams.batch import PREDICTED, ROWS
 from streamrnn.streams.slots import ID_WORDS, id_length, release
 from streamrnn.wire import codec, frame, libzmq

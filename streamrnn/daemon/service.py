@@ -5,26 +5,27 @@ import os
 import signal
 import threading
 import time
+from queue import SimpleQueue
 from types import FrameType
 
 import numba
 import zmq
 
+from streamrnn import stats as counted
 from streamrnn.config import Config
 from streamrnn.daemon.log import set_up_log
 from streamrnn.daemon.pump import FAILED, HEARTBEAT, STOP, Pump, make_pump, run
-from streamrnn.daemon.sockets import bound_endpoint, open_input, open_output
+from streamrnn.daemon.sockets import open_input, open_output
 from streamrnn.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.model.native import read_model
-from streamrnn.streams import stats as counted
 from streamrnn.web.app import WebServer
 from streamrnn.web.metrics import make_registry
 
 log = logging.getLogger("streamrnn")
 
 _STALE_S = 2.0  # a heartbeat older than this is a pump that hangs
-_QUIET_S = 1.0  # loading cached kernels stays below this, and then says nothing
+_QUIET_S = 2.0  # loading cached kernels stays below this, and then says nothing
 
 
 class Service:
@@ -36,7 +37,8 @@ class Service:
         self.config = config
         self.model = read_model(config.model)
         self.engine = Engine(self.model, config.streams.capacity, config.faults)
-        self._stopping = threading.Event()
+        # a queue and not an event: its put may interrupt itself, as a second signal does the first
+        self._stopping: SimpleQueue[None] = SimpleQueue()
         self._state = "starting"
         self._pump: Pump | None = None
         self._thread: threading.Thread | None = None
@@ -58,11 +60,12 @@ class Service:
                 "outputs": str(len(self.model.outputs)),
             }
             registry = make_registry(self.engine.stats, self.engine.capacity, info)
-            self._web = WebServer(*self.config.http.address, registry, self._health, self._readiness)
+            self._web = WebServer(*self.config.http.address, registry, self._health, self.readiness)
             self._web.start()
         self._compile()
-        self._source = open_input(self._context, self.config.input, len(self.model.channels))
-        self._sink = open_output(self._context, self.config.output)
+        channels = len(self.model.channels)
+        self._source, receives = open_input(self._context, self.config.input, channels)
+        self._sink, publishes = open_output(self._context, self.config.output)
         self._pump = make_pump(
             self.engine.core,
             self._source.underlying,
@@ -73,18 +76,18 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
         self._thread.start()
         self._state = "ready"
-        log.info("%s", self._description())
+        log.info("%s", self._description(receives, publishes))
 
     def wait(self) -> int:
         """Blocks until ``stop``, then ends everything. Returns the exit code."""
-        self._stopping.wait()
+        self._stopping.get()
         failed = self._pump is not None and self._pump.control[FAILED] != 0
         self.close()
         return 1 if failed else 0
 
     def stop(self) -> None:
         """Asks the daemon to end; safe from a signal handler."""
-        self._stopping.set()
+        self._stopping.put(None)
 
     def close(self) -> None:
         """Stops the pump, lets what was published leave, closes what is open."""
@@ -123,7 +126,7 @@ class Service:
         run(self._pump, self.engine.core)
         if error := int(self._pump.control[FAILED]):
             log.error("the input socket broke: %s; ending", os.strerror(error))
-            self._stopping.set()
+            self._stopping.put(None)
 
     def _health(self) -> tuple[bool, str]:
         """Whether the pump's heartbeat is fresh."""
@@ -132,24 +135,28 @@ class Service:
         age = time.monotonic() - self._pump.control[HEARTBEAT] / 1e9
         return bool(age < _STALE_S), f"the pump's heartbeat is {max(age, 0):.2f} s old"
 
-    def _readiness(self) -> tuple[bool, str]:
+    def readiness(self) -> tuple[bool, str]:
+        """Whether model, kernels and sockets are all there, and what is being done otherwise."""
         return self._state == "ready", self._state
 
-    def _description(self) -> str:
+    def _description(self, receives: list[str], publishes: list[str]) -> str:
         model, web = self.model, f", http://{self._web.address}" if self._web else ""
-        receives = bound_endpoint(self._source) or ", ".join(self.config.input.connect)
-        publishes = bound_endpoint(self._sink) or ", ".join(self.config.output.connect)
         return (
             f"ready: {model.cell} {len(model.channels)} -> {model.hidden} x {len(model.layers)}, "
-            f"{self.engine.capacity} streams; receives on {receives}, publishes on {publishes}{web}"
+            f"{self.engine.capacity} streams; receives on {', '.join(receives)}, "
+            f"publishes on {', '.join(publishes)}{web}"
         )
+
+
+class _StoppedAtStart(BaseException):
+    """Raised by a signal while the daemon starts: compiling is not worth waiting for."""
 
 
 def serve(config: Config) -> int:
     """Runs the daemon until SIGTERM or SIGINT; a second SIGINT ends it at once. Returns the exit code."""
     set_up_log(config.log)
     service = Service(config)
-    interrupts = 0
+    interrupts, starting = 0, True
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal interrupts
@@ -157,11 +164,18 @@ def serve(config: Config) -> int:
         if interrupts > 1:
             os._exit(128 + signal.SIGINT)
         service.stop()
+        if starting:
+            raise _StoppedAtStart
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     try:
         service.start()
+        starting = False
+    except _StoppedAtStart:
+        starting = False
+        service.close()
+        return 0
     except UserError:
         service.close()
         raise

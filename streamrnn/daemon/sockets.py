@@ -1,6 +1,9 @@
 """The daemon's two sockets: made, bounded and bound here, then touched by the pump alone."""
 
-from collections.abc import Iterable
+import errno
+import os
+import socket as unix
+from collections.abc import Sequence
 
 import zmq
 
@@ -14,16 +17,32 @@ HIGH_WATER = 10_000
 LINGER_MS = 500
 
 
-def _attach(socket: zmq.Socket, binds: Iterable[str], connects: Iterable[str], section: str) -> None:
+def _is_served(endpoint: str) -> bool:
+    """Whether somebody listens on an ``ipc://`` path: libzmq would take it from them without a word."""
+    path = endpoint.removeprefix("ipc://")
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with unix.socket(unix.AF_UNIX) as probe:
+        return probe.connect_ex(address) == 0
+
+
+def _attach(socket: zmq.Socket, binds: Sequence[str], connects: Sequence[str], section: str) -> list[str]:
+    """Binds and connects. Returns where: a port that was ``*`` is named."""
+    attached = []
+    socket.ipv6 = any("[" in endpoint for endpoint in (*binds, *connects))
     for attach, key, endpoints in ((socket.bind, "bind", binds), (socket.connect, "connect", connects)):
         for endpoint in endpoints:
             try:
+                if key == "bind" and endpoint.startswith("ipc://") and _is_served(endpoint):
+                    raise zmq.ZMQError(errno.EADDRINUSE)
                 attach(endpoint)
             except zmq.ZMQError as error:
                 raise UserError(
-                    f'{section}.{key}: "{endpoint}": {error.strerror}; name an address of this machine '
-                    "that nothing else uses"
+                    f'{section}.{key}: "{endpoint}": {os.strerror(error.errno or 0)}; name an address of '
+                    "this machine that nothing else uses"
                 ) from error
+            bound = socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0") if key == "bind" else endpoint
+            attached.append(bound)
+    return attached
 
 
 def largest_frame(channels: int) -> int:
@@ -32,8 +51,8 @@ def largest_frame(channels: int) -> int:
     return FRAME.itemsize + 0xFFFF * channels * widest
 
 
-def open_input(context: zmq.Context, settings: Input, channels: int) -> zmq.Socket:
-    """Raises UserError, naming the key, for an endpoint that cannot be used."""
+def open_input(context: zmq.Context, settings: Input, channels: int) -> tuple[zmq.Socket, list[str]]:
+    """The socket and its endpoints. Raises UserError, naming the key, for an endpoint that cannot be used."""
     socket = context.socket(zmq.SUB if settings.socket == "sub" else zmq.PULL)
     socket.linger = 0
     socket.rcvhwm = HIGH_WATER
@@ -42,19 +61,12 @@ def open_input(context: zmq.Context, settings: Input, channels: int) -> zmq.Sock
     if settings.socket == "sub":
         for topic in settings.topics:
             socket.subscribe(topic)
-    _attach(socket, settings.bind, settings.connect, "input")
-    return socket
+    return socket, _attach(socket, settings.bind, settings.connect, "input")
 
 
-def open_output(context: zmq.Context, settings: Output) -> zmq.Socket:
-    """Raises UserError, naming the key, for an endpoint that cannot be used."""
+def open_output(context: zmq.Context, settings: Output) -> tuple[zmq.Socket, list[str]]:
+    """The socket and its endpoints. Raises UserError, naming the key, for an endpoint that cannot be used."""
     socket = context.socket(zmq.PUB)
     socket.linger = LINGER_MS
     socket.sndhwm = HIGH_WATER
-    _attach(socket, settings.bind, settings.connect, "output")
-    return socket
-
-
-def bound_endpoint(socket: zmq.Socket) -> str:
-    """Where a socket really listens, for a port that was ``*``; "" for one that only connects."""
-    return socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
+    return socket, _attach(socket, settings.bind, settings.connect, "output")

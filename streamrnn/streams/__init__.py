@@ -1,1 +1,1 @@
-"""What is remembered of each stream, and what is counted."""
+"""What is remembered of each stream, and what a row of it may be."""

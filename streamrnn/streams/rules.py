@@ -12,10 +12,11 @@ import numpy as np
 from streamrnn.jit import inlined
 from streamrnn.kernels.network import copy, scale_input, scale_output
 from streamrnn.kernels.simd import LANES, fma, load, splat, store, total
+from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED
 from streamrnn.streams.slots import ENDED, EPOCH, HEADER, SEQ, STEP, TS, record, zero_record
-from streamrnn.streams.stats import LATE, MISSING_ROWS, REASONS, RESETS
 from streamrnn.wire import frame
+from streamrnn.wire.memory import store_release
 
 GAP_POLICIES = ("step", "hold", "predict")
 MISSING_POLICIES = ("reject", "hold", "predict")
@@ -25,11 +26,11 @@ _MISSING_REJECT, _MISSING_HOLD, _MISSING_PREDICT = range(3)
 _INFINITE, _MISSING = REASONS.index("infinite"), REASONS.index("missing")
 _DIVERGED = REASONS.index("diverged")
 _BY_FRAME, _BY_GAP = RESETS.index("frame"), RESETS.index("max_gap")
-# A record's ENDED word: why the next row begins a new sequence, as an index into RESETS, or 0.
 _BY_END, _BY_DIVERGENCE = RESETS.index("end"), RESETS.index("diverged")
 
 _ZERO = np.float32(0)
 _NAN = np.float32("nan")
+_LARGEST = float(np.finfo(np.float32).max)
 _MOST_GAP = np.uint64(0xFFFFFFFF)
 SKIP, IMAGINED, STEPPED = range(3)
 
@@ -73,14 +74,15 @@ def refusal(net, rules, batch, row, has_history):
 @inlined
 def _residual(net, slots, batch, row, old):
     """Root mean square of (x - forecast) / std over the channels that are there; NaN for none."""
-    squares, there = _ZERO, _ZERO
+    squares, there = 0.0, 0
     for output in range(net.outputs):
         value = batch.values[row * net.in_width + output]
         if not np.isnan(value):
-            error = (value - slots.state[old + slots.prediction_at + output]) * net.out_scale[output]
+            forecast = np.float64(slots.state[old + slots.prediction_at + output])
+            error = (np.float64(value) - forecast) * np.float64(net.out_scale[output])
             squares += error * error
-            there += np.float32(1)
-    return np.sqrt(squares / there) if there > _ZERO else _NAN
+            there += 1
+    return np.float32(min(np.sqrt(squares / there), _LARGEST)) if there > 0 else _NAN
 
 
 @inlined
@@ -105,13 +107,25 @@ def _turn_away(stats, batch, row, reason):
 
 @inlined
 def _first_look(batch, stats, row, gap):
-    """Counts the rows missing before this one, once. Returns whether this was the first look."""
-    if batch.gap[row] > np.uint32(0):
-        return False
-    counted = min(gap, _MOST_GAP)
-    batch.gap[row] = np.uint32(counted)
-    stats.counters[MISSING_ROWS] += np.int64(counted)
-    return True
+    """Counts the rows missing before this one, once: a row comes back while they are filled in."""
+    if batch.gap[row] == np.uint32(0):
+        counted = min(gap, _MOST_GAP)
+        batch.gap[row] = np.uint32(counted)
+        stats.counters[MISSING_ROWS] += np.int64(counted)
+
+
+@inlined
+def _keep_boundary(slots, batch, row, old):
+    """A rejected row still ends its sequence or begins a new one: commits a copy of the stream's record
+    that says so. A new sequence has numbers of its own, so the copy takes the row's."""
+    slot = batch.slot[row]
+    new = record(slots, slot, slots.committed[slot] + np.uint64(1))
+    copy(slots.state, new, slots.state, old, slots.words)
+    begins = batch.flags[row] & frame.RESET != 0
+    if begins:
+        slots.state_64[new // 2 + SEQ] = batch.seq[row]
+    slots.state_32[new + ENDED] = np.uint32(1 + (_BY_FRAME if begins else _BY_END))
+    store_release(slots.committed, slot, slots.committed[slot] + np.uint64(1))
 
 
 @inlined
@@ -139,13 +153,15 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
     if begun and told_to_reset:
         reset = _BY_FRAME
     elif begun and slots.state_32[old + ENDED] != np.uint32(0):
-        reset = np.int64(slots.state_32[old + ENDED])
+        reset = np.int64(slots.state_32[old + ENDED]) - 1
     gap = seq - last - np.uint64(1) if begun and not told_to_reset else np.uint64(0)
     if reset < 0 and gap > np.uint64(rules.max_gap):
         reset = _BY_GAP
     continues = begun and reset < 0
     reason = refusal(net, rules, batch, row, continues)
     if reason >= 0:
+        if begun and batch.flags[row] & (frame.RESET | frame.END) != 0:
+            _keep_boundary(slots, batch, row, old)
         return _turn_away(stats, batch, row, reason)
     if gap > np.uint64(0):
         _first_look(batch, stats, row, gap)
@@ -196,7 +212,7 @@ def _write_header(slots, rules, batch, row, lane, old, new):
         slots.state_64[header + SEQ] = batch.seq[row]
         slots.state_64[header + TS] = np.uint64(batch.ts[row])
         ends = batch.flags[row] & frame.END != 0
-        slots.state_32[new + ENDED] = np.uint32(_BY_END if ends else 0)
+        slots.state_32[new + ENDED] = np.uint32(1 + _BY_END if ends else 0)
     begun = slots.committed[batch.slot[row]] > np.uint64(0)
     step = slots.state_64[before + STEP] if begun and batch.lane_reset[lane] < 0 else np.uint64(0)
     epoch = slots.state_32[old + EPOCH] if begun else np.uint32(0)
@@ -211,7 +227,7 @@ def _forget(slots, new):
     """Turns a record with a non-finite state or output into one whose next row begins anew."""
     for word in range(new + HEADER, new + slots.words, LANES):
         store(slots.state, word, splat(_ZERO))
-    slots.state_32[new + ENDED] = np.uint32(_BY_DIVERGENCE)
+    slots.state_32[new + ENDED] = np.uint32(1 + _BY_DIVERGENCE)
 
 
 @inlined
@@ -232,11 +248,11 @@ def write(net, slots, rules, batch, scratch, stats, lane):
         _forget(slots, new)
     if batch.lane_imagined[lane] == 1:
         return
+    if batch.lane_reset[lane] >= 0:
+        stats.resets[batch.lane_reset[lane]] += 1
     if not finite:
         _turn_away(stats, batch, row, _DIVERGED)
         return
-    if batch.lane_reset[lane] >= 0:
-        stats.resets[batch.lane_reset[lane]] += 1
     batch.outcome[row] = PREDICTED
     batch.step[row] = slots.state_64[new // 2 + STEP]
     batch.epoch[row] = slots.state_32[new + EPOCH]

@@ -26,7 +26,7 @@ ID_WORDS = (TOPIC_BYTES + 1) // 8  # an id and, in its last byte, its length
 
 # A record's header, as indices into its 64-bit words and its 32-bit words.
 SEQ, TS, STEP = 0, 1, 2  # of the last row committed; steps since the last reset
-EPOCH, ENDED = 6, 7  # resets so far; 1 when the last row ended its sequence
+EPOCH, ENDED = 6, 7  # resets so far; why the next row begins a new sequence, 1 + index into RESETS, or 0
 
 _HASH_STEP = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
@@ -54,7 +54,7 @@ class Slots(NamedTuple):
     table: np.ndarray  # (power of two >= 2 * capacity,) uint64: hash << 32 | slot + 1; 0 = empty
     free: np.ndarray  # (capacity,) int64: a stack of free slots
     counts: np.ndarray  # (2,) int64: free slots, streams
-    seed: np.ndarray  # (1,) uint64: so that nobody can choose ids that collide
+    seed: np.ndarray  # (1,) uint64: so that ids that collide in one process do not in another
     # links between the rows of one batch
     batch: np.ndarray  # (capacity,) int64: the batch that last had a row of this slot
     tail: np.ndarray  # (capacity,) int64: its last row there
@@ -140,6 +140,7 @@ def _hash(slots, name):
     length = np.int64(read_u64(name + 8 * (ID_WORDS - 1)) >> np.uint64(56))
     for word in range((length + 7) // 8):
         mixed = (mixed ^ read_u64(name + 8 * word)) * _HASH_STEP
+        mixed = (mixed ^ mixed >> _SHIFT) * _HASH_STEP
         mixed ^= mixed >> _SHIFT
     mixed = (mixed ^ np.uint64(length)) * _HASH_STEP
     return mixed >> _SHIFT

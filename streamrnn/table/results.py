@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.streams.stats import REASONS
+from streamrnn.stats import REASONS
 from streamrnn.table.rows import Rows
 from streamrnn.wire.frame import flag_names
 

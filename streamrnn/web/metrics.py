@@ -16,8 +16,8 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from streamrnn import __version__
-from streamrnn.streams import stats as of
-from streamrnn.streams.stats import Stats
+from streamrnn import stats as of
+from streamrnn.stats import Stats
 
 # name -> (type, help); beside these a scrape holds only process_* of the process itself
 METRICS = {

@@ -6,7 +6,7 @@ Hostile bytes stop here: ``decode`` compares every count with the length before 
 import numpy as np
 
 from streamrnn.jit import inlined
-from streamrnn.streams.stats import REASONS
+from streamrnn.stats import REASONS
 from streamrnn.wire import frame
 from streamrnn.wire.memory import (
     read_f32,

@@ -43,7 +43,7 @@ RECEIVED, LATE, MISSING_ROWS, PREDICTIONS, STREAMS = range(5)
 
 
 class Stats(NamedTuple):
-    """Counts since the start, all int64. Histograms hold plain (not cumulative) buckets."""
+    """Counts since the start, int64. Histograms hold plain (not cumulative) buckets."""
 
     counters: np.ndarray  # (5,) messages received, rows late, rows missing, predictions, live streams
     rejected: np.ndarray  # (len(REASONS),)
@@ -51,7 +51,7 @@ class Stats(NamedTuple):
     latency: np.ndarray  # (len(STAGES), len(LATENCY_BOUNDS_NS) + 1)
     latency_ns: np.ndarray  # (len(STAGES),) sums
     age: np.ndarray  # (len(AGE_BOUNDS_NS) + 1,)
-    age_ns: np.ndarray  # (1,) sum
+    age_ns: np.ndarray  # (1,) sum, float64: a source whose clock is wrong is decades old
     batch: np.ndarray  # (len(BATCH_BOUNDS) + 1,)
     batch_rows: np.ndarray  # (1,) sum
 
@@ -68,7 +68,7 @@ class Stats(NamedTuple):
             latency=count(stages, latencies),
             latency_ns=count(stages),
             age=count(len(AGE_BOUNDS_NS) + 1),
-            age_ns=count(1),
+            age_ns=np.zeros(1, np.float64),
             batch=count(len(BATCH_BOUNDS) + 1),
             batch_rows=count(1),
         )
