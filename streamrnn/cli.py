@@ -191,6 +191,7 @@ def serve(
 @click.option(
     "--on-error", type=click.Choice(["fail", "skip"]), default="fail", help="On a row that cannot be used."
 )
+@click.option("--capacity", type=COUNT, default=65536, metavar="N", help="Most streams in the file.")
 @click.option("-c", "--config", "file", type=PATH, metavar="FILE", help="TOML file, for its faults rules.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON (stderr if OUT is -).")
 def replay(
@@ -203,7 +204,7 @@ def replay(
 ) -> None:
     """Predict for every row of a file, as the daemon would.
 
-    The file is CSV or parquet, by its name; - is CSV from stdin. Columns are matched to the
+    The file is CSV, gzipped or not, or parquet, told by its content; - is standard input. Columns are matched to the
     model's channels by name.
     """
     from streamrnn.config import load_config
@@ -249,7 +250,7 @@ def send(
 ) -> int:
     """Publish the rows of a file as frames.
 
-    The file is CSV or parquet, by its name; - is CSV from stdin.
+    The file is CSV, gzipped or not, or parquet, told by its content; - is standard input.
     """
     if rate and speed:
         raise click.UsageError("--rate and --speed exclude each other.")

@@ -1,6 +1,7 @@
 """The daemon beside zmq_proxy: same publisher, same sink, same sockets, in turn."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -96,6 +97,8 @@ def _scraped(address: str) -> Iterator[None]:
     done = threading.Event()
 
     def scrape() -> None:
+        # it stands for another machine, so it must not take these cores from publisher and sink
+        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
         while not done.wait(1 / SCRAPES_PER_S):
             urllib.request.urlopen(f"http://{address}/metrics").read()
 
