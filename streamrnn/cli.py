@@ -204,8 +204,8 @@ def replay(
 ) -> None:
     """Predict for every row of a file, as the daemon would.
 
-    The file is CSV, gzipped or not, or parquet, told by its content; - is standard input. Columns are matched to the
-    model's channels by name.
+    The file is CSV, gzipped or not, or parquet, told by its content; - is standard input.
+    Columns are matched to the model's channels by name.
     """
     from streamrnn.config import load_config
 

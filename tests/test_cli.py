@@ -328,11 +328,12 @@ def test_replay(replay_calls, tmp_path):
     result = run(
         *("replay", "a.csv", "-m", "m.safetensors", "-o", "out", "--format", "ndjson", "--speed", "2"),
         *("--limit", "9", "--seq-column", "n", "--time-column", "t", "--stream-column", "s"),
-        *("--delimiter", "tab", "--on-error", "skip", "-c", file),
+        *("--delimiter", "tab", "--on-error", "skip", "--capacity", "7", "-c", file),
     )
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "3 rows\n")
     assert vars(replay_calls[0].args[0]) == {
         "source": "a.csv",
+        "capacity": 7,
         "model": Path("m.safetensors"),
         "output": "out",
         "format": "ndjson",

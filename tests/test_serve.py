@@ -238,6 +238,23 @@ def test_it_ends_while_frames_pour_in(model_file, number):
         assert "stopped after" in daemon.said.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "numbers", [(signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGTERM), (signal.SIGTERM,) * 2]
+)
+def test_two_signals_at_once_end_it_too(model_file, numbers):
+    with serving(model_file) as daemon:
+        for number in numbers:
+            daemon.process.send_signal(number)
+        assert daemon.process.wait(DEADLINE_S) == 0
+
+
+def test_it_does_not_compile_to_the_end_when_told_to_stop(model_file, tmp_path):
+    with launch(model_file, NUMBA_CACHE_DIR=str(tmp_path)) as daemon:
+        daemon.wait_until_it_says("compiling kernels")
+        assert daemon.stop() == 0
+        assert "ready" not in daemon.said
+
+
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
 def test_after_kill_9_it_starts_again_where_it_was(model_file, tmp_path, transport):
     settings: dict[str, Any] = {}

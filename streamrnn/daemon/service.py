@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from queue import SimpleQueue
+from contextlib import suppress
 from types import FrameType
 
 import numba
@@ -37,9 +37,12 @@ class Service:
         self.config = config
         self.model = read_model(config.model)
         self.engine = Engine(self.model, config.streams.capacity, config.faults)
-        # a queue and not an event: its put may interrupt itself, as a second signal does the first
-        self._stopping: SimpleQueue[None] = SimpleQueue()
+        # A byte in this pipe says stop. Of two signals at once the kernel may hand both to a thread other
+        # than the main one, which then sleeps on in any lock; what the C handler writes here wakes it.
+        self._told, self.stop_fd = os.pipe()
+        os.set_blocking(self.stop_fd, False)
         self._state = "starting"
+        self.compiling = False  # when nothing but time is lost by an exception
         self._pump: Pump | None = None
         self._thread: threading.Thread | None = None
         self._context = zmq.Context()
@@ -80,14 +83,15 @@ class Service:
 
     def wait(self) -> int:
         """Blocks until ``stop``, then ends everything. Returns the exit code."""
-        self._stopping.get()
+        os.read(self._told, 1)
         failed = self._pump is not None and self._pump.control[FAILED] != 0
         self.close()
         return 1 if failed else 0
 
     def stop(self) -> None:
         """Asks the daemon to end; safe from a signal handler."""
-        self._stopping.put(None)
+        with suppress(BlockingIOError):
+            os.write(self.stop_fd, b"\0")
 
     def close(self) -> None:
         """Stops the pump, lets what was published leave, closes what is open."""
@@ -115,8 +119,12 @@ class Service:
         notice.start()
         started = time.monotonic()
         example = make_pump(self.engine.core, 0, 0, False, 0)
-        run.compile((numba.typeof(example), numba.typeof(self.engine.core)))
-        notice.cancel()
+        self.compiling = True
+        try:
+            run.compile((numba.typeof(example), numba.typeof(self.engine.core)))
+        finally:
+            self.compiling = False
+            notice.cancel()
         log.debug("kernels ready after %.1f s", time.monotonic() - started)
 
     def _run(self) -> None:
@@ -126,7 +134,7 @@ class Service:
         run(self._pump, self.engine.core)
         if error := int(self._pump.control[FAILED]):
             log.error("the input socket broke: %s; ending", os.strerror(error))
-            self._stopping.put(None)
+            self.stop()
 
     def _health(self) -> tuple[bool, str]:
         """Whether the pump's heartbeat is fresh."""
@@ -156,7 +164,7 @@ def serve(config: Config) -> int:
     """Runs the daemon until SIGTERM or SIGINT; a second SIGINT ends it at once. Returns the exit code."""
     set_up_log(config.log)
     service = Service(config)
-    interrupts, starting = 0, True
+    interrupts = 0
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal interrupts
@@ -164,16 +172,16 @@ def serve(config: Config) -> int:
         if interrupts > 1:
             os._exit(128 + signal.SIGINT)
         service.stop()
-        if starting:
+        if service.compiling:
+            service.compiling = False  # a second signal must not interrupt what the first began
             raise _StoppedAtStart
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    signal.set_wakeup_fd(service.stop_fd, warn_on_full_buffer=False)
     try:
         service.start()
-        starting = False
     except _StoppedAtStart:
-        starting = False
         service.close()
         return 0
     except UserError:
