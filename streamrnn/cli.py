@@ -134,9 +134,9 @@ def main() -> None:
 @click.option(
     "--seconds", type=POSITIVE, metavar="S", help="Stop by itself after this long.  [default: at Ctrl-C]"
 )
-@click.option("--http", default="127.0.0.1:9464", metavar="HOST:PORT", help="Of the page and the metrics.")
+@click.option("--http", default="127.0.0.1:9464", metavar="HOST:PORT", help="Of the metrics.")
 def demo(seconds: float | None, http: str) -> int:
-    """Watch simulated machines, a daemon and its page at work."""
+    """Watch simulated machines and a daemon at work."""
     from streamrnn.config import load_config
 
     listen = load_config(None, {"http.listen": http}).http.listen
@@ -155,7 +155,7 @@ def demo(seconds: float | None, http: str) -> int:
 @click.option("-c", "--config", "file", type=PATH, metavar="FILE", help="TOML file of settings.")
 @click.option("--connect", multiple=True, metavar="E", help="Endpoint of a publisher; repeatable.")
 @click.option("--bind", multiple=True, metavar="E", help="Endpoint to publish predictions on; repeatable.")
-@click.option("--http", metavar="HOST:PORT", help='Of the page and the metrics, "" for off.')
+@click.option("--http", metavar="HOST:PORT", help='Of the metrics, "" for off.')
 def serve(
     model: Path | None, file: Path | None, connect: tuple[str, ...], bind: tuple[str, ...], http: str | None
 ) -> int:
@@ -267,7 +267,7 @@ def send(
     return run(options)
 
 
-@main.command(epilog=example("streamrnn tail tcp://localhost:5556 --json | jq .score"))
+@main.command(epilog=example("streamrnn tail tcp://localhost:5556 --json | jq .residual"))
 @click.argument("address", metavar="E")
 @as_json_option
 @click.option("--topic", "topics", multiple=True, metavar="PREFIX", help="Of stream ids.  [default: all]")

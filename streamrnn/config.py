@@ -174,13 +174,19 @@ class Faults(Section):
 
 
 class State(Section):
-    live: Literal[""] = Field(default="", description='folder on tmpfs for the live state, "" = memory only')
-    snapshots: Literal[""] = Field(default="", description='folder on disk for snapshots, "" = none')
+    live: Literal[""] = Field(
+        default="", description='folder on tmpfs for the live state; this version takes "" alone, memory only'
+    )
+    snapshots: Literal[""] = Field(
+        default="", description='folder on disk for snapshots; this version takes "" alone, none'
+    )
     interval: Duration = Field(default=10.0, gt=0, description="time between snapshots")
 
 
 class Http(Section):
-    listen: str = Field(default="127.0.0.1:9464", description='host:port of page and metrics, "" = off')
+    listen: str = Field(
+        default="127.0.0.1:9464", description='host:port of metrics and health checks, "" = off'
+    )
 
     @field_validator("listen")
     @classmethod

@@ -1,11 +1,13 @@
 """Simulated machines -> daemon -> predictions, in one process tree."""
 
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
 import click
 import numpy as np
@@ -28,6 +30,7 @@ CHANNELS = (
 MACHINES = ("pump-1", "pump-2", "pump-3")
 PERIOD_S = 0.5
 _HIDDEN = 48
+_PEER_MS = 10_000  # how long the daemon may take to connect
 _TRAINING_ROWS = 4000
 _SETTLING_STEPS = 500  # until motors that start cold are warm
 
@@ -105,17 +108,24 @@ def _start_daemon(model: Path, source: str, sink: str, http: str) -> subprocess.
     words = ["serve", str(model), "--connect", source, "--bind", sink, "--http", http]
     daemon = subprocess.Popen([sys.executable, "-m", "streamrnn", *words], stderr=subprocess.PIPE, text=True)
     assert daemon.stderr is not None
-    for line in daemon.stderr:
-        click.echo(line, err=True, nl=False)
-        if "ready:" in line:
-            return daemon
+    try:
+        for line in daemon.stderr:
+            click.echo(line, err=True, nl=False)
+            if "ready:" in line:
+                return daemon
+    except KeyboardInterrupt:
+        daemon.terminate()
+        raise
     raise UserError("the daemon did not start; what it said is above")
 
 
-def _publish(socket: zmq.Socket, seconds: float | None) -> int:
-    """Sends a frame of each pump per period, in real time, until the time is up. Returns how many."""
+def _publish(socket: zmq.Socket, seconds: float | None, children: list[subprocess.Popen[str]]) -> int:
+    """Sends a frame of each pump per period, in real time, until the time is up or a child has ended.
+    Returns how many."""
     pumps, began, sent = Pumps(len(MACHINES), seed=2), time.monotonic(), 0
     while seconds is None or time.monotonic() - began < seconds:
+        if any(child.poll() is not None for child in children):
+            break
         row = sent // len(MACHINES)
         for name, sample in zip(MACHINES, pumps.step(), strict=True):
             socket.send_multipart([name.encode(), pack_frame(sample, seq=row, ts_ns=time.time_ns())])
@@ -124,25 +134,31 @@ def _publish(socket: zmq.Socket, seconds: float | None) -> int:
     return sent
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def demo(seconds: float | None, http: str) -> int:
     """Runs the whole chain until Ctrl-C, or for ``seconds``; predictions go to standard output."""
+    signal.signal(signal.SIGTERM, _interrupt)
     click.echo(f"making a forecaster for {len(MACHINES)} simulated pumps", err=True)
-    with tempfile.TemporaryDirectory(prefix="streamrnn-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="streamrnn-demo-") as folder, zmq.Context() as context:
         model = Path(folder) / "pumps.safetensors"
         write_model(make_model(), model)
         source, sink = f"ipc://{folder}/frames", f"ipc://{folder}/predictions"
-        with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
-            socket.linger = 0
+        children: list[subprocess.Popen[str]] = []
+        with context.socket(zmq.XPUB) as socket:
+            socket.linger, socket.rcvtimeo = 0, _PEER_MS
             socket.bind(source)
-            daemon = _start_daemon(model, source, sink, http)
-            words = ["tail", sink, "--model", str(model)]
-            reader = subprocess.Popen([sys.executable, "-m", "streamrnn", *words])
             try:
+                children.append(_start_daemon(model, source, sink, http))
+                words = ["tail", sink, "--model", str(model)]
+                children.append(subprocess.Popen([sys.executable, "-m", "streamrnn", *words], text=True))
                 socket.recv()  # the daemon's subscription
-                sent = _publish(socket, seconds)
+                sent = _publish(socket, seconds, children)
                 click.echo(f"sent {sent} frames", err=True)
             finally:
-                for process in (reader, daemon):
-                    process.terminate()
-                    process.wait()
+                for child in reversed(children):
+                    child.terminate()
+                    child.wait()
     return 0

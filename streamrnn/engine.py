@@ -71,7 +71,7 @@ class Answers(NamedTuple):
     epoch: np.ndarray  # (n,) uint32
     residual: np.ndarray  # (n,) float32
     values: np.ndarray  # (n, outputs) float32, physical units
-    step_ns: np.ndarray  # (n,) float32: time of one step, averaged over the row's batch
+    step_ns: np.ndarray  # (n,) float32: time of the row's batch, divided by its rows
 
 
 @inlined
@@ -237,6 +237,12 @@ class Engine:
         self._ids: list[str] = []
         self._names = np.zeros(0, np.uint64)
         network = pack_network(model)
+        try:
+            slots = make_slots(network, capacity)
+        except OSError as error:
+            raise ConfigError(
+                f"no memory for {capacity:,} streams of this model ({error.strerror}); use a smaller capacity"
+            ) from error
         rules = Rules(
             gap=GAP_POLICIES.index(faults.gap),
             max_gap=faults.max_gap,
@@ -246,7 +252,7 @@ class Engine:
         )
         self.core = Core(
             net=network,
-            slots=make_slots(network, capacity),
+            slots=slots,
             rules=rules,
             batch=make_batch(network),
             scratch=make_scratch(network),
@@ -276,8 +282,9 @@ class Engine:
         count, outputs = len(stream), self.core.net.outputs
         if stream.shape != (count,):
             raise ValueError(f"stream must be ({count},), not {stream.shape}")
-        values = np.ascontiguousarray(values, np.float32)
-        stream = np.ascontiguousarray(stream, np.int64)
+        # Numba compiles anew for an array that cannot be written to, as those of Arrow: "W" copies them
+        values = np.require(values, np.float32, ["C", "W"])
+        stream = np.require(stream, np.int64, ["C", "W"])
         if values.shape != (count, self.core.net.inputs):
             raise ValueError(f"values must be ({count}, {self.core.net.inputs}), not {values.shape}")
         if count and not 0 <= stream.min() <= stream.max() < len(ids):
@@ -299,8 +306,8 @@ class Engine:
             step_ns=np.zeros(count, np.float32),
         )
         none = np.zeros(count, np.uint64)
-        numbers = none if seq is None else np.ascontiguousarray(seq, np.uint64)
-        times = none.view(np.int64) if ts_ns is None else np.ascontiguousarray(ts_ns, np.int64)
+        numbers = none if seq is None else np.require(seq, np.uint64, ["C", "W"])
+        times = none.view(np.int64) if ts_ns is None else np.require(ts_ns, np.int64, ["C", "W"])
         names = self._id_words(ids)
         _feed(self.core, names, stream, values, numbers, seq is not None, times, answers)
         return answers

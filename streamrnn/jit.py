@@ -9,11 +9,15 @@ import functools
 import hashlib
 import os
 import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numba
 
+_QUIET_S = 2.0
 _COMPILED_SOURCES = (
     "jit.py",
     "stats.py",
@@ -44,16 +48,31 @@ def _cache_folder() -> tuple[Path | None, str | None]:
     for pattern in _COMPILED_SOURCES:
         for source in sorted(package.glob(pattern)):
             digest.update(source.read_bytes())
-    folder = _cache_root() / digest.hexdigest()[:16]
+    folder = Path(digest.hexdigest()[:16])
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _cache_root() / folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what is loaded from here is run
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
+        reason = getattr(error, "strerror", None) or error
         return None, (
-            f"compiled kernels cannot be kept in {folder} ({error.strerror}), so every start compiles "
+            f"compiled kernels cannot be kept in {folder} ({reason}), so every start compiles "
             "them anew; set NUMBA_CACHE_DIR to a folder that can be written"
         )
     return folder, None
+
+
+@contextmanager
+def slow_notice(say: Callable[[str], object]) -> Iterator[None]:
+    """Says why it takes so long where the block compiles; loading what was kept is over before."""
+    words = "compiling kernels for this machine; this takes up to half a minute and happens once"
+    notice = threading.Timer(_QUIET_S, say, [words])
+    notice.daemon = True
+    notice.start()
+    try:
+        yield
+    finally:
+        notice.cancel()
 
 
 CACHE, UNCACHED = _cache_folder()  # UNCACHED: what to tell a user whose kernels cannot be kept

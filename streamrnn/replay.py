@@ -15,7 +15,7 @@ import numpy as np
 
 from streamrnn.engine import Answers, Engine, Faults
 from streamrnn.errors import UserError
-from streamrnn.jit import compiled
+from streamrnn.jit import compiled, slow_notice
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
 from streamrnn.stats import LATE, MISSING_ROWS, PREDICTIONS, REASONS
@@ -131,7 +131,8 @@ def _compile(engine: Engine, tally: "Tally") -> None:
     rows = Rows(
         none.astype(np.int32), np.zeros((0, channels), np.float32), none.astype(np.uint64), none, None, 1
     )
-    tally.add(rows, engine.feed([], rows.stream, rows.values, rows.seq, rows.ts_ns))
+    with slow_notice(lambda words: sys.stderr.write(f"{words}\n")):
+        tally.add(rows, engine.feed([], rows.stream, rows.values, rows.seq, rows.ts_ns))
 
 
 def _keep_inputs(options: ReplayOptions) -> None:

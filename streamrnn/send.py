@@ -20,7 +20,7 @@ from streamrnn.model.native import read_model
 from streamrnn.table import Columns, Rows, open_rows
 from streamrnn.table.pace import Pacer
 from streamrnn.table.progress import Progress, counted
-from streamrnn.wire.frame import FRAME, SEQ, TS, VERSION
+from streamrnn.wire.frame import FRAME, RESET, SEQ, TS, VERSION
 
 FLOAT32 = 1  # its code in a frame
 LOOK_AGAIN_S = 0.005
@@ -112,6 +112,7 @@ def make_frames(rows: Rows, block: int) -> Frames:
     heads["magic"], heads["version"], heads["dtype"], heads["rows"] = b"SR", VERSION, FLOAT32, end - begin
     timed = ts_ns[begin] != 0
     heads["flags"] = np.where(timed, SEQ | TS, SEQ)
+    heads["flags"][seq[begin] == 0] |= RESET  # a file sent again begins anew, and is not late
     heads["seq"], heads["ts_ns"] = seq[begin], ts_ns[begin]
     evenly = timed & (ts_ns[end - 1] > ts_ns[begin])
     heads["dt_ns"] = np.where(evenly, (ts_ns[end - 1] - ts_ns[begin]) // np.maximum(end - begin - 1, 1), 0)

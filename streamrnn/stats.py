@@ -1,7 +1,7 @@
 """What the pump counts: arrays that compiled code fills and a scrape reads without a lock.
 
-Every cell is one aligned 64-bit integer with a single writer, so a reader on another thread sees
-each value whole. Counters only grow.
+Every cell is one aligned 64-bit number with a single writer, so a reader on another thread sees each
+value whole. All but the number of streams only grow.
 """
 
 from typing import NamedTuple

@@ -14,6 +14,7 @@ from streamrnn.model.native import read_model
 from streamrnn.wire.frame import PREDICTION, WireError, flag_names, unpack_prediction
 
 QUEUE = 100_000  # predictions held while the reader of the output is slow
+RECONNECT_MS = 10  # a daemon that has just started should not have to wait for its reader
 
 
 def tail(
@@ -34,6 +35,7 @@ def tail(
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.linger = 0
         socket.rcvhwm = QUEUE
+        socket.reconnect_ivl = RECONNECT_MS
         for topic in topics or ("",):
             socket.subscribe(topic)
         try:

@@ -130,7 +130,7 @@ class Rules:
                 residual = np.sqrt(np.mean(errors[~gone] ** 2))
             values[gone] = (before.forecast if self.missing == "predict" else before.input)[gone]
             said |= IMPUTED if gone.any() else 0
-        said |= WARMING if np.isnan(residual) else 0
+        said |= WARMING if before is None else 0
         forecast = self.forecast(row.name, epoch, values)
         self.streams[row.name] = Stream(seq, values, forecast, steps, epoch, bool(row.flags & END))
         return Said(PREDICTED, seq, said, steps, gap, epoch, residual, forecast)

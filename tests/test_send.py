@@ -19,7 +19,7 @@ from streamrnn.errors import UserError
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.send import SendOptions, make_frames, send
 from streamrnn.table import Columns, Rows
-from streamrnn.wire.frame import FRAME, TS, pack_frame
+from streamrnn.wire.frame import FRAME, RESET, TS, pack_frame
 
 
 @pytest.fixture
@@ -54,7 +54,11 @@ def test_every_row_arrives_as_a_frame(context, tmp_path, capsys, bind, kind):
         got = [receiver.recv_multipart() for _ in range(3000)]
     receiver.close()
     assert got == [
-        [b"p%d" % (row % 2), pack_frame(values[row], row // 2, T0 + 10**7 * row)] for row in range(3000)
+        [
+            b"p%d" % (row % 2),
+            pack_frame(values[row], row // 2, T0 + 10**7 * row, flags=0 if row // 2 else RESET),
+        ]
+        for row in range(3000)
     ]
     said = capsys.readouterr()
     assert said.out == ""

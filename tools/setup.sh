@@ -1,6 +1,7 @@
 # Sourced by tools/demo and tools/test: `setup EXTRA` makes .venv with streamrnn and, for "test", what
 # the tests need, at the versions of requirements.lock. A second call finds it done.
-# Everything stays in the checkout: packages' downloads, compiled kernels and all.
+# Everything stays in the checkout, downloads and compiled kernels too. Only where Python lacks its venv module,
+# and only as root and after saying so, Debian's package of it is installed.
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"

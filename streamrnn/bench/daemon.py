@@ -126,7 +126,10 @@ def measure(middle: list[str], folder: str, rate: float, seconds: float, scrape:
             _python(*load, *source_words, listen="stdout"),
             scraping,
         ):
-            out = receiver.communicate(timeout=_LONGEST_S)[0]
+            try:
+                out = receiver.communicate(timeout=_LONGEST_S)[0]
+            except subprocess.TimeoutExpired:
+                raise UserError("no message came through the process to be measured") from None
     if receiver.returncode != 0:
         raise UserError("the sink failed; what it said is above")
     return Run(**json.loads(out))

@@ -11,13 +11,13 @@ import time
 import numpy as np
 import zmq
 
+from streamrnn.daemon.sockets import HIGH_WATER
 from streamrnn.jit import compiled
 from streamrnn.streams.slots import id_words
 from streamrnn.wire import codec, frame, libzmq
 from streamrnn.wire.clock import monotonic_ns, realtime_ns
 from streamrnn.wire.memory import address_of, read_i64, write_i64, write_u64
 
-HIGH_WATER = 10_000  # as the daemon's
 _SEQ_AT, _TS_AT = codec.SEQ_AT, codec.TS_AT  # the time stands at the same place in frame and prediction
 _SAMPLES = 1 << 20
 _WAIT_MS = 200

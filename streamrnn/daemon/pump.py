@@ -45,7 +45,7 @@ class Pump(NamedTuple):
     row_ns: int  # time between rows where a frame does not say
     idle_ns: int  # streams silent for longer are let go; 0 = never
     control: np.ndarray  # (3,) int64: stop flag; heartbeat, CLOCK_MONOTONIC ns; errno of a broken socket
-    poll_item: np.ndarray  # (POLL_ITEM_WORDS,) int64: zmq_pollitem_t
+    poll_items: np.ndarray  # (2 * POLL_ITEM_WORDS,) int64: zmq_pollitem_t of source and sink
     parts: np.ndarray  # (16,) uint64: two zmq_msg_t, topic and payload
     name: np.ndarray  # (ID_WORDS,) uint64: the topic as slots keep it
     header: np.ndarray  # (HEADER_FIELDS,) int64: the decoded header
@@ -63,7 +63,8 @@ def make_pump(core: Core, source: int, sink: int, raw: bool, idle_s: float) -> P
         row_ns=core.rules.period_ns,
         idle_ns=round(idle_s * 1e9),
         control=np.zeros(3, np.int64),
-        poll_item=np.array([source, libzmq.POLLIN_WORD], np.int64),
+        # nothing is waited for at the sink, but polling lets it forget subscribers that have left
+        poll_items=np.array([source, libzmq.POLLIN_WORD, sink, 0], np.int64),
         parts=np.zeros(2 * libzmq.MESSAGE_BYTES // 8, np.uint64),
         name=np.zeros(ID_WORDS, np.uint64),
         header=np.zeros(codec.HEADER_FIELDS, np.int64),
@@ -119,10 +120,14 @@ def _receive(pump, core):
     stats.counters[counted.RECEIVED] += 1
     if libzmq.msg_more(topic) == 0:
         return _refuse(stats, _PARTS)
-    libzmq.msg_recv(payload, pump.source, libzmq.DONTWAIT)
-    if libzmq.msg_more(payload) != 0:
-        while libzmq.msg_more(payload) != 0:
-            libzmq.msg_recv(payload, pump.source, libzmq.DONTWAIT)
+    parts, more = 1, True
+    while more:  # the rest of a message is there as soon as its first part is
+        if libzmq.msg_recv(payload, pump.source, libzmq.DONTWAIT) < 0:
+            pump.control[FAILED] = libzmq.errno()
+            return _BROKEN
+        parts += 1
+        more = libzmq.msg_more(payload) != 0
+    if parts != 2:
         return _refuse(stats, _PARTS)
     length = np.int64(libzmq.msg_size(topic))
     if length < 1 or length > frame.TOPIC_BYTES:
@@ -271,6 +276,6 @@ def run(pump, core):
             advance(core, count)
             _publish(pump, core, count, started, monotonic_ns(), offset)
         elif count < 0:
-            libzmq.poll(address_of(pump.poll_item, 0), 1, _POLL_MS)
+            libzmq.poll(address_of(pump.poll_items, 0), 2, _POLL_MS)
     for part in range(2):
         libzmq.msg_close(address_of(pump.parts, part * libzmq.MESSAGE_BYTES // 8))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import signal
 import threading
 import time
@@ -18,14 +19,15 @@ from streamrnn.daemon.pump import FAILED, HEARTBEAT, STOP, Pump, make_pump, run
 from streamrnn.daemon.sockets import open_input, open_output
 from streamrnn.engine import Engine
 from streamrnn.errors import UserError
+from streamrnn.jit import slow_notice
 from streamrnn.model.native import read_model
 from streamrnn.web.app import WebServer
 from streamrnn.web.metrics import make_registry
 
 log = logging.getLogger("streamrnn")
 
+_WATCH_S = 5.0  # how often the log tells of frames that were turned away
 _STALE_S = 2.0  # a heartbeat older than this is a pump that hangs
-_QUIET_S = 2.0  # loading cached kernels stays below this, and then says nothing
 
 
 class Service:
@@ -42,6 +44,7 @@ class Service:
         self._told, self.stop_fd = os.pipe()
         os.set_blocking(self.stop_fd, False)
         self._state = "starting"
+        self._refused: dict[str, int] = {}
         self.compiling = False  # when nothing but time is lost by an exception
         self._pump: Pump | None = None
         self._thread: threading.Thread | None = None
@@ -66,9 +69,10 @@ class Service:
             self._web = WebServer(*self.config.http.address, registry, self._health, self.readiness)
             self._web.start()
         self._compile()
+        # the output first: who waits there should be back before frames come in
+        self._sink, publishes = open_output(self._context, self.config.output)
         channels = len(self.model.channels)
         self._source, receives = open_input(self._context, self.config.input, channels)
-        self._sink, publishes = open_output(self._context, self.config.output)
         self._pump = make_pump(
             self.engine.core,
             self._source.underlying,
@@ -83,10 +87,22 @@ class Service:
 
     def wait(self) -> int:
         """Blocks until ``stop``, then ends everything. Returns the exit code."""
-        os.read(self._told, 1)
+        while not select.select([self._told], [], [], _WATCH_S)[0]:
+            self._tell_of_refusals()
         failed = self._pump is not None and self._pump.control[FAILED] != 0
         self.close()
         return 1 if failed else 0
+
+    def _tell_of_refusals(self) -> None:
+        """Logs what was turned away since the last look: a publisher that is wrong sees nothing itself."""
+        stats = self.engine.stats
+        now = dict(zip(counted.REASONS, stats.rejected.tolist(), strict=True))
+        now["late"] = int(stats.counters[counted.LATE])
+        more = {why: count - self._refused.get(why, 0) for why, count in now.items()}
+        self._refused = now
+        if any(more.values()):
+            words = ", ".join(f"{why} {count:,}" for why, count in more.items() if count)
+            log.warning("not answered in the last %.0f s, by reason: %s", _WATCH_S, words)
 
     def stop(self) -> None:
         """Asks the daemon to end; safe from a signal handler."""
@@ -114,17 +130,14 @@ class Service:
     def _compile(self) -> None:
         """Loads the pump from the cache, or compiles it and says so."""
         self._state = "compiling kernels"
-        words = "compiling kernels for this machine; this takes up to half a minute and happens once"
-        notice = threading.Timer(_QUIET_S, log.info, [words])
-        notice.start()
         started = time.monotonic()
         example = make_pump(self.engine.core, 0, 0, False, 0)
         self.compiling = True
         try:
-            run.compile((numba.typeof(example), numba.typeof(self.engine.core)))
+            with slow_notice(log.info):
+                run.compile((numba.typeof(example), numba.typeof(self.engine.core)))
         finally:
             self.compiling = False
-            notice.cancel()
         log.debug("kernels ready after %.1f s", time.monotonic() - started)
 
     def _run(self) -> None:

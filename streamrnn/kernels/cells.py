@@ -10,7 +10,7 @@ from streamrnn.kernels.simd import LANES, clamp, fma, load, positive, splat, sto
 
 _f = np.float32
 _HALF = _f(0.5)
-_CLAMP = _f(7.90531110763549805)  # tanh rounds to +-1 in float32 beyond
+_CLAMP = _f(7.90531110763549805)  # where the fraction reaches 1, 3e-7 from the true value
 _P1, _P3, _P5, _P7, _P9, _P11, _P13 = (
     _f(4.89352455891786e-03),
     _f(6.37261928875436e-04),

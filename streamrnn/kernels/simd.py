@@ -138,11 +138,11 @@ def clamp(typingctx, vector, low, high):
 
 @intrinsic
 def positive(typingctx, vector):
-    """max(x, 0), lane by lane: the rectifier."""
+    """max(x, 0), lane by lane: the rectifier. NaN stays NaN, so that a step gone wrong is seen."""
 
     def codegen(context, builder, sig, args):
         zero = ir.Constant(_VECTOR, None)
-        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[0], zero)
+        return builder.select(builder.fcmp_unordered(">", args[0], zero), args[0], zero)
 
     return f32x16(f32x16), codegen
 

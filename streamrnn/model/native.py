@@ -18,7 +18,7 @@ from streamrnn.model.model import DEFAULTS, Model, ModelError, check_settings, c
 
 FORMAT = "streamrnn/1"
 HEADER_LIMIT = 100_000_000  # bytes; the safetensors library accepts no longer header
-REMEDY = "a file of PyTorch, Keras or ONNX is converted by: streamrnn import FILE -o MODEL"
+REMEDY = "name a streamrnn model file"
 ALIGNMENT = 8  # bytes; the tensors begin at a multiple of it
 
 

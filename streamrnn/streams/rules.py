@@ -186,7 +186,7 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
             batch.residual[row] = _residual(net, slots, batch, row, old)
         if _impute(net, slots, rules, batch, row, old):
             said |= np.uint16(frame.IMPUTED)
-    if np.isnan(batch.residual[row]):
+    else:
         said |= np.uint16(frame.WARMING)
     if batch.gap[row] > np.uint32(0):
         said |= np.uint16(frame.GAP)

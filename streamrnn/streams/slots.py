@@ -19,7 +19,7 @@ import numpy as np
 from streamrnn.jit import compiled, inlined
 from streamrnn.kernels.network import LSTM, Network
 from streamrnn.wire.frame import TOPIC_BYTES
-from streamrnn.wire.memory import address_of, read_u64
+from streamrnn.wire.memory import address_of, read_u64, store_release
 
 HEADER = 16  # words
 ID_WORDS = (TOPIC_BYTES + 1) // 8  # an id and, in its last byte, its length
@@ -179,16 +179,18 @@ def find(slots, name):
 
 @inlined
 def admit(slots, name):
-    """A free slot for an id that has none, or -1 when all are taken. The length byte, last, admits it."""
+    """A free slot for an id that has none, or -1 when all are taken. The id's last word, with its length,
+    admits it and is stored after all else."""
     if slots.counts[0] == 0:
         return np.int64(-1)
     slots.counts[0] -= 1
     slot = slots.free[slots.counts[0]]
+    slots.committed[slot] = np.uint64(0)
     for word in range(ID_WORDS - 1):
         slots.ids[slot * ID_WORDS + word] = read_u64(name + 8 * word)
     key = _hash(slots, name)
     slots.table[_probe(slots, name, key)] = key << _SHIFT | np.uint64(slot + 1)
-    slots.ids[slot * ID_WORDS + ID_WORDS - 1] = read_u64(name + 8 * (ID_WORDS - 1))
+    store_release(slots.ids, slot * ID_WORDS + ID_WORDS - 1, read_u64(name + 8 * (ID_WORDS - 1)))
     slots.counts[1] += 1
     return slot
 

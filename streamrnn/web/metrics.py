@@ -30,7 +30,10 @@ METRICS = {
         "counter",
         "Rows dropped because their seq was not above the last one of their stream: late or duplicate.",
     ),
-    "streamrnn_rows_missing_total": ("counter", "Rows that never came: the gaps in seq, summed."),
+    "streamrnn_rows_missing_total": (
+        "counter",
+        "Rows that never came, or were rejected: the gaps in seq, summed.",
+    ),
     "streamrnn_predictions_total": ("counter", "Predictions handed to the output sockets."),
     "streamrnn_stage_latency_seconds": (
         "histogram",
@@ -40,7 +43,7 @@ METRICS = {
         "histogram",
         "Age of a row when its prediction was published: now minus its source time.",
     ),
-    "streamrnn_batch_size": ("histogram", "Rows answered in one turn of the pump."),
+    "streamrnn_batch_size": ("histogram", "Rows taken through one turn of the pump."),
     "streamrnn_streams": ("gauge", "Streams that hold a slot now."),
     "streamrnn_stream_capacity": ("gauge", "Slots: the most streams that can be held at once."),
     "streamrnn_state_resets_total": ("counter", "Times that a stream's state went back to zero, by reason."),
