@@ -166,7 +166,7 @@ class Faults(Section):
         default="hold", description='missing rows: "step" over, "hold" the last input, or "predict" them'
     )
     max_gap: int = Field(
-        default=64, ge=0, le=65535, description="missing rows past which a stream resets, 0 to 65535"
+        default=64, ge=0, le=1024, description="missing rows past which a stream resets, 0 to 1024"
     )
     missing: Literal["reject", "hold", "predict"] = Field(
         default="hold", description='NaN: "reject" the row, "hold" the last value, or "predict" it'

@@ -140,7 +140,7 @@ def test_all_errors_are_named_at_once(file):
         "streams.capacity: 0 is too small; use at least 1",
         'streams.idle_timeout: "1 hour" is not a duration; write "500ms", "10s", "5m", "1h", "2d" or "0"',
         'faults.gap: 3 is not allowed; use "step", "hold" or "predict"',
-        "faults.max_gap: 65536 is too large; use at most 65535",
+        "faults.max_gap: 65536 is too large; use at most 1024",
         "http.listen: 9464 is not text; write it in quotes",
         'log.levle: unknown key; did you mean "level"? allowed: level, format',
         "port: unknown key; allowed: model, input, output, streams, faults, state, http, log",

@@ -374,7 +374,7 @@ def test_a_wrong_setting_is_named(path, changes, fragment):
 @pytest.mark.parametrize(
     ("metadata", "fragment"),
     [
-        ({"format": "pt"}, "not a \"streamrnn/1\" model, its format is 'pt'; a file of PyTorch"),
+        ({"format": "pt"}, "not a \"streamrnn/1\" model, its format is 'pt'; name a streamrnn"),
         ({"format": "streamrnn/2"}, "'streamrnn/2'"),
         ({"author": "me"}, "metadata 'author': unknown key"),
         ({"model": "{"}, 'metadata "model": not valid JSON'),

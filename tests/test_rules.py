@@ -257,13 +257,13 @@ def test_a_rejected_row_still_ends_or_begins_its_sequence(flag):
 
 @pytest.mark.parametrize("gap", ["step", "hold", "predict"])
 def test_the_widest_gap(gap):
-    engine = Engine(FORECASTS, 1, Faults(gap=gap, max_gap=65535))
-    said = feed(engine, [Row("a", np.ones(2), seq) for seq in (0, 65536, 2**64 - 1)])
+    engine = Engine(FORECASTS, 1, Faults(gap=gap, max_gap=1024))
+    said = feed(engine, [Row("a", np.ones(2), seq) for seq in (0, 1025, 2**64 - 1)])
     assert [each.outcome for each in said] == [PREDICTED] * 3
-    assert [each.gap for each in said] == [0, 65535, 2**32 - 1]
+    assert [each.gap for each in said] == [0, 1024, 2**32 - 1]
     assert [each.epoch for each in said] == [0, 0, 1]
-    assert [each.step for each in said] == [1, 2 if gap == "step" else 65537, 1]
-    assert engine.stats.counters[MISSING_ROWS] == 65535 + 2**32 - 1
+    assert [each.step for each in said] == [1, 2 if gap == "step" else 1026, 1]
+    assert engine.stats.counters[MISSING_ROWS] == 1024 + 2**32 - 1
 
 
 # the step that goes wrong
