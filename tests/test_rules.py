@@ -342,3 +342,13 @@ def test_values_too_large_to_scale(cell, hidden):
     assert_nothing_but_finite(engine, answers)
     assert set(answers.outcome[1:4]) <= {PREDICTED, REJECTED + REASONS.index("diverged")}
     assert answers.outcome[[0, 4, 5]].tolist() == [PREDICTED] * 3
+
+
+def test_a_rectifier_does_not_hide_what_is_not_a_number():
+    """inf - inf before it; zero after it would look like a quiet unit."""
+    model = random_model("rnn", 2, 1, activation="relu", mean=np.zeros(2), std=np.full(2, 1e-3), seed=1)
+    (layer,) = model.layers
+    opposed = replace(model, layers=(replace(layer, weight_ih=np.array([[1, -1]], np.float32)),))
+    engine = Engine(opposed, 1, Faults())
+    said = feed(engine, [Row("a", np.full(2, 1e38), 0), Row("a", np.ones(2), 1)])
+    assert [each.outcome for each in said] == [REJECTED + REASONS.index("diverged"), PREDICTED]

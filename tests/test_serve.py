@@ -287,3 +287,10 @@ def test_after_kill_9_it_starts_again_where_it_was(model_file, tmp_path, transpo
             answers = list(islice((answer for answer in found if answer.stream == "after"), 40))
             assert answers == rows_answers(second.engine(), "after", ROWS)
             assert second.stop() == 0
+
+
+def test_the_log_tells_of_what_is_turned_away(model_file):
+    with serving(model_file) as daemon, daemon.line() as line:
+        line.send("a", np.ones(7, np.float32))
+        daemon.wait_until_it_says("not answered in the last 5 s, by reason: channels 1")
+        assert daemon.stop() == 0
