@@ -66,7 +66,7 @@ class Answers(NamedTuple):
     seq: np.ndarray  # (n,) uint64
     ts_ns: np.ndarray  # (n,) int64
     step: np.ndarray  # (n,) uint64
-    score: np.ndarray  # (n,) float32
+    score: np.ndarray  # (n,) float32: NaN, none is computed in this version
     gap: np.ndarray  # (n,) uint32
     epoch: np.ndarray  # (n,) uint32
     residual: np.ndarray  # (n,) float32
