@@ -94,6 +94,17 @@ def endpoint(text: str, bind: bool, hint: str) -> str:
         raise click.BadParameter(str(error), param_hint=hint) from None
 
 
+def client_keys(server_key: str | None, secret: Path | None) -> Any:
+    """The keys that --server-key and --secret name, None for neither."""
+    if server_key is None and secret is None:
+        return None
+    if server_key is None or secret is None:
+        raise click.UsageError("--server-key and --secret go together: give both, or neither.")
+    from streamrnn.keys import client_keys as read
+
+    return read(server_key, secret)
+
+
 PATH = click.Path(path_type=Path)
 POSITIVE = click.FloatRange(min=0, min_open=True)
 COUNT = click.IntRange(min=1)
@@ -114,6 +125,8 @@ stream_option = click.option(
 delimiter_option = click.option(
     "--delimiter", metavar="CHAR", callback=delimiter, help="Between the columns of a CSV.  [default: found]"
 )
+server_key_option = click.option("--server-key", metavar="KEY|FILE", help="Public key of a protected daemon.")
+secret_option = click.option("--secret", type=PATH, metavar="FILE", help="Secret key to show it.")
 
 
 @click.group(
@@ -147,7 +160,7 @@ def demo(seconds: float | None, http: str) -> int:
 
 @main.command(
     epilog=example(
-        "streamrnn serve model.safetensors --connect tcp://localhost:5555 --bind 'tcp://*:5556'",
+        "streamrnn serve model.safetensors --connect tcp://localhost:5555 --bind tcp://127.0.0.1:5556",
         "streamrnn serve -c station.toml",
     )
 )
@@ -156,21 +169,38 @@ def demo(seconds: float | None, http: str) -> int:
 @click.option("--connect", multiple=True, metavar="E", help="Endpoint of a publisher; repeatable.")
 @click.option("--bind", multiple=True, metavar="E", help="Endpoint to publish predictions on; repeatable.")
 @click.option("--http", metavar="HOST:PORT", help='Of the metrics, "" for off.')
+@click.option(
+    "--on-mismatch",
+    type=click.Choice(["refuse", "reset"]),
+    default="refuse",
+    help="When the state found is of another model: refuse it, or begin anew.",
+)
 def serve(
-    model: Path | None, file: Path | None, connect: tuple[str, ...], bind: tuple[str, ...], http: str | None
+    model: Path | None,
+    file: Path | None,
+    connect: tuple[str, ...],
+    bind: tuple[str, ...],
+    http: str | None,
+    on_mismatch: str,
 ) -> int:
     """Answer every frame with a prediction, until stopped.
 
     MODEL and the flags override what FILE says; `streamrnn config check --help` lists its keys.
+    SIGHUP reads FILE and the model again and goes on with both, the state kept.
     """
-    from streamrnn.config import load_config
+    from streamrnn.config import Config, load_config
 
     flags = {"model": model, "input.connect": connect, "output.bind": bind, "http.listen": http}
-    config = load_config(file, {key: value for key, value in flags.items() if value not in (None, ())})
-    config.require_endpoints(file)
+
+    def load() -> Config:
+        config = load_config(file, {key: value for key, value in flags.items() if value not in (None, ())})
+        config.require_endpoints(file)
+        return config
+
+    load()
     from streamrnn.daemon.service import serve as run
 
-    return run(config)
+    return run(load, reset=on_mismatch == "reset", reloads=file is not None)
 
 
 @main.command(epilog=example("streamrnn replay valves.csv -m model.safetensors -o predictions.csv"))
@@ -238,11 +268,15 @@ def replay(
 @time_option
 @stream_option
 @delimiter_option
+@server_key_option
+@secret_option
 def send(
     to: str,
     bind: bool,
     rate: float | None,
     speed: float | None,
+    server_key: str | None,
+    secret: Path | None,
     seq_column: str | None,
     time_column: str | None,
     stream_column: str | None,
@@ -255,6 +289,7 @@ def send(
     if rate and speed:
         raise click.UsageError("--rate and --speed exclude each other.")
     to = endpoint(to, bind, "--to")
+    keys = client_keys(server_key, secret)
     from streamrnn.send import SendOptions
     from streamrnn.send import send as run
     from streamrnn.table import Columns
@@ -262,7 +297,7 @@ def send(
     columns = Columns(seq=seq_column, time=time_column, stream=stream_column)
     progress = sys.stderr.isatty()
     options = SendOptions(
-        to=to, bind=bind, rate=rate, speed=speed, columns=columns, progress=progress, **rest
+        to=to, bind=bind, rate=rate, speed=speed, columns=columns, progress=progress, keys=keys, **rest
     )
     return run(options)
 
@@ -274,26 +309,43 @@ def send(
 @click.option("--limit", type=COUNT, metavar="N", help="Stop after N predictions.")
 @click.option("-m", "--model", type=PATH, help="Model file, to name the outputs.")
 @click.option("--bind", is_flag=True, help="Bind to E instead of connecting.")
+@server_key_option
+@secret_option
 def tail(
-    address: str, as_json: bool, topics: tuple[str, ...], limit: int | None, model: Path | None, bind: bool
+    address: str,
+    as_json: bool,
+    topics: tuple[str, ...],
+    limit: int | None,
+    model: Path | None,
+    bind: bool,
+    server_key: str | None,
+    secret: Path | None,
 ) -> int:
     """Print predictions as they come."""
     address = endpoint(address, bind, "E")
+    keys = client_keys(server_key, secret)
     from streamrnn.tail import tail as run
 
-    return run(address, topics, as_json, limit, model, bind)
+    return run(address, topics, as_json, limit, model, bind, keys)
 
 
 @main.command(epilog=example("streamrnn inspect model.safetensors"))
-@click.argument("model", type=PATH)
+@click.argument("file", type=PATH, metavar="MODEL|SNAPSHOT")
 @as_json_option
-def inspect(model: Path, as_json: bool) -> None:
-    """Show what a model is made of."""
-    from streamrnn.model.inspect import describe_model, format_description
-    from streamrnn.model.native import read_model
+def inspect(file: Path, as_json: bool) -> None:
+    """Show what is in a model, or in a snapshot."""
+    from streamrnn.state import describe_snapshot, format_snapshot, is_snapshot
 
-    description = describe_model(read_model(model), model)
-    click.echo(json.dumps(description) if as_json else format_description(description))
+    if is_snapshot(file):
+        description = describe_snapshot(file)
+        text = format_snapshot(description)
+    else:
+        from streamrnn.model.inspect import describe_model, format_description
+        from streamrnn.model.native import read_model
+
+        description = describe_model(read_model(file), file)
+        text = format_description(description)
+    click.echo(json.dumps(description) if as_json else text)
 
 
 @main.command(epilog=example("streamrnn bench --seconds 10 --json > figures.json"))
@@ -308,6 +360,23 @@ def bench(seconds: float, as_json: bool, kernels_only: bool, daemon_only: bool) 
     from streamrnn.bench import bench as run
 
     return run(seconds, as_json, not daemon_only, not kernels_only)
+
+
+@main.command(epilog=example("streamrnn keygen station"))
+@click.argument("name", default="streamrnn")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@as_json_option
+def keygen(name: str, force: bool, as_json: bool) -> None:
+    """Make a pair of CURVE keys and print the public one.
+
+    Writes NAME.secret, which only you can read, and NAME.public.
+    """
+    from streamrnn.keys import write_keys
+
+    secret_file, public_file, public = write_keys(name, force)
+    made = {"public": public, "public_file": str(public_file), "secret_file": str(secret_file)}
+    click.echo(json.dumps(made) if as_json else public)
+    click.echo(f"wrote {secret_file}, to be kept where it is used, and {public_file}", err=True)
 
 
 @main.group(epilog=example("streamrnn config check station.toml"))
@@ -330,3 +399,82 @@ def check(file: Path) -> None:
     click.echo(f"{file}: valid", err=True)
     if not settings.model.is_file():
         click.echo(f"{file}: warning: model: {settings.model} does not exist yet", err=True)
+
+
+@main.group(epilog=example("streamrnn state show /run/streamrnn"))
+def state() -> None:
+    """Look after the streams of a daemon.
+
+    TARGET is a folder, its state.live or state.snapshots, or the .toml file that sets them. A running
+    daemon is asked; where none runs, what it left in files is used. `show` and `export` take a snapshot, too.
+    """
+
+
+@state.command(epilog=example("streamrnn state show /run/streamrnn --sort health --limit 10"))
+@click.argument("target", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each stream, one a line.")
+@click.option("--limit", type=COUNT, metavar="N", help="Show no more than N streams.")
+@click.option(
+    "--sort",
+    type=click.Choice(["id", "age", "step", "health"]),
+    default="id",
+    help="Longest silent, most steps or worst health first.",
+)
+@click.option("--prefix", default="", metavar="P", help="Of the stream ids to show.  [default: all]")
+def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str) -> int:
+    """List streams: step, seq, age, health.
+
+    Age is the time since the last row was taken; |h| and |c| are the largest hidden and cell state.
+    """
+    from streamrnn.state import show as run
+
+    return run(target, as_json, limit, sort, prefix)
+
+
+@state.command(
+    epilog=example(
+        "streamrnn state export /run/streamrnn -o streams.safetensors",
+        "streamrnn state export /run/streamrnn -o - | ssh b streamrnn state import - /run/streamrnn",
+    )
+)
+@click.argument("target", type=PATH)
+@click.option("-o", "--output", required=True, metavar="FILE", help="Snapshot to write, - for stdout.")
+@click.option("--stream", "streams", multiple=True, metavar="ID", help="Repeatable.  [default: all]")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+def export(target: Path, output: str, streams: tuple[str, ...], force: bool) -> int:
+    """Write the state of streams to a file, to be imported."""
+    from streamrnn.state import export as run
+
+    return run(target, output, streams, force)
+
+
+@state.command("import", epilog=example("streamrnn state import streams.safetensors /run/streamrnn"))
+@click.argument("file", metavar="FILE|-")
+@click.argument("target", type=PATH)
+@click.option("--replace", is_flag=True, help="Replace the state of streams that are there.")
+def import_(file: str, target: Path, replace: bool) -> int:
+    """Let streams go on from the state in a file.
+
+    All of them, or none.
+
+    Where no daemon runs, TARGET is a folder of snapshots, and gets a new one for the next start.
+    """
+    from streamrnn.state import import_ as run
+
+    return run(file, target, replace)
+
+
+@state.command(epilog=example("streamrnn state reset /run/streamrnn pump-1 pump-2"))
+@click.argument("target", type=PATH)
+@click.argument("streams", nargs=-1, metavar="[ID]...")
+@click.option("--all", "everything", is_flag=True, help="Reset every stream.")
+def reset(target: Path, streams: tuple[str, ...], everything: bool) -> int:
+    """Let streams begin anew with their next row.
+
+    Where no daemon runs, TARGET is a folder of snapshots, and gets a new one without these streams.
+    """
+    if everything == bool(streams):
+        raise click.UsageError("Give the IDs of streams, or --all.")
+    from streamrnn.state import reset as run
+
+    return run(target, streams, everything)

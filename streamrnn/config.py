@@ -5,8 +5,6 @@ the command line and the documentation derive from them.
 """
 
 import difflib
-import json
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,95 +24,21 @@ from pydantic import (
 )
 
 from streamrnn.errors import ConfigError
+from streamrnn.values import (
+    check_endpoint,
+    check_key,
+    format_duration,
+    is_key,
+    is_local,
+    parse_duration,
+    parse_listen,
+    toml_value,
+)
 
 NOT_YET = {  # why a value one may expect is refused
     "input.format": "adapters for other formats are not in this version",
     "output.format": "JSON on the wire is not in this version; `streamrnn tail --json` prints it",
-    "state.live": "this version keeps state in memory only",
-    "state.snapshots": "this version keeps state in memory only",
 }
-IPC_PATH_BYTES = 107  # what a Unix socket address holds on Linux
-UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
-LONGEST_MS = 36_500 * UNITS_MS["d"]  # keeps every duration within 64 bits of nanoseconds
-
-TCP = re.compile(r"tcp://(?P<host>\*|\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._-]+):(?P<port>\*|[0-9]{1,5})")
-LISTEN = re.compile(r"(?P<host>\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._-]+):(?P<port>[0-9]{1,5})")
-
-
-def toml_value(value: object) -> str:
-    """The value as TOML writes it: every value of a Config is text, an integer or a list of texts."""
-    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
-
-
-def parse_duration(text: object) -> float:
-    """Seconds in ``"500ms"``, ``"10s"``, ``"5m"``, ``"1h"``, ``"2d"`` or ``"0"``. Raises ValueError."""
-    match = re.fullmatch(r"0|(\d+)(ms|s|m|h|d)", text, re.ASCII) if isinstance(text, str) else None
-    if match is None:
-        raise ValueError(
-            f'{toml_value(text)} is not a duration; write "500ms", "10s", "5m", "1h", "2d" or "0"'
-        )
-    milliseconds = int(match[1] or 0) * UNITS_MS[match[2] or "s"]
-    if milliseconds > LONGEST_MS:
-        raise ValueError(f"{toml_value(text)} is too long; use at most {format_duration(LONGEST_MS / 1000)}")
-    return milliseconds / 1000
-
-
-def format_duration(seconds: float) -> str:
-    """The text ``parse_duration`` reads as ``seconds``, in the largest unit that needs no fraction."""
-    milliseconds = round(seconds * 1000)
-    if milliseconds == 0:
-        return "0"
-    unit = next(unit for unit, size in UNITS_MS.items() if milliseconds % size == 0)
-    return f"{milliseconds // UNITS_MS[unit]}{unit}"
-
-
-def check_endpoint(text: str, bind: bool) -> str:
-    """``text`` if a ZeroMQ socket can bind (or connect) to it over TCP or IPC; else raises ValueError."""
-    wrong = f"{toml_value(text)} is not an endpoint"
-    transport, separator, address = text.partition("://")
-    if not separator:
-        raise ValueError(f"{wrong}; write tcp://host:port or ipc://path")
-    if transport == "inproc":
-        raise ValueError(f"{wrong} that another process can reach; use tcp://host:port or ipc://path")
-    if transport == "ipc":
-        _check_ipc_path(address, bind, wrong)
-    elif transport == "tcp":
-        _check_tcp_address(text, bind, wrong)
-    else:
-        raise ValueError(f"{wrong} this version speaks; use tcp://host:port or ipc://path")
-    return text
-
-
-def _check_ipc_path(path: str, bind: bool, wrong: str) -> None:
-    if not path.isprintable() or path in ("", "@") or (path == "*" and not bind):
-        raise ValueError(f"{wrong}; ipc:// is followed by the path of a socket")
-    size = len(path.encode())
-    if size > IPC_PATH_BYTES:
-        raise ValueError(f"{wrong}; its path has {size} bytes, a Unix socket's at most {IPC_PATH_BYTES}")
-
-
-def _check_tcp_address(text: str, bind: bool, wrong: str) -> None:
-    match = TCP.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{wrong}; write tcp://host:port, an IPv6 host in [brackets]")
-    host, port = match["host"], match["port"]
-    if "*" in (host, port) and not bind:
-        raise ValueError(f"{wrong} to connect to; name the host and the port (* is for bind)")
-    if port != "*" and not 1 <= int(port) <= 65535:
-        raise ValueError(f"{wrong}; its port is not within 1 to 65535")
-
-
-def parse_listen(text: str) -> tuple[str, int] | None:
-    """Host and port of ``host:port``, None for ``""``; port 0 lets the system choose. Raises ValueError."""
-    if not text:
-        return None
-    match = LISTEN.fullmatch(text)
-    if match is None:
-        raise ValueError(f'{toml_value(text)} is not host:port; write 127.0.0.1:9464, 0.0.0.0:9464, or ""')
-    if int(match["port"]) > 65535:
-        raise ValueError(f"{toml_value(text)} has a port above 65535")
-    return match["host"].strip("[]"), int(match["port"])
-
 
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]  # seconds
 BindEndpoint = Annotated[str, AfterValidator(lambda text: check_endpoint(text, bind=True))]
@@ -123,6 +47,13 @@ ConnectEndpoint = Annotated[str, AfterValidator(lambda text: check_endpoint(text
 Topics = Annotated[tuple[str, ...], Strict(False)]
 BindEndpoints = Annotated[tuple[BindEndpoint, ...], Strict(False)]
 ConnectEndpoints = Annotated[tuple[ConnectEndpoint, ...], Strict(False)]
+Keys = Annotated[tuple[Annotated[str, AfterValidator(check_key)], ...], Strict(False)]
+
+
+def _beside_the_file(name: str, info: ValidationInfo) -> str:
+    """A path that a configuration names: a relative one starts at the file's folder."""
+    folder = (info.context or {}).get("folder")
+    return str(folder / name) if name and folder else name
 
 
 class Section(BaseModel):
@@ -174,13 +105,50 @@ class Faults(Section):
 
 
 class State(Section):
-    live: Literal[""] = Field(
-        default="", description='folder on tmpfs for the live state; this version takes "" alone, memory only'
+    live: str = Field(
+        default="", description='folder on tmpfs for the live state, as /run/streamrnn; "" = memory only'
     )
-    snapshots: Literal[""] = Field(
-        default="", description='folder on disk for snapshots; this version takes "" alone, none'
-    )
+    snapshots: str = Field(default="", description='folder on disk for snapshots; "" = none')
     interval: Duration = Field(default=10.0, gt=0, description="time between snapshots")
+
+    @field_validator("live", "snapshots")
+    @classmethod
+    def _starts_at_the_file(cls, name: str, info: ValidationInfo) -> str:
+        path = _beside_the_file(name, info)
+        if path and path == info.data.get("live"):
+            raise ValueError("is the folder of state.live, too; name one on a disk")
+        return path
+
+
+class Security(Section):
+    server_secret: str = Field(
+        default="", description='file of the CURVE secret key (`streamrnn keygen`), "" = no CURVE'
+    )
+    client_keys: Keys = Field(
+        default=(), validate_default=True, description="public keys that may publish to the input"
+    )
+    output_clients: Keys = Field(
+        default=(), validate_default=True, description="public keys that may subscribe to the output"
+    )
+    insecure: bool = Field(default=False, description="true lets sockets bind beyond loopback without CURVE")
+
+    @field_validator("server_secret")
+    @classmethod
+    def _names_a_file(cls, name: str, info: ValidationInfo) -> str:
+        # no file is called like this: it is the secret itself, which must not appear in an error
+        if is_key(name) and set(name) & set("^!*?&<>()[]{}$#"):
+            raise ValueError("holds a key; name a file that holds it, and that its owner alone can read")
+        return _beside_the_file(name, info)
+
+    @field_validator("client_keys", "output_clients")
+    @classmethod
+    def _go_with_a_secret(cls, keys: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        secret = info.data.get("server_secret")  # None: wrong, and already reported
+        if secret and not keys:
+            raise ValueError("[] lets nobody in; name public keys (`streamrnn keygen` prints them)")
+        if keys and secret == "":
+            raise ValueError("keys are checked by CURVE alone; set security.server_secret, or remove them")
+        return keys
 
 
 class Http(Section):
@@ -218,6 +186,7 @@ class Config(Section):
     streams: Streams = Streams()
     faults: Faults = Faults()
     state: State = State()
+    security: Security = Security()
     http: Http = Http()
     log: Log = Log()
 
@@ -229,7 +198,10 @@ class Config(Section):
         return model
 
     def require_endpoints(self, source: Path | None = None) -> None:
-        """Raise ConfigError, naming the file ``source``, unless frames can come in and predictions go out."""
+        """Raise ConfigError, naming the file ``source``, unless frames can come in and predictions go out.
+
+        Nor may a socket be bound beyond this machine without keys, unless the configuration insists.
+        """
         errors = []
         if not (self.input.connect or self.input.bind):
             errors.append(
@@ -237,6 +209,15 @@ class Config(Section):
             )
         if not (self.output.bind or self.output.connect):
             errors.append("output: nowhere to publish; set output.bind or output.connect, or give --bind")
+        if not (self.security.server_secret or self.security.insecure):
+            errors += [
+                f"{section}.bind: {toml_value(endpoint)} would be open to the network; set "
+                "security.server_secret and the keys of its clients (`streamrnn keygen`), bind 127.0.0.1, "
+                "or accept strangers with security.insecure = true"
+                for section, binds in (("input", self.input.bind), ("output", self.output.bind))
+                for endpoint in binds
+                if not is_local(endpoint)
+            ]
         if errors:
             raise ConfigError("\n".join(f"{source}: {error}" if source else error for error in errors))
 
@@ -244,7 +225,7 @@ class Config(Section):
 def load_config(path: Path | None, overrides: Mapping[str, object]) -> Config:
     """The Config of a TOML file (None: of the defaults), with dotted keys as ``input.connect`` overridden.
 
-    A relative ``model`` starts at the file's folder; one in ``overrides``, at the current folder.
+    A relative path starts at the file's folder; a ``model`` in ``overrides``, at the current folder.
     Raises ConfigError with a line for every wrong key: where it stands, what is wrong, what to write.
     """
     values: dict[str, Any] = _read_toml(path) if path else {}
@@ -258,7 +239,7 @@ def load_config(path: Path | None, overrides: Mapping[str, object]) -> Config:
         if isinstance(table, dict):  # anything else is reported below, as the file's error
             table[name] = Path(str(value)).absolute() if key == "model" else value
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(values, context={"folder": folder})
     except ValidationError as error:
         lines = [_error_line(detail, path, overrides) for detail in error.errors()]
     raise ConfigError("\n".join(lines))
@@ -299,6 +280,8 @@ def _what_is_wrong(detail: Any, names: list[str]) -> str:
             return f"{value} is not allowed; use {allowed}{reason}"
         case "int_type":
             return f"{value} is not an integer; write it without quotes or a point"
+        case "bool_type":
+            return f"{value} is neither true nor false; write one of them without quotes"
         case "greater_than":
             return f"{value} is too small; use more than {context['gt']:g}"
         case "greater_than_equal":
@@ -337,6 +320,11 @@ def _settings(section: Section, prefix: str = "") -> Iterator[tuple[str, Any, st
 def describe_keys() -> list[tuple[str, str, str]]:
     """Every key, dotted, with its default as TOML writes it and one line on what it means."""
     return [(key, toml_value(value), description) for key, value, description in _settings(Config())]
+
+
+def settings_of(config: Config) -> dict[str, object]:
+    """Every key, dotted, with its value as TOML has it."""
+    return {key: value for key, value, _ in _settings(config)}
 
 
 def config_text(config: Config) -> str:

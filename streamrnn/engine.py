@@ -5,7 +5,7 @@ replay shows is what the daemon does.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from streamrnn.kernels.network import Network, Scratch, forward, make_scratch, p
 from streamrnn.model.model import Model
 from streamrnn.stats import PREDICTIONS, REASONS, STREAMS, Stats
 from streamrnn.streams.batch import PREDICTED, REJECTED, ROWS, Batch, make_batch
+from streamrnn.streams.record import ID_WORDS
 from streamrnn.streams.rules import (
     GAP_POLICIES,
     IMAGINED,
@@ -27,11 +28,11 @@ from streamrnn.streams.rules import (
     refusal,
     write,
 )
-from streamrnn.streams.slots import ID_WORDS, Slots, admit, find, id_words, make_slots
+from streamrnn.streams.slots import Slots, admit, commit, find, id_words, make_slots
 from streamrnn.wire.clock import monotonic_ns
 from streamrnn.wire.codec import is_utf8
 from streamrnn.wire.frame import SEQ
-from streamrnn.wire.memory import address_of, store_release
+from streamrnn.wire.memory import address_of
 
 _CAPACITY, _TOPIC = REASONS.index("capacity"), REASONS.index("topic")
 
@@ -120,8 +121,7 @@ def advance(core, count):
                 forward(net, scratch, slots.state, lanes)
             for lane in range(lanes):
                 write(net, slots, rules, batch, scratch, stats, lane)
-                slot = batch.slot[batch.lane_row[lane]]
-                store_release(slots.committed, slot, slots.committed[slot] + np.uint64(1))
+                commit(slots, batch.slot[batch.lane_row[lane]])
         ready = waiting
 
 
@@ -134,7 +134,6 @@ def stage(core, row, slot, flags, seq, ts, received):
     batch.seq[row] = seq
     batch.ts[row] = ts
     batch.received[row] = received
-    core.slots.received[slot] = received
 
 
 @inlined
@@ -209,47 +208,61 @@ def _feed(core, names, stream, values, seq, numbered, ts, answers):
             _answer(core, answers, row, batch.origin[row], step_ns)
 
 
+def _rules_for(model: Model, faults: Faults) -> Rules:
+    """The rules for compiled code. Raises ConfigError where the model cannot run, or not by these."""
+    if model.relation != "sequence-to-sequence" or model.horizon != 1:
+        raise ConfigError(
+            f"the model is {model.relation} with horizon {model.horizon}; "
+            "this version runs sequence-to-sequence models with horizon 1"
+        )
+    forecasts_all = model.target == "next" and len(model.outputs) == len(model.channels)
+    for key, policy in (("gap", faults.gap), ("missing", faults.missing)):
+        if policy == "predict" and not forecasts_all:
+            raise ConfigError(
+                f'faults.{key}: "predict" needs a model that forecasts each of its channels; '
+                f'this one has target "{model.target}", {len(model.channels)} channels and '
+                f'{len(model.outputs)} outputs; use "hold"'
+            )
+    return Rules(
+        gap=GAP_POLICIES.index(faults.gap),
+        max_gap=faults.max_gap,
+        missing=MISSING_POLICIES.index(faults.missing),
+        forecasts=int(model.target == "next"),
+        period_ns=round(model.sample_period_s * 1e9),
+    )
+
+
 class Engine:
     """A model, its streams and the rules for their faults.
+
+    ``home`` gives the memory that the live state is to be kept in (see ``make_slots``); without one
+    it is this process's own, and ends with it.
 
     Raises ConfigError for a model or rules that this version cannot run. Not for use from two
     threads at once.
     """
 
-    def __init__(self, model: Model, capacity: int, faults: Faults):
-        if model.relation != "sequence-to-sequence" or model.horizon != 1:
-            raise ConfigError(
-                f"the model is {model.relation} with horizon {model.horizon}; "
-                "this version runs sequence-to-sequence models with horizon 1"
-            )
-        forecasts_all = model.target == "next" and len(model.outputs) == len(model.channels)
-        for key, policy in (("gap", faults.gap), ("missing", faults.missing)):
-            if policy == "predict" and not forecasts_all:
-                raise ConfigError(
-                    f'faults.{key}: "predict" needs a model that forecasts each of its channels; '
-                    f'this one has target "{model.target}", {len(model.channels)} channels and '
-                    f'{len(model.outputs)} outputs; use "hold"'
-                )
+    def __init__(
+        self,
+        model: Model,
+        capacity: int,
+        faults: Faults,
+        home: Callable[[Network], np.ndarray | None] | None = None,
+    ):
         if UNCACHED is not None:
             logging.getLogger("streamrnn").warning(UNCACHED)
+        rules = _rules_for(model, faults)
         self.model = model
         self.capacity = capacity
         self._ids: list[str] = []
         self._names = np.zeros(0, np.uint64)
         network = pack_network(model)
         try:
-            slots = make_slots(network, capacity)
+            slots = make_slots(network, capacity, home(network) if home is not None else None)
         except OSError as error:
             raise ConfigError(
                 f"no memory for {capacity:,} streams of this model ({error.strerror}); use a smaller capacity"
             ) from error
-        rules = Rules(
-            gap=GAP_POLICIES.index(faults.gap),
-            max_gap=faults.max_gap,
-            missing=MISSING_POLICIES.index(faults.missing),
-            forecasts=int(model.target == "next"),
-            period_ns=round(model.sample_period_s * 1e9),
-        )
         self.core = Core(
             net=network,
             slots=slots,
@@ -258,6 +271,21 @@ class Engine:
             scratch=make_scratch(network),
             stats=Stats.zeros(),
         )
+
+    def replacement(self, model: Model, faults: Faults) -> Core:
+        """A core that goes on with these streams, for ``replace``. Raises ConfigError for another shape."""
+        network, ours = pack_network(model), self.core.net
+        for name, old, new in zip(network._fields, ours, network, strict=True):
+            if isinstance(old, int) and old != new:
+                raise ConfigError(
+                    f"model: {name} {new}, the running one has {old}; a model of another shape "
+                    "cannot take over its streams"
+                )
+        return self.core._replace(net=network, rules=_rules_for(model, faults))
+
+    def replace(self, model: Model, core: Core) -> None:
+        """Has another model and rules go on with the streams; nothing may step them at that moment."""
+        self.model, self.core = model, core
 
     @property
     def stats(self) -> Stats:

@@ -16,6 +16,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from streamrnn.errors import UserError
+from streamrnn.keys import ClientKeys, Refusals
 from streamrnn.model.native import read_model
 from streamrnn.table import Columns, Rows, open_rows
 from streamrnn.table.pace import Pacer
@@ -45,14 +46,15 @@ class SendOptions:
     wait: int = 1  # subscriptions to wait for ("pub")
     timeout: float = 30.0  # s to wait for them, for any receiver ("push"), and for the last frames to leave
     progress: bool = False
+    keys: ClientKeys | None = None  # to talk to a daemon that has a CURVE key
 
 
 def send(options: SendOptions) -> int:
     """Sends every row and returns 0.
 
     A slow receiver holds the sender back: no frame is dropped while one is there. Raises UserError for
-    a file or an endpoint that cannot be used, or if no receiver comes. Whatever ends it, stderr says
-    what was sent; a KeyboardInterrupt then goes on to the caller.
+    a file or an endpoint that cannot be used, or if no receiver comes or it refuses the keys. Whatever
+    ends it, stderr says what was sent; a KeyboardInterrupt then goes on to the caller.
     """
     model = None if options.model is None else read_model(options.model)
     channels = None if model is None else [channel.name for channel in model.channels]
@@ -137,8 +139,10 @@ class Publisher:
         self._subscribed = 0
         self._context = zmq.Context()
         self._socket = self._context.socket(KINDS[options.socket])
-        self._connections = Connections(self._socket)
+        self._connections = Connections(self._socket, Refusals(options.to, options.bind))
         try:
+            if options.keys is not None:
+                options.keys.put_on(self._socket)
             if options.socket == "pub":
                 self._socket.setsockopt(zmq.XPUB_NODROP, 1)
                 self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # tell of every subscription, not of new ones
@@ -164,12 +168,15 @@ class Publisher:
             self._context.destroy(linger_ms)
 
     def wait(self) -> None:
-        """Until there are receivers. Raises UserError if they do not come in time."""
+        """Until there are receivers. Raises UserError if they do not come in time, or refuse the keys."""
         options, socket = self._options, self._socket
         if options.socket == "push":
             awaited, event = "a receiver", zmq.POLLOUT
         else:
             awaited, event = counted(options.wait, "subscription"), zmq.POLLIN
+        poller = zmq.Poller()
+        poller.register(socket, event)
+        poller.register(self._connections.events, zmq.POLLIN)
         deadline = time.monotonic() + options.timeout
         told = False
         while not self._ready():
@@ -181,7 +188,7 @@ class Publisher:
             if not told:
                 sys.stderr.write(f"waiting for {awaited} at {options.to}\n")
                 told = True
-            socket.poll(left_ms, event)
+            poller.poll(left_ms)
 
     def send(self, frames: Frames, which: slice, streams: Sequence[str]) -> None:
         """Some of the frames; waits where the receivers are full."""
@@ -201,9 +208,9 @@ class Publisher:
         self.frames += len(heads) // size
 
     def _ready(self) -> bool:
+        self._look_around()
         if self._options.socket == "push":
             return bool(self._socket.poll(0, zmq.POLLOUT))
-        self._look_around()
         return self._subscribed >= self._options.wait
 
     def _look_around(self) -> None:
@@ -220,22 +227,29 @@ class Publisher:
 class Connections:
     """The connections of a socket, as its monitor tells of them."""
 
-    def __init__(self, socket: zmq.Socket) -> None:
-        self._events = socket.get_monitor_socket(
-            zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED
-        )
+    def __init__(self, socket: zmq.Socket, refusals: Refusals) -> None:
+        made = zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+        self.events = socket.get_monitor_socket(made | zmq.EVENT_DISCONNECTED | refusals.EVENTS)
+        self._refusals = refusals
         self._open: set[int] = set()  # file descriptors
+        self._heard = False  # whether any of them belongs to somebody who speaks
 
     def last_has_left(self) -> bool:
-        """Whether there were connections at the last call and there are none now."""
-        before = bool(self._open)
-        while self._events.poll(0):
-            event = recv_monitor_message(self._events)
-            if event["event"] == zmq.EVENT_DISCONNECTED:
-                self._open.discard(event["value"])
-            else:
-                self._open.add(event["value"])
-        return before and not self._open
+        """Whether there were connections before and there are none now. Raises as ``Refusals.see``."""
+        while self.events.poll(0):
+            event = recv_monitor_message(self.events)
+            match event["event"]:
+                case zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED:
+                    self._open.add(event["value"])
+                case zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                    self._heard = True
+                case zmq.EVENT_DISCONNECTED:
+                    self._open.discard(event["value"])
+                case other:
+                    self._refusals.see(other)
+        left = self._heard and not self._open
+        self._heard = self._heard and not left
+        return left
 
     @contextlib.contextmanager
     def kept_until_read(self, deadline: float) -> Iterator[None]:

@@ -26,7 +26,16 @@ REASONS = (
     "diverged",  # a row whose step gave a non-finite state or output; the stream was reset
 )
 # why a stream's state went back to zero: the value of the `reason` label
-RESETS = ("frame", "end", "max_gap", "diverged", "idle")
+RESETS = (
+    "frame",  # a frame said RESET
+    "end",  # the sequence before had ended
+    "max_gap",
+    "restart",  # the source began its numbers again after a silence
+    "diverged",
+    "degraded",  # saturated for too many steps in a row
+    "request",  # `streamrnn state reset`
+    "idle",  # let go
+)
 STAGES = ("queue", "step", "total")
 
 # upper bounds of the latency histograms, ns: 1, 2, 5 per decade from 1 us to 1 s; one more bucket above

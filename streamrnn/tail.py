@@ -2,19 +2,23 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from streamrnn.errors import UserError
+from streamrnn.keys import ClientKeys, Refusals
 from streamrnn.model.native import read_model
 from streamrnn.wire.frame import PREDICTION, WireError, flag_names, unpack_prediction
 
 QUEUE = 100_000  # predictions held while the reader of the output is slow
 RECONNECT_MS = 10  # a daemon that has just started should not have to wait for its reader
+HEARTBEAT_MS = 1000
+SILENCE_MS = 5000  # a machine that does not even acknowledge heartbeats has gone
 
 
 def tail(
@@ -24,37 +28,54 @@ def tail(
     limit: int | None,
     model: Path | None,
     bind: bool = False,
+    keys: ClientKeys | None = None,
 ) -> int:
     """Prints a line per prediction of the streams whose ids begin with one of ``topics`` (none = all).
 
     Returns 0 after ``limit`` predictions; without one it ends by KeyboardInterrupt, or by
     BrokenPipeError once nobody reads. Messages that are no predictions are counted on stderr, the first
-    one named. Raises UserError for an endpoint or a model that cannot be used.
+    one named. Raises UserError for an endpoint or a model that cannot be used, or where the other end
+    refuses the keys.
     """
     names = None if model is None else [output.name for output in read_model(model).outputs]
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.linger = 0
         socket.rcvhwm = QUEUE
         socket.reconnect_ivl = RECONNECT_MS
+        socket.heartbeat_ivl, socket.heartbeat_timeout = HEARTBEAT_MS, 0  # to be acknowledged, not answered
+        socket.setsockopt(zmq.TCP_MAXRT, SILENCE_MS)
         for topic in topics or ("",):
             socket.subscribe(topic)
+        refusals = Refusals(endpoint, bind)
+        monitor = socket.get_monitor_socket(refusals.EVENTS)
         try:
+            if keys is not None:
+                keys.put_on(socket)
             (socket.bind if bind else socket.connect)(endpoint)
         except zmq.ZMQError as error:
             how = "bound" if bind else "connected to"
             raise UserError(f"{endpoint}: cannot be {how}: {error.strerror}") from error
-        return _print(socket, as_json, limit, names)
+        return _print(_messages(socket, monitor, refusals), as_json, limit, names)
 
 
-def _print(socket: zmq.Socket, as_json: bool, limit: int | None, names: Sequence[str] | None) -> int:
+def _messages(socket: zmq.Socket, monitor: zmq.Socket, refusals: Refusals) -> Iterator[list[bytes]]:
+    """The parts of each message, without end. Flushes stdout when none waits, and then sees to refusals."""
+    while True:
+        if not socket.poll(0):
+            sys.stdout.flush()  # nothing waits, so nobody should wait for what is buffered
+            while monitor in zmq.select([socket, monitor], [], [])[0]:
+                refusals.see(recv_monitor_message(monitor)["event"])
+        yield socket.recv_multipart()
+
+
+def _print(
+    messages: Iterator[list[bytes]], as_json: bool, limit: int | None, names: Sequence[str] | None
+) -> int:
     line_of = json_line if as_json else text_line
     printed = rubbish = 0
     try:
         while limit is None or printed < limit:
-            if not socket.poll(0):
-                sys.stdout.flush()  # nothing waits, so nobody should wait for what is buffered
-                socket.poll()
-            parts = socket.recv_multipart()
+            parts = next(messages)
             try:
                 line = line_of(read_prediction(parts), names)
             except WireError as error:

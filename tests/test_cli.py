@@ -23,7 +23,7 @@ from streamrnn.config import Faults, Http, config_text, describe_keys, load_conf
 from streamrnn.errors import ConfigError, UserError
 
 ROOT = Path(__file__).parents[1]
-GOOD = '[input]\nconnect = ["tcp://localhost:5555"]\n[output]\nbind = ["tcp://*:5556"]\n'
+GOOD = '[input]\nconnect = ["tcp://localhost:5555"]\n[output]\nbind = ["tcp://127.0.0.1:5556"]\n'
 
 
 def run(*arguments: object) -> Result:
@@ -74,7 +74,10 @@ def stub(monkeypatch):
 
 def test_the_commands_are_those_of_this_version():
     paths = {" ".join(path) for path, _ in commands()}
-    assert paths == {"bench", "config", "config check", "demo", "inspect", "replay", "send", "serve", "tail"}
+    assert paths == {
+        *("bench", "config", "config check", "demo", "inspect", "keygen", "replay", "send", "serve", "tail"),
+        *("state", "state show", "state export", "state import", "state reset"),
+    }
 
 
 @pytest.mark.parametrize(("path", "command"), ALL)
@@ -194,8 +197,14 @@ def test_config_check_wants_both_ends(tmp_path):
         ["send", "data.csv", "--to", "tcp://a:1", "--rate", "1", "--speed", "1"],
         ["send", "data.csv", "--to", "tcp://a:1", "--block", "65536"],
         ["tail", "localhost:5556"],
+        ["tail", "tcp://a:1", "--secret", "a.secret"],
+        ["send", "data.csv", "--to", "tcp://a:1", "--server-key", "a.public"],
         ["bench", "--kernels-only", "--daemon-only"],
         ["demo", "--seconds", "0"],
+        ["state", "show", "folder", "--sort", "name"],
+        ["state", "export", "folder"],
+        ["state", "reset", "folder"],
+        ["state", "reset", "folder", "pump-1", "--all"],
     ],
     ids=" ".join,
 )
@@ -287,16 +296,24 @@ def test_serve(stub, tmp_path, monkeypatch):
     file.write_text(GOOD + "[streams]\ncapacity = 9\n")
     result = run(
         *("serve", "-c", file, "m.safetensors", "--connect", "tcp://a:1", "--connect", "tcp://b:2"),
-        *("--bind", "tcp://*:3", "--http", ""),
+        *("--bind", "tcp://127.0.0.1:3", "--http", ""),
     )
     assert result.exit_code == 7
-    (config,) = calls[0].args
+    config = calls[0].args[0]()
+    assert calls[0].kwargs == {"reset": False, "reloads": True}
     assert config.model == tmp_path / "m.safetensors"
     assert config.input.connect == ("tcp://a:1", "tcp://b:2")
-    assert config.output.bind == ("tcp://*:3",)
+    assert config.output.bind == ("tcp://127.0.0.1:3",)
     assert (config.streams.capacity, config.http.listen) == (9, "")
     assert run("serve", "-c", file).exit_code == 7
-    assert calls[1].args == (load_config(file, {}),)
+    assert calls[1].args[0]() == load_config(file, {})
+    assert (
+        run(
+            "serve", "m.safetensors", "--connect", "tcp://a:1", "-c", file, "--on-mismatch", "reset"
+        ).exit_code
+        == 7
+    )
+    assert calls[2].kwargs["reset"]
 
 
 def test_serve_needs_both_ends(stub):
@@ -386,6 +403,7 @@ def test_send(stub):
         "wait": 2,
         "timeout": 3.0,
         "progress": False,
+        "keys": None,
     }
 
 
@@ -395,8 +413,8 @@ def test_tail(stub):
     flags = ["--json", "--topic", "p", "--topic", "q", "--limit", 2, "-m", "m", "--bind"]
     assert run("tail", "tcp://*:1", *flags).exit_code == 0
     assert [call.args for call in calls] == [
-        ("tcp://a:1", (), False, None, None, False),
-        ("tcp://*:1", ("p", "q"), True, 2, Path("m"), True),
+        ("tcp://a:1", (), False, None, None, False, None),
+        ("tcp://*:1", ("p", "q"), True, 2, Path("m"), True, None),
     ]
 
 
@@ -418,6 +436,25 @@ def test_the_flags_and_their_defaults_are_those_of_the_library(stub, words, modu
     required = {field.name for field in fields(options) if field.default is field.default_factory}
     expected = options(**{key: getattr(given, key) for key in required})
     assert given == expected
+
+
+def test_a_socket_open_to_the_network_is_refused(stub):
+    calls = stub("streamrnn.daemon.service", "serve")
+    result = run("serve", "--connect", "tcp://a:1", "--bind", "tcp://*:2")
+    assert result.exit_code == 78
+    assert result.stderr.startswith('error: output.bind: "tcp://*:2" would be open to the network; ')
+    assert calls == []
+
+
+def test_client_keys(stub, tmp_path):
+    run("keygen", tmp_path / "daemon")
+    run("keygen", tmp_path / "me")
+    calls = stub("streamrnn.tail", "tail", result=0)
+    flags = ["--server-key", tmp_path / "daemon.public", "--secret", tmp_path / "me.secret"]
+    assert run("tail", "tcp://a:1", *flags).exit_code == 0
+    (*_, keys) = calls[0].args
+    assert keys.server == (tmp_path / "daemon.public").read_text().split()[-1]
+    assert keys.secret == (tmp_path / "me.secret").read_text().split()[-1]
 
 
 def test_bench(stub):
@@ -442,9 +479,44 @@ def test_demo(stub):
 
 
 def test_inspect(stub):
+    stub("streamrnn.state", "is_snapshot", result=False, describe_snapshot=None, format_snapshot=None)
     stub("streamrnn.model.native", "read_model", result="the model")
     calls = stub("streamrnn.model.inspect", "describe_model", result={"cell": "lstm"}, format_description=str)
     table = run("inspect", "m.safetensors")
     assert (table.exit_code, table.stdout) == (0, "{'cell': 'lstm'}\n")
     assert json.loads(run("inspect", "m.safetensors", "--json").stdout) == {"cell": "lstm"}
     assert calls[0].args == ("the model", Path("m.safetensors"))
+
+
+def test_inspect_a_snapshot(stub):
+    calls = stub(
+        "streamrnn.state", "describe_snapshot", result={"streams": 3}, is_snapshot=bool, format_snapshot=str
+    )
+    assert run("inspect", "s.safetensors").stdout == "{'streams': 3}\n"
+    assert json.loads(run("inspect", "s.safetensors", "--json").stdout) == {"streams": 3}
+    assert calls[0].args == (Path("s.safetensors"),)
+
+
+def test_state(stub):
+    calls = stub("streamrnn.state", "show", "export", "import_", "reset", result=1)
+    target = Path("folder")
+    for words, name, arguments in (
+        (["show", target], "show", (target, False, None, "id", "")),
+        (
+            ["show", target, "--json", "--limit", 3, "--sort", "age", "--prefix", "p"],
+            "show",
+            (target, True, 3, "age", "p"),
+        ),
+        (["export", target, "-o", "-"], "export", (target, "-", (), False)),
+        (
+            ["export", target, "-o", "out", "--stream", "a", "--stream", "b", "--force"],
+            "export",
+            (target, "out", ("a", "b"), True),
+        ),
+        (["import", "-", target], "import_", ("-", target, False)),
+        (["import", "in", target, "--replace"], "import_", ("in", target, True)),
+        (["reset", target, "a", "b"], "reset", (target, ("a", "b"), False)),
+        (["reset", target, "--all"], "reset", (target, (), True)),
+    ):
+        assert run("state", *words).exit_code == 1
+        assert (calls[-1].name, calls[-1].args) == (name, arguments)

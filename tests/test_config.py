@@ -7,21 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from zmq.utils import z85
 
-from streamrnn.config import (
+from streamrnn.config import Config, Http, Section, config_text, describe_keys, load_config
+from streamrnn.errors import ConfigError
+from streamrnn.values import (
     LONGEST_MS,
-    Config,
-    Http,
-    Section,
     check_endpoint,
-    config_text,
-    describe_keys,
     format_duration,
-    load_config,
+    is_key,
+    is_local,
     parse_duration,
     parse_listen,
 )
-from streamrnn.errors import ConfigError
 
 DEFAULTS = """
 model = "model.safetensors"
@@ -46,12 +44,19 @@ missing = "hold"
 live = ""
 snapshots = ""
 interval = "10s"
+[security]
+server_secret = ""
+client_keys = []
+output_clients = []
+insecure = false
 [http]
 listen = "127.0.0.1:9464"
 [log]
 level = "info"
 format = "text"
 """
+
+KEY = "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"  # the server's of the specification's test vectors
 
 
 @pytest.fixture
@@ -102,7 +107,7 @@ def test_every_key_has_a_description_of_one_line():
 def test_the_configuration_and_its_sections_are_frozen():
     config = Config()
     sections = [value for _, value in config if isinstance(value, Section)]
-    assert len(sections) == 7
+    assert len(sections) == 8
     for section in [config, *sections]:
         name = next(iter(type(section).model_fields))
         with pytest.raises(ValidationError, match="frozen"):
@@ -143,7 +148,7 @@ def test_all_errors_are_named_at_once(file):
         "faults.max_gap: 65536 is too large; use at most 1024",
         "http.listen: 9464 is not text; write it in quotes",
         'log.levle: unknown key; did you mean "level"? allowed: level, format',
-        "port: unknown key; allowed: model, input, output, streams, faults, state, http, log",
+        "port: unknown key; allowed: model, input, output, streams, faults, state, security, http, log",
     ]
 
 
@@ -180,6 +185,19 @@ def test_all_errors_are_named_at_once(file):
             'state.snapshots: "/var" is not allowed; use "" (this version keeps ',
         ),
         ('[state]\ninterval = "0"', "state.interval: 0.0 is too small; use more than 0"),
+        ("[security]\ninsecure = 1", "security.insecure: 1 is neither true nor false; "),
+        (
+            f"[security]\nserver_secret = 's'\nclient_keys = ['{KEY}']",
+            "security.output_clients: [] lets nobody in; name public keys (`streamrnn keygen` prints them)",
+        ),
+        (
+            f"[security]\nclient_keys = ['{KEY}']",
+            "security.client_keys: keys are checked by CURVE alone; set security.server_secret, or remove ",
+        ),
+        (
+            f"[security]\nserver_secret = 's'\nclient_keys = ['{KEY}']\noutput_clients = ['{KEY}', 'x']",
+            'security.output_clients[1]: "x" is not a key of 40 Z85 characters; `streamrnn keygen` makes ',
+        ),
         ('[http]\nlisten = ":9464"', 'http.listen: ":9464" is not host:port; '),
         ('[log]\nlevel = "trace"', 'log.level: "trace" is not allowed; use "debug", "info", "warning" or '),
         ('[log]\nformat = "xml"', 'log.format: "xml" is not allowed; use "text" or "json"'),
@@ -249,11 +267,71 @@ def test_both_ends_are_required_of_a_daemon(file):
     first, second = str(caught.value).splitlines()
     assert first.startswith(f"{file}: input: nowhere to receive from; set input.connect or input.bind")
     assert second.startswith(f"{file}: output: nowhere to publish; set output.bind or output.connect")
-    for ends in ('[input]\nconnect = ["tcp://a:1"]', '[input]\nbind = ["tcp://*:1"]'):
+    for ends in ('[input]\nconnect = ["tcp://a:1"]', '[input]\nbind = ["tcp://127.0.0.1:1"]'):
         with pytest.raises(ConfigError, match=r"\Aoutput: "):
             load(file, ends).require_endpoints()
-        load(file, f'{ends}\n[output]\nbind = ["tcp://*:2"]').require_endpoints()
+        load(file, f'{ends}\n[output]\nbind = ["tcp://[::1]:2"]').require_endpoints()
         load(file, f'{ends}\n[output]\nconnect = ["tcp://c:2"]').require_endpoints()
+
+
+def test_a_bind_beyond_this_machine_needs_keys(file):
+    ends = '[input]\nbind = ["tcp://127.0.0.1:1", "tcp://*:2"]\n[output]\nbind = ["tcp://0.0.0.0:3"]\n'
+    with pytest.raises(ConfigError) as caught:
+        load(file, ends).require_endpoints(file)
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f'{file}: input.bind: "tcp://*:2" would be open to the network; set ')
+    assert second.startswith(f'{file}: output.bind: "tcp://0.0.0.0:3" would be open to the network; set ')
+    for remedy in ("security.server_secret", "streamrnn keygen", "127.0.0.1", "security.insecure = true"):
+        assert remedy in first
+    load(file, f"{ends}[security]\ninsecure = true").require_endpoints()
+    keys = f"server_secret = 's'\nclient_keys = ['{KEY}']\noutput_clients = ['{KEY}']"
+    load(file, f"{ends}[security]\n{keys}").require_endpoints()
+
+
+def test_connecting_out_and_unix_sockets_need_no_keys(file):
+    ends = '[input]\nconnect = ["tcp://sensor:1"]\nbind = ["ipc:///run/in"]\n[output]\n'
+    load(file, f'{ends}connect = ["tcp://10.0.0.1:2"]\nbind = ["ipc://@out"]').require_endpoints()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "local"),
+    [
+        ("tcp://127.0.0.1:1", True),
+        ("tcp://127.9.9.9:*", True),
+        ("tcp://localhost:1", True),
+        ("tcp://[::1]:1", True),
+        ("ipc:///run/socket", True),
+        ("tcp://*:1", False),
+        ("tcp://0.0.0.0:1", False),
+        ("tcp://[::]:1", False),
+        ("tcp://[fe80::1%eth0]:1", False),
+        ("tcp://10.0.0.1:1", False),
+        ("tcp://127.1:1", False),
+        ("tcp://eth0:1", False),
+        ("tcp://localhost.example:1", False),
+    ],
+)
+def test_what_is_local(endpoint, local):
+    assert is_local(endpoint) is local
+
+
+def test_a_secret_file_is_found_from_the_file_and_a_secret_is_never_printed(file):
+    keys = f"client_keys = ['{KEY}']\noutput_clients = ['{KEY}']"
+    config = load(file, f"[security]\nserver_secret = 'sub/a.secret'\n{keys}")
+    assert config.security.server_secret == str(file.parent / "sub/a.secret")
+    (line,) = errors(file, f"[security]\nserver_secret = '{KEY}'\n{keys}")
+    assert line.startswith("security.server_secret: holds a key; name a file that holds it")
+    assert KEY not in line
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_32_bytes_in_z85_are_a_key(content):
+    assert is_key(z85.encode(content).decode())
+
+
+@pytest.mark.parametrize("text", ["", KEY[:-1], KEY + "0", KEY[:-1] + " ", KEY[:-1] + "ü", "#" * 40])
+def test_what_is_no_key(text):
+    assert not is_key(text)
 
 
 @pytest.mark.parametrize(

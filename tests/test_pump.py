@@ -488,7 +488,6 @@ PROGRAM = """
 import ctypes, signal, sys, threading, time
 from pathlib import Path
 from streamrnn.config import load_config
-from streamrnn.daemon.log import set_up_log
 from streamrnn.daemon.service import Service
 
 def hold():
@@ -501,9 +500,7 @@ def storm():
     while time.monotonic() < end:
         signal.pthread_kill(pump.ident, signal.SIGUSR1)
 
-config = load_config(Path(sys.argv[1]), {})
-set_up_log(config.log)
-service = Service(config)
+service = Service(lambda: load_config(Path(sys.argv[1]), {}))
 service.start()
 for line in sys.stdin:
     print(time.time_ns(), flush=True)

@@ -35,13 +35,22 @@ MODEL = {
 DEADLINE_S = 5  # for anything that a test waits for
 
 
+class Snapshots:
+    """What a scrape asks of the snapshots."""
+
+    failures = 3
+
+    def age_s(self) -> float:
+        return 12.5
+
+
 class Daemon:
     """What the server shows, and the server."""
 
     def __init__(self) -> None:
         self.stats = Stats.zeros()
         self.health, self.ready = (True, "ok"), (True, "ok")
-        registry = make_registry(self.stats, 4096, MODEL)
+        registry = make_registry(self.stats, 4096, MODEL, Snapshots())
         self.server = WebServer("127.0.0.1", 0, registry, lambda: self.health, lambda: self.ready)
 
     @property
@@ -138,7 +147,7 @@ def test_histograms_are_in_seconds_and_cumulative(daemon):
 def test_a_histogram_never_falls_and_counts_all_it_holds(plain):
     stats = Stats.zeros()
     stats.batch[:] = plain
-    text = generate_latest(make_registry(stats, 1, MODEL)).decode()
+    text = generate_latest(make_registry(stats, 1, MODEL, Snapshots())).decode()
     (family,) = [family for family in parse(text) if family.name == "streamrnn_batch_size"]
     buckets = [s.value for s in family.samples if s.name.endswith("_bucket")]
     assert buckets == sorted(buckets)
@@ -303,7 +312,7 @@ def test_an_address_of_another_machine_says_what_to_do(host):
 
 def test_ipv6_addresses_have_brackets():
     daemon = Daemon()
-    registry = make_registry(daemon.stats, 1, MODEL)
+    registry = make_registry(daemon.stats, 1, MODEL, Snapshots())
     server = WebServer("::1", 0, registry, lambda: (True, "ok"), lambda: (True, "ok"))
     try:
         server.start()

@@ -111,13 +111,15 @@ def _scraped(address: str) -> Iterator[None]:
         thread.join()
 
 
-def measure(middle: list[str], folder: str, rate: float, seconds: float, scrape: bool) -> Run:
+def measure(
+    middle: list[str], folder: str, rate: float, seconds: float, scrape: bool, streams: int = STREAMS
+) -> Run:
     """One run: sink and publisher at native speed around ``middle``, which gets the two endpoints."""
     source, sink = f"ipc://{folder}/source", f"ipc://{folder}/sink"
     command = [word.format(source=source, sink=sink) for word in middle]
     load = ("-m", "streamrnn.bench.load")
     sink_words = ("sink", sink, str(_WARM_S), str(seconds))
-    source_words = ("publish", source, str(STREAMS), str(CHANNELS), str(rate), str(_LONGEST_S))
+    source_words = ("publish", source, str(streams), str(CHANNELS), str(rate), str(_LONGEST_S))
     with _python(*command, listen="stderr") as process:
         line = _wait_ready(process)
         scraping = _scraped(line.rsplit("http://", 1)[1].strip()) if scrape else nullcontext()

@@ -13,13 +13,15 @@ from streamrnn import stats as counted
 from streamrnn.engine import Core, advance, slot_for, stage
 from streamrnn.jit import compiled, inlined
 from streamrnn.streams.batch import PREDICTED, ROWS
-from streamrnn.streams.slots import ID_WORDS, id_length, release
+from streamrnn.streams.record import ID_WORDS
+from streamrnn.streams.slots import id_length, release
 from streamrnn.wire import codec, frame, libzmq
 from streamrnn.wire.clock import monotonic_ns, realtime_ns
 from streamrnn.wire.memory import address_of, copy_bytes
 
 # indices into Pump.control and Pump.cursor
-STOP, HEARTBEAT, FAILED = range(3)
+STOP, HEARTBEAT, FAILED, OPEN = range(4)
+PAUSE, END = 1, 2  # why to stop: to go on later from the same frame, or for good
 _ROW, _CAME, _SWEPT = range(3)
 
 _POLL_MS = 50  # how late a stop flag or a heartbeat can be when nothing arrives
@@ -44,7 +46,7 @@ class Pump(NamedTuple):
     raw: int  # 1 for input format "raw"
     row_ns: int  # time between rows where a frame does not say
     idle_ns: int  # streams silent for longer are let go; 0 = never
-    control: np.ndarray  # (3,) int64: stop flag; heartbeat, CLOCK_MONOTONIC ns; errno of a broken socket
+    control: np.ndarray  # (4,) int64: stop flag; heartbeat, CLOCK_MONOTONIC ns; errno of a socket; parts open
     poll_items: np.ndarray  # (2 * POLL_ITEM_WORDS,) int64: zmq_pollitem_t of source and sink
     parts: np.ndarray  # (16,) uint64: two zmq_msg_t, topic and payload
     name: np.ndarray  # (ID_WORDS,) uint64: the topic as slots keep it
@@ -62,7 +64,7 @@ def make_pump(core: Core, source: int, sink: int, raw: bool, idle_s: float) -> P
         raw=int(raw),
         row_ns=core.rules.period_ns,
         idle_ns=round(idle_s * 1e9),
-        control=np.zeros(3, np.int64),
+        control=np.zeros(4, np.int64),
         # nothing is waited for at the sink, but polling lets it forget subscribers that have left
         poll_items=np.array([source, libzmq.POLLIN_WORD, sink, 0], np.int64),
         parts=np.zeros(2 * libzmq.MESSAGE_BYTES // 8, np.uint64),
@@ -261,9 +263,14 @@ def _sweep(pump, core, now):
 
 @compiled
 def run(pump, core):
-    """Runs until the stop flag is set or the input socket breaks (its errno is in ``control``)."""
-    for part in range(2):
-        libzmq.msg_init(address_of(pump.parts, part * libzmq.MESSAGE_BYTES // 8))
+    """Runs until the stop flag is set or the input socket breaks (its errno is in ``control``).
+
+    After a pause it is called again, and goes on with the message in hand.
+    """
+    if pump.control[OPEN] == 0:
+        for part in range(2):
+            libzmq.msg_init(address_of(pump.parts, part * libzmq.MESSAGE_BYTES // 8))
+        pump.control[OPEN] = 1
     while pump.control[STOP] == 0 and pump.control[FAILED] == 0:
         now = monotonic_ns()
         pump.control[HEARTBEAT] = now
@@ -277,5 +284,6 @@ def run(pump, core):
             _publish(pump, core, count, started, monotonic_ns(), offset)
         elif count < 0:
             libzmq.poll(address_of(pump.poll_items, 0), 2, _POLL_MS)
-    for part in range(2):
-        libzmq.msg_close(address_of(pump.parts, part * libzmq.MESSAGE_BYTES // 8))
+    if pump.control[STOP] != PAUSE:
+        for part in range(2):
+            libzmq.msg_close(address_of(pump.parts, part * libzmq.MESSAGE_BYTES // 8))

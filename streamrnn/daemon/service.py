@@ -1,12 +1,14 @@
-"""The daemon's life: start, READY, run, stop. Python around the compiled pump."""
+"""The daemon's life: start, READY, run, reload, stop. Python around the compiled pump."""
 
+import functools
 import logging
 import os
 import select
 import signal
-import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 import numba
@@ -14,82 +16,113 @@ import zmq
 
 from streamrnn import stats as counted
 from streamrnn.config import Config
+from streamrnn.daemon.control import Control
+from streamrnn.daemon.driver import Driver
+from streamrnn.daemon.keeper import Keeper
 from streamrnn.daemon.log import set_up_log
-from streamrnn.daemon.pump import FAILED, HEARTBEAT, STOP, Pump, make_pump, run
+from streamrnn.daemon.pump import make_pump, run
+from streamrnn.daemon.reload import refuse_what_is_fixed
+from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import open_input, open_output
+from streamrnn.daemon.systemd import notify, watchdog_s
 from streamrnn.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.jit import slow_notice
+from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
 from streamrnn.web.app import WebServer
 from streamrnn.web.metrics import make_registry
 
 log = logging.getLogger("streamrnn")
 
-_WATCH_S = 5.0  # how often the log tells of frames that were turned away
+_WATCH_S = 5.0  # how often the log tells of frames that were turned away, and systemd of the state
+_FREED_S = 5.0  # how long an address may stay taken by a socket of ours that was closed
 _STALE_S = 2.0  # a heartbeat older than this is a pump that hangs
 
 
 class Service:
     """One daemon. ``start`` returns when it is ready, ``wait`` when it was told to stop."""
 
-    def __init__(self, config: Config):
-        """Reads the model. Raises ConfigError where the two cannot run."""
-        config.require_endpoints()
-        self.config = config
-        self.model = read_model(config.model)
-        self.engine = Engine(self.model, config.streams.capacity, config.faults)
-        # A byte in this pipe says stop. Of two signals at once the kernel may hand both to a thread other
-        # than the main one, which then sleeps on in any lock; what the C handler writes here wakes it.
-        self._told, self.stop_fd = os.pipe()
-        os.set_blocking(self.stop_fd, False)
+    def __init__(self, load: Callable[[], Config], reset: bool = False):
+        """Reads configuration and model, takes the state's memory and lock.
+
+        ``load`` gives the configuration, at a reload again. ``reset`` gives up a state of another
+        model. Raises ConfigError where these cannot run together, UserError where something is taken.
+        """
+        self.load = load
+        self.config = config = load()
+        set_up_log(config.log)
+        self.model = model = read_model(config.model)
+        self._context = zmq.Context()
+        self.guard = Guard(self._context, config.security)
+        self.keeper = Keeper(config.state, reset)
+        capacity = config.streams.capacity
+        home = functools.partial(self.keeper.home, fingerprint=model.fingerprint, capacity=capacity)
+        self.engine = Engine(model, capacity, config.faults, home)
+        # A byte in this pipe says stop, or the number of a signal. Of two signals at once the kernel may hand
+        # both to a thread other than the main one, which then sleeps on in any lock; this wakes it.
+        self._told, self.told_fd = os.pipe()
+        os.set_blocking(self.told_fd, False)
         self._state = "starting"
         self._refused: dict[str, int] = {}
         self.compiling = False  # when nothing but time is lost by an exception
-        self._pump: Pump | None = None
-        self._thread: threading.Thread | None = None
-        self._context = zmq.Context()
+        self.driver: Driver | None = None
+        self._model_info = _model_info(model)
         self._web: WebServer | None = None
+        self._control: Control | None = None
 
     def start(self) -> None:
-        """Serves HTTP, compiles, opens the sockets, starts the pump, in this order.
+        """Serves HTTP, compiles, finds the streams, opens the sockets, starts the pump, in this order.
 
-        Raises UserError for an address that cannot be used.
+        Raises UserError for an address, and ConfigError for a state, that cannot be used.
         """
         if self.config.http.address is not None:
-            info = {
-                "fingerprint": self.model.fingerprint,
-                "cell": self.model.cell,
-                "hidden": str(self.model.hidden),
-                "layers": str(len(self.model.layers)),
-                "channels": str(len(self.model.channels)),
-                "outputs": str(len(self.model.outputs)),
-            }
-            registry = make_registry(self.engine.stats, self.engine.capacity, info)
+            registry = make_registry(self.engine.stats, self.engine.capacity, self._model_info, self.keeper)
             self._web = WebServer(*self.config.http.address, registry, self._health, self.readiness)
             self._web.start()
         self._compile()
+        self.keeper.recover()
+        self.guard.start()
         # the output first: who waits there should be back before frames come in
-        self._sink, publishes = open_output(self._context, self.config.output)
+        self.sink, self.publishes = open_output(self._context, self.guard, self.config.output)
         channels = len(self.model.channels)
-        self._source, receives = open_input(self._context, self.config.input, channels)
-        self._pump = make_pump(
+        self.source, self.receives = open_input(self._context, self.guard, self.config.input, channels)
+        pump = make_pump(
             self.engine.core,
-            self._source.underlying,
-            self._sink.underlying,
+            self.source.underlying,
+            self.sink.underlying,
             self.config.input.format == "raw",
             self.config.streams.idle_timeout,
         )
-        self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
-        self._thread.start()
+        self.driver = Driver(pump, self.engine, self.stop)
+        self.driver.start()
+        self.keeper.start()
+        folders = [Path(folder) for folder in (self.config.state.live, self.config.state.snapshots) if folder]
+        self._control = Control(folders, self.keeper, self.driver, self.engine)
+        self._control.start()
         self._state = "ready"
-        log.info("%s", self._description(receives, publishes))
+        log.info("%s", self._description())
+        notify(READY=1, STATUS=self._status())
 
     def wait(self) -> int:
         """Blocks until ``stop``, then ends everything. Returns the exit code."""
-        while not select.select([self._told], [], [], _WATCH_S)[0]:
-            self._tell_of_refusals()
-        failed = self._pump is not None and self._pump.control[FAILED] != 0
+        beat_s = min(_WATCH_S, (watchdog_s() or _WATCH_S) / 3)
+        next_look = time.monotonic() + _WATCH_S
+        while True:
+            told = b""
+            if select.select([self._told], [], [], beat_s)[0]:
+                told = os.read(self._told, 64)
+            if told.strip(bytes([signal.SIGHUP])):
+                break
+            if told:
+                self.reload()
+            if self._health()[0]:
+                notify(WATCHDOG=1)
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + _WATCH_S
+                self._tell_of_refusals()
+                notify(STATUS=self._status())
+        failed = self.driver is not None and self.driver.failed
         self.close()
         return 1 if failed else 0
 
@@ -107,16 +140,19 @@ class Service:
     def stop(self) -> None:
         """Asks the daemon to end; safe from a signal handler."""
         with suppress(BlockingIOError):
-            os.write(self.stop_fd, b"\0")
+            os.write(self.told_fd, b"\0")
 
     def close(self) -> None:
-        """Stops the pump, lets what was published leave, closes what is open."""
+        """Stops the pump, lets what was published leave, keeps the streams, closes what is open."""
         self._state = "stopping"
-        if self._pump is not None and self._thread is not None:
-            self._pump.control[STOP] = 1
-            self._thread.join()
-            self._source.close()
-            self._sink.close()
+        notify(STOPPING=1, STATUS="stopping")
+        if self._control is not None:
+            self._control.stop()
+        if self.driver is not None:
+            self.driver.stop()
+            self.source.close()
+            self.sink.close()
+            self.keeper.stop()
             totals = self.engine.stats.counters
             log.info(
                 "stopped after %d frames, %d predictions",
@@ -125,58 +161,141 @@ class Service:
             )
         if self._web is not None:
             self._web.stop()
+        self.guard.stop()
         self._context.destroy()  # closes sockets, too, that a start that failed left open
+
+    def reload(self) -> None:
+        """Reads configuration and model anew, and goes on with them or, whatever is wrong, as before."""
+        notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+        try:
+            config = self.load()
+            refuse_what_is_fixed(self.config, config)
+            self._take(config, read_model(config.model))
+        except UserError as error:
+            for line in str(error).splitlines():
+                log.error("not reloaded, all goes on as before: %s", line)
+        else:
+            log.info("reloaded; the model is %s", self.model.fingerprint)
+        notify(READY=1)
+
+    def _take(self, config: Config, model: Model) -> None:
+        """Goes on with another configuration and model between two frames."""
+        assert self.driver is not None
+        core = self.engine.replacement(model, config.faults)
+        cut = self.guard.removed(config.security)
+        self.keeper.announce(model.fingerprint)
+        with self.driver.paused():
+            self.engine.replace(model, core)
+            idle_ns = round(config.streams.idle_timeout * 1e9)
+            self.driver.pump = self.driver.pump._replace(row_ns=core.rules.period_ns, idle_ns=idle_ns)
+            self.config, self.model = config, model
+            self.guard.update(config.security)
+            if cut:
+                self._reopen()
+        self.keeper.adopt(model.fingerprint, config.state)
+        self._model_info.update(_model_info(model))
+        set_up_log(config.log)
+
+    def _reopen(self) -> None:
+        """Cuts every peer off, by closing both sockets, and listens anew where it did.
+
+        Who is still let in comes back by itself. Ends the process where an address is gone: nobody is heard
+        then, and the streams are safe where they are.
+        """
+        assert self.driver is not None
+        sends, takes = self.config.output, self.config.input
+        sends = sends.model_copy(update={"bind": tuple(self.publishes[: len(sends.bind)])})
+        takes = takes.model_copy(update={"bind": tuple(self.receives[: len(takes.bind)])})
+        self.sink.close(linger=0)
+        self.source.close(linger=0)
+        self.sink, _ = _freed(lambda: open_output(self._context, self.guard, sends))
+        channels = len(self.model.channels)
+        self.source, _ = _freed(lambda: open_input(self._context, self.guard, takes, channels))
+        pump = self.driver.pump
+        source, sink = self.source.underlying, self.sink.underlying
+        pump.poll_items[0], pump.poll_items[2] = source, sink
+        self.driver.pump = pump._replace(source=source, sink=sink)
 
     def _compile(self) -> None:
         """Loads the pump from the cache, or compiles it and says so."""
         self._state = "compiling kernels"
+        notify(STATUS=self._state)
         started = time.monotonic()
         example = make_pump(self.engine.core, 0, 0, False, 0)
         self.compiling = True
         try:
             with slow_notice(log.info):
                 run.compile((numba.typeof(example), numba.typeof(self.engine.core)))
+                self.keeper.compile(self.engine)
         finally:
             self.compiling = False
         log.debug("kernels ready after %.1f s", time.monotonic() - started)
 
-    def _run(self) -> None:
-        assert self._pump is not None
-        # a handler run on this thread would interrupt libzmq between the two parts of a message
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        run(self._pump, self.engine.core)
-        if error := int(self._pump.control[FAILED]):
-            log.error("the input socket broke: %s; ending", os.strerror(error))
-            self.stop()
-
     def _health(self) -> tuple[bool, str]:
         """Whether the pump's heartbeat is fresh."""
-        if self._pump is None or self._pump.control[HEARTBEAT] == 0:
+        age = self.driver.heartbeat_age_s() if self.driver is not None else None
+        if age is None:
             return self._state != "stopping", self._state
-        age = time.monotonic() - self._pump.control[HEARTBEAT] / 1e9
-        return bool(age < _STALE_S), f"the pump's heartbeat is {max(age, 0):.2f} s old"
+        return age < _STALE_S, f"the pump's heartbeat is {age:.2f} s old"
 
     def readiness(self) -> tuple[bool, str]:
         """Whether model, kernels and sockets are all there, and what is being done otherwise."""
         return self._state == "ready", self._state
 
-    def _description(self, receives: list[str], publishes: list[str]) -> str:
+    def _status(self) -> str:
+        counters = self.engine.stats.counters
+        return (
+            f"{counters[counted.STREAMS]:,} of {self.engine.capacity:,} streams, "
+            f"{counters[counted.PREDICTIONS]:,} predictions"
+        )
+
+    def _description(self) -> str:
         model, web = self.model, f", http://{self._web.address}" if self._web else ""
         return (
             f"ready: {model.cell} {len(model.channels)} -> {model.hidden} x {len(model.layers)}, "
-            f"{self.engine.capacity} streams; receives on {', '.join(receives)}, "
-            f"publishes on {', '.join(publishes)}{web}"
+            f"{self.engine.capacity} streams; receives on {', '.join(self.receives)}, "
+            f"publishes on {', '.join(self.publishes)}{web}"
         )
+
+
+Opened = tuple[zmq.Socket, list[str]]
+
+
+def _freed(open_socket: Callable[[], Opened]) -> Opened:
+    """What ``open_socket`` returns once the address is free: libzmq closes sockets in its own time."""
+    end = time.monotonic() + _FREED_S
+    while True:
+        try:
+            return open_socket()
+        except UserError as error:
+            if time.monotonic() > end:
+                log.critical("%s; ending", error)
+                os._exit(1)
+            time.sleep(0.02)
+
+
+def _model_info(model: Model) -> dict[str, str]:
+    """The labels of streamrnn_model_info."""
+    return {
+        "fingerprint": model.fingerprint,
+        "cell": model.cell,
+        "hidden": str(model.hidden),
+        "layers": str(len(model.layers)),
+        "channels": str(len(model.channels)),
+        "outputs": str(len(model.outputs)),
+    }
 
 
 class _StoppedAtStart(BaseException):
     """Raised by a signal while the daemon starts: compiling is not worth waiting for."""
 
 
-def serve(config: Config) -> int:
-    """Runs the daemon until SIGTERM or SIGINT; a second SIGINT ends it at once. Returns the exit code."""
-    set_up_log(config.log)
-    service = Service(config)
+def serve(load: Callable[[], Config], reset: bool = False, reloads: bool = False) -> int:
+    """Runs the daemon until SIGTERM or SIGINT; a second SIGINT ends it at once. Returns the exit code.
+
+    With ``reloads`` SIGHUP reads the configuration anew, else it ends the daemon as the others do.
+    """
+    service = Service(load, reset)
     interrupts = 0
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -189,9 +308,11 @@ def serve(config: Config) -> int:
             service.compiling = False  # a second signal must not interrupt what the first began
             raise _StoppedAtStart
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, on_signal)
-    signal.set_wakeup_fd(service.stop_fd, warn_on_full_buffer=False)
+    if reloads:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)  # the wakeup descriptor tells of it
+    signal.set_wakeup_fd(service.told_fd, warn_on_full_buffer=False)
     try:
         service.start()
     except _StoppedAtStart:

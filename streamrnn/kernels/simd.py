@@ -148,6 +148,20 @@ def positive(typingctx, vector):
 
 
 @intrinsic
+def beyond(typingctx, vector, limit):
+    """1 in each lane whose absolute value is above a scalar, 0 in the others."""
+
+    def codegen(context, builder, sig, args):
+        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        absolute = cgutils.get_or_insert_function(builder.module, kind, "llvm.fabs.v16f32")
+        size = builder.call(absolute, args[:1])
+        over = builder.fcmp_ordered(">", size, _splat(builder, args[1]))
+        return builder.select(over, _splat(builder, ir.FloatType()(1)), ir.Constant(_VECTOR, None))
+
+    return f32x16(f32x16, types.float32), codegen
+
+
+@intrinsic
 def total(typingctx, vector):
     """The sum of the sixteen lanes, as a tree of four levels: ((0+8)+(4+12))+..."""
 

@@ -57,10 +57,10 @@ def format_description(description: dict[str, Any]) -> str:
         ("multiply-adds", f"{description['multiply_adds']:,} per step"),
         ("state", f"{description['state_bytes']:,} bytes per stream"),
     ]
-    parts = [_align([list(fact) for fact in facts], "<<")]
+    parts = [align([list(fact) for fact in facts], "<<")]
     for title, key in (("channel", "channels"), ("output", "outputs")):
         rows = [[c["name"], c["unit"], f"{c['mean']:.6g}", f"{c['std']:.6g}"] for c in description[key]]
-        parts.append(_align([[title, "unit", "mean", "std"], *rows], "<<>>"))
+        parts.append(align([[title, "unit", "mean", "std"], *rows], "<<>>"))
     return "\n\n".join(parts)
 
 
@@ -71,7 +71,7 @@ def _describe_channels(channels: tuple[Channel, ...], mean: np.ndarray, std: np.
     ]
 
 
-def _align(rows: list[list[str]], sides: str) -> str:
+def align(rows: list[list[str]], sides: str) -> str:
     """Columns two spaces apart, each to its side: ``<`` left, ``>`` right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(

@@ -1,12 +1,10 @@
 """The slots: stream id to place, and the state kept there.
 
 Each slot has two records, and a counter that says how many were ever committed. Record
-``committed & 1`` is the stream's state; a step writes the other one whole and then raises the
-counter by one, in one aligned store behind a release fence. So at any instant a slot stands at
-exactly its last committed step.
-
-A record is float32 words: ``HEADER`` words, the last input (in_width), the last prediction
-(out_width), the hidden states of all layers, then an LSTM's cell states; all multiples of 16.
+``committed & 1`` is the stream's state; a step writes the other one whole, seals it with its check
+and then raises the counter by one, in one aligned store behind a release fence. So at any instant a
+slot stands at exactly its last committed step. A slot whose counter is zero is nobody's: the counter's
+first step up admits a stream, and its return to zero, again one store, lets it go.
 """
 
 import mmap
@@ -17,20 +15,16 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.jit import compiled, inlined
-from streamrnn.kernels.network import LSTM, Network
+from streamrnn.kernels.network import Network
+from streamrnn.streams.record import CHECK, COUNT, ID_WORDS, RECEIVED, check_of, id_check, layout_of
+from streamrnn.wire.codec import is_utf8
 from streamrnn.wire.frame import TOPIC_BYTES
-from streamrnn.wire.memory import address_of, read_u64, store_release
-
-HEADER = 16  # words
-ID_WORDS = (TOPIC_BYTES + 1) // 8  # an id and, in its last byte, its length
-
-# A record's header, as indices into its 64-bit words and its 32-bit words.
-SEQ, TS, STEP = 0, 1, 2  # of the last row committed; steps since the last reset
-EPOCH, ENDED = 6, 7  # resets so far; why the next row begins a new sequence, 1 + index into RESETS, or 0
+from streamrnn.wire.memory import address_of, read_u8, read_u64, store_release
 
 _HASH_STEP = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
+_NONE, _ONE = np.uint64(0), np.uint64(1)
 
 
 class Slots(NamedTuple):
@@ -41,16 +35,18 @@ class Slots(NamedTuple):
     input_at: int  # where a record's last input begins
     prediction_at: int
     hidden_at: int
-    state_words: int  # hidden and cell states together
-    # kept: these four are the live state
+    cell_at: int
+    # the live state: parts of one block of memory
     ids: np.ndarray  # (capacity * ID_WORDS,) uint64: UTF-8, zeros, and the length in the last byte
     committed: np.ndarray  # (capacity,) uint64: records ever committed; 0 = none yet
-    received: np.ndarray  # (capacity,) int64: CLOCK_MONOTONIC ns of the last frame
     state: np.ndarray  # ((2 * capacity + 1) * words,) float32
     # views of `state`
     state_64: np.ndarray  # uint64
     state_32: np.ndarray  # uint32
-    # derived from the ids
+    # derived from it
+    id_checks: np.ndarray  # (capacity,) uint64: what each slot's id adds to the check of its records
+    received: np.ndarray  # (capacity,) int64: CLOCK_MONOTONIC ns of the last row taken
+    again: np.ndarray  # (capacity,) uint64: the number after a late row's; 0 = a row was taken since
     table: np.ndarray  # (power of two >= 2 * capacity,) uint64: hash << 32 | slot + 1; 0 = empty
     free: np.ndarray  # (capacity,) int64: a stack of free slots
     counts: np.ndarray  # (2,) int64: free slots, streams
@@ -60,37 +56,50 @@ class Slots(NamedTuple):
     tail: np.ndarray  # (capacity,) int64: its last row there
 
 
-def make_slots(network: Network, capacity: int) -> Slots:
-    """Empty slots. The live part is one block of memory, pages touched only when a slot is used."""
-    input_at = HEADER
-    prediction_at = input_at + network.in_width
-    hidden_at = prediction_at + network.out_width
-    state_words = network.layers * network.width * (2 if network.cell == LSTM else 1)
-    words = hidden_at + state_words
-    parts = {
+def _live_parts(network: Network, capacity: int) -> dict[str, tuple[type, int]]:
+    return {
         "ids": (np.uint64, capacity * ID_WORDS),
         "committed": (np.uint64, capacity),
-        "received": (np.int64, capacity),
-        "state": (np.float32, (2 * capacity + 1) * words),
+        "state": (np.float32, (2 * capacity + 1) * layout_of(network).words),
     }
-    sizes = {name: -(-np.dtype(dtype).itemsize * count // 64) * 64 for name, (dtype, count) in parts.items()}
-    block = np.frombuffer(mmap.mmap(-1, sum(sizes.values())), np.uint8)
-    views, at = {}, 0
-    for name, (dtype, count) in parts.items():
+
+
+def _room(dtype: type, count: int) -> int:
+    return -(-np.dtype(dtype).itemsize * count // 64) * 64
+
+
+def live_bytes(network: Network, capacity: int) -> int:
+    """The size of the live state of ``capacity`` slots."""
+    return sum(_room(*part) for part in _live_parts(network, capacity).values())
+
+
+def make_slots(network: Network, capacity: int, block: np.ndarray | None = None) -> Slots:
+    """Slots over ``block``, ``live_bytes`` of uint8 on a cache line; what it holds must be recovered.
+
+    Without a block, empty slots in memory of their own, whose pages are touched only when a slot is used.
+    """
+    if block is None:
+        block = np.frombuffer(mmap.mmap(-1, live_bytes(network, capacity)), np.uint8)
+    views: dict[str, np.ndarray] = {}
+    at = 0
+    for name, (dtype, count) in _live_parts(network, capacity).items():
         views[name] = block[at : at + np.dtype(dtype).itemsize * count].view(dtype)
-        at += sizes[name]
-    table_size = 1 << max(4, (2 * capacity - 1).bit_length())
+        at += _room(dtype, count)
+    layout = layout_of(network)
     return Slots(
         capacity=capacity,
-        words=words,
-        input_at=input_at,
-        prediction_at=prediction_at,
-        hidden_at=hidden_at,
-        state_words=state_words,
+        words=layout.words,
+        input_at=layout.input_at,
+        prediction_at=layout.prediction_at,
+        hidden_at=layout.hidden_at,
+        cell_at=layout.cell_at,
         **views,
         state_64=views["state"].view(np.uint64),
         state_32=views["state"].view(np.uint32),
-        table=np.zeros(table_size, np.uint64),
+        id_checks=np.zeros(capacity, np.uint64),
+        received=np.zeros(capacity, np.int64),
+        again=np.zeros(capacity, np.uint64),
+        table=np.zeros(1 << max(4, (2 * capacity - 1).bit_length()), np.uint64),
         free=np.arange(capacity - 1, -1, -1, dtype=np.int64),
         counts=np.array([capacity, 0], np.int64),
         seed=np.array([secrets.randbits(64)], np.uint64),
@@ -107,12 +116,18 @@ def id_words(stream: str) -> np.ndarray:
     return np.frombuffer(raw.ljust(TOPIC_BYTES, b"\0") + bytes([len(raw)]), np.uint64)
 
 
+def id_text(words: np.ndarray) -> str:
+    """The id in ID_WORDS stored words; what is not UTF-8 in it shows as U+FFFD."""
+    raw = words.tobytes()
+    return raw[: raw[-1]].decode(errors="replace")
+
+
 def live_streams(slots: Slots) -> Iterator[tuple[str, int]]:
     """Stream ids and their slots, in the order of the slots."""
     for slot in range(slots.capacity):
-        raw = slots.ids[slot * ID_WORDS : (slot + 1) * ID_WORDS].tobytes()
-        if raw[-1]:
-            yield raw[: raw[-1]].decode(), slot
+        words = slots.ids[slot * ID_WORDS : (slot + 1) * ID_WORDS]
+        if words[-1]:
+            yield id_text(words), slot
 
 
 @inlined
@@ -178,21 +193,57 @@ def find(slots, name):
 
 
 @inlined
+def enter(slots, slot, name):
+    """Puts the slot of an id that is not there into the table."""
+    key = _hash(slots, name)
+    slots.table[_probe(slots, name, key)] = key << _SHIFT | np.uint64(slot + 1)
+    slots.counts[1] += 1
+
+
+@inlined
+def make_free(slots, slot):
+    slots.free[slots.counts[0]] = slot
+    slots.counts[0] += 1
+
+
+@inlined
 def admit(slots, name):
-    """A free slot for an id that has none, or -1 when all are taken. The id's last word, with its length,
-    admits it and is stored after all else."""
+    """A free slot for an id that has none, or -1 when all are taken. Its first commit makes it lasting."""
     if slots.counts[0] == 0:
         return np.int64(-1)
     slots.counts[0] -= 1
     slot = slots.free[slots.counts[0]]
-    slots.committed[slot] = np.uint64(0)
-    for word in range(ID_WORDS - 1):
+    for word in range(ID_WORDS):
         slots.ids[slot * ID_WORDS + word] = read_u64(name + 8 * word)
-    key = _hash(slots, name)
-    slots.table[_probe(slots, name, key)] = key << _SHIFT | np.uint64(slot + 1)
-    store_release(slots.ids, slot * ID_WORDS + ID_WORDS - 1, read_u64(name + 8 * (ID_WORDS - 1)))
-    slots.counts[1] += 1
+    slots.id_checks[slot] = id_check(slots.ids, slot)
+    slots.again[slot] = _NONE
+    enter(slots, slot, name)
     return slot
+
+
+@inlined
+def commit(slots, slot):
+    """Makes the record that was written and sealed the slot's state: one store, after all of those."""
+    store_release(slots.committed, slot, slots.committed[slot] + _ONE)
+
+
+@inlined
+def seal(slots, slot, at, received):
+    """Completes the record at word ``at``, which the slot's next commit makes its state."""
+    slots.state_64[at // 2 + COUNT] = slots.committed[slot] + _ONE
+    slots.state_64[at // 2 + RECEIVED] = np.uint64(received)
+    slots.state_64[at // 2 + CHECK] = check_of(slots.state_64, at // 2, slots.words, slots.id_checks[slot])
+
+
+@inlined
+def clear(slots, slot):
+    """Makes a slot nobody's, then zeroes it. The counter goes first: from then on the rest means nothing."""
+    slots.committed[slot] = _NONE
+    store_release(slots.ids, slot * ID_WORDS + ID_WORDS - 1, _NONE)
+    for word in range(ID_WORDS - 1):
+        slots.ids[slot * ID_WORDS + word] = _NONE
+    for word in range(2 * slot * slots.words, (2 * slot + 2) * slots.words):
+        slots.state[word] = np.float32(0)
 
 
 @inlined
@@ -216,13 +267,8 @@ def release(slots, slot):
             slots.table[hole] = entry
             hole = position
     slots.table[hole] = np.uint64(0)
-    for word in range(ID_WORDS - 1, -1, -1):
-        slots.ids[slot * ID_WORDS + word] = np.uint64(0)
-    slots.committed[slot] = np.uint64(0)
-    for word in range(2 * slot * slots.words, (2 * slot + 2) * slots.words):
-        slots.state[word] = np.float32(0)
-    slots.free[slots.counts[0]] = slot
-    slots.counts[0] += 1
+    clear(slots, slot)
+    make_free(slots, slot)
     slots.counts[1] -= 1
 
 
@@ -242,3 +288,15 @@ def admit_stream(slots, words):
 def release_slot(slots, slot):
     """``release`` for Python."""
     release(slots, slot)
+
+
+@inlined
+def is_id(name):
+    """Whether the words at address ``name`` are an id that a frame can have had, and zeros after it."""
+    length = np.int64(read_u8(name + TOPIC_BYTES))
+    if length < 1 or length > TOPIC_BYTES or not is_utf8(name):
+        return False
+    rest = 0
+    for at in range(length, TOPIC_BYTES):
+        rest |= read_u8(name + at)
+    return rest == 0

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numba
 import numpy as np
@@ -47,19 +48,34 @@ METRICS = {
     "streamrnn_streams": ("gauge", "Streams that hold a slot now."),
     "streamrnn_stream_capacity": ("gauge", "Slots: the most streams that can be held at once."),
     "streamrnn_state_resets_total": ("counter", "Times that a stream's state went back to zero, by reason."),
+    "streamrnn_snapshot_age_seconds": (
+        "gauge",
+        "Age of the state on disk, which is what a power loss would cost; NaN without snapshots.",
+    ),
+    "streamrnn_snapshot_failures_total": ("counter", "Snapshots that could not be written."),
     "streamrnn_build_info": ("gauge", "Always 1; its labels are the versions that run."),
     "streamrnn_model_info": ("gauge", "Always 1; its labels are the model that runs."),
 }
 
 
-def make_registry(stats: Stats, capacity: int, model_info: Mapping[str, str]) -> CollectorRegistry:
+class Snapshots(Protocol):
+    """What a scrape asks of the snapshots."""
+
+    failures: int
+
+    def age_s(self) -> float: ...
+
+
+def make_registry(
+    stats: Stats, capacity: int, model_info: Mapping[str, str], snapshots: Snapshots
+) -> CollectorRegistry:
     """A registry of its own with every metric of ``METRICS`` and those of this process.
 
-    ``stats`` stays the pump's: each scrape reads it, nothing here writes. ``model_info`` becomes
-    the labels of streamrnn_model_info (fingerprint, cell, hidden, layers, channels, outputs).
+    ``stats`` stays the pump's: each scrape reads it, nothing here writes. ``model_info``, as it is at a
+    scrape, becomes the labels of streamrnn_model_info (fingerprint, cell, hidden, layers, channels, outputs).
     """
     registry = CollectorRegistry()
-    registry.register(StatsCollector(stats, capacity, model_info))
+    registry.register(StatsCollector(stats, capacity, model_info, snapshots))
     ProcessCollector(registry=registry)
     return registry
 
@@ -67,8 +83,11 @@ def make_registry(stats: Stats, capacity: int, model_info: Mapping[str, str]) ->
 class StatsCollector(Collector):
     """Turns the arrays of a ``Stats`` into metrics, once per scrape."""
 
-    def __init__(self, stats: Stats, capacity: int, model_info: Mapping[str, str]) -> None:
-        self._stats, self._capacity, self._model_info = stats, capacity, dict(model_info)
+    def __init__(
+        self, stats: Stats, capacity: int, model_info: Mapping[str, str], snapshots: Snapshots
+    ) -> None:
+        self._stats, self._capacity, self._model_info = stats, capacity, model_info
+        self._snapshots = snapshots
         self._build_info = {
             "version": __version__,
             "python": platform.python_version(),
@@ -96,6 +115,8 @@ class StatsCollector(Collector):
         yield _gauge("streamrnn_streams", stats.counters[of.STREAMS])
         yield _gauge("streamrnn_stream_capacity", self._capacity)
         yield _by_reason("streamrnn_state_resets_total", of.RESETS, stats.resets)
+        yield _gauge("streamrnn_snapshot_age_seconds", self._snapshots.age_s())
+        yield _counter("streamrnn_snapshot_failures_total", self._snapshots.failures)
         yield _info("streamrnn_build_info", self._build_info)
         yield _info("streamrnn_model_info", self._model_info)
 

@@ -78,6 +78,20 @@ def copy_bytes(typingctx, to, source, size):
 
 
 @intrinsic
+def load_ordered(typingctx, array, index):
+    """``array[index]`` (uint64), read after every read before it and before every read after it."""
+
+    def codegen(context, builder, sig, args):
+        data = arrayobj.make_array(sig.args[0])(context, builder, args[0]).data
+        builder.fence("acquire")
+        value = builder.load_atomic(builder.gep(data, [args[1]]), "monotonic", 8)
+        builder.fence("acquire")
+        return value
+
+    return types.uint64(array, types.intp), codegen
+
+
+@intrinsic
 def store_release(typingctx, array, index, value):
     """``array[index] = value`` (uint64) after every store before it: a release fence, then one store."""
 

@@ -1,0 +1,323 @@
+"""The daemon's end of the control sockets, over which ``ask`` speaks for `streamrnn state`."""
+
+import fcntl
+import json
+import logging
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamrnn.daemon.ask import LINE_BYTES, SOCKET, address_in
+from streamrnn.daemon.driver import Driver
+from streamrnn.daemon.keeper import Keeper
+from streamrnn.engine import Engine
+from streamrnn.errors import UserError
+from streamrnn.streams.record import ID_WORDS, layout_of
+from streamrnn.streams.slots import Slots, id_words
+from streamrnn.streams.snapshot import HEADER_LIMIT, ID_BYTES, Snapshot, read_from, write_to
+from streamrnn.streams.transfer import (
+    Shape,
+    find_slots,
+    number_of,
+    records_of,
+    refuse_another,
+    refuse_taken,
+    refuse_unfit,
+    refuse_unknown,
+    request_resets,
+    stream_names,
+    whole_records,
+)
+
+log = logging.getLogger("streamrnn")
+
+REQUEST_S = 2.0  # a caller may take this long to make its request
+CALLERS = 16  # at once; one more, and who has been silent longest is hung up on
+_STOP_S = 3.0
+_PAUSE_S = 0.1  # between two attempts to accept where there are no descriptors left
+_PAGE_WORDS = 1024
+_PEER = struct.Struct("iII")  # pid, uid, gid (unix(7), SO_PEERCRED)
+
+
+class Control:
+    """Answers on the control sockets of a daemon, from a thread that never touches a frame."""
+
+    def __init__(self, folders: Sequence[Path], keeper: Keeper, driver: Driver, engine: Engine):
+        """``folders`` are those that the daemon holds the locks of."""
+        self._folders, self._keeper, self._driver, self._engine = folders, keeper, driver, engine
+        self._doors: dict[int, socket.socket] = {}
+        self._callers: dict[int, _Caller] = {}  # by descriptor; who came first, first
+        self._wake = os.eventfd(0)
+        self._thread: threading.Thread | None = None
+        # For what is done while the pump stands. It keeps the priority of the thread that starts it: one that
+        # steps back for everybody must not be what the pump waits for.
+        self._between_frames = ThreadPoolExecutor(1, "control-between-frames")
+
+    def start(self) -> None:
+        """Listens and answers from then on. Raises UserError where a socket cannot be made."""
+        for folder in self._folders:
+            try:
+                door = _listen(folder)
+            except OSError as error:
+                raise UserError(
+                    f"{folder / SOCKET}: cannot be made ({error.strerror}); name a folder of its own"
+                ) from error
+            self._doors[door.fileno()] = door
+        self._between_frames.submit(int).result()
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends what it is at and closes the sockets; before the driver ends."""
+        os.eventfd_write(self._wake, 1)
+        if self._thread is not None:
+            self._thread.join(_STOP_S)
+        self._between_frames.shutdown(wait=False)
+        for folder in self._folders[: len(self._doors)]:
+            (folder / SOCKET).unlink(missing_ok=True)
+
+    def _run(self) -> None:
+        with suppress(OSError):  # where a core is shared, a frame interrupts an answer at once
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
+        while True:
+            poll = select.poll()
+            for descriptor in (self._wake, *self._doors, *self._callers):
+                poll.register(descriptor, select.POLLIN)
+            ready = [descriptor for descriptor, _ in poll.poll(self._patience_ms())]
+            if self._wake in ready:
+                break
+            for descriptor in ready:
+                if descriptor in self._doors:
+                    self._admit(self._doors[descriptor])
+                elif descriptor in self._callers:
+                    self._hear(descriptor)
+            while self._patience_ms() == 0:
+                self._hang_up(next(iter(self._callers)))
+        for descriptor in [*self._callers]:
+            self._hang_up(descriptor)
+        for door in self._doors.values():
+            door.close()
+
+    def _patience_ms(self) -> float | None:
+        """Until the one who has been silent longest is hung up on; None where nobody is there."""
+        for caller in self._callers.values():
+            return max(caller.deadline - time.monotonic(), 0) * 1000
+        return None
+
+    def _admit(self, door: socket.socket) -> None:
+        try:
+            caller = _Caller(door.accept()[0])
+        except OSError as error:  # the caller has left, or there are no descriptors left
+            log.debug("control: %s", error.strerror)
+            time.sleep(_PAUSE_S)
+            return
+        if len(self._callers) == CALLERS:
+            self._hang_up(next(iter(self._callers)))
+        if caller.uid in (os.geteuid(), 0):
+            self._callers[caller.fileno()] = caller
+        else:
+            log.warning("control: user %d may not ask", caller.uid)
+            caller.tell({"error": "only the daemon's own user and root may ask"})
+            caller.close()
+
+    def _hang_up(self, descriptor: int) -> None:
+        self._callers.pop(descriptor).close()
+
+    def _hear(self, descriptor: int) -> None:
+        """Takes what a caller has sent, and answers once that is a request."""
+        caller = self._callers[descriptor]
+        try:
+            if not caller.has_asked():
+                return
+            caller.tell(self._answer(caller))
+        except UserError as error:
+            caller.tell({"error": str(error)})
+        except OSError as error:
+            caller.tell({"error": error.strerror or str(error)})
+        except Exception:
+            log.exception("control: a request failed")
+            caller.tell({"error": "the daemon failed at it; its log says at what"})
+        self._hang_up(descriptor)
+
+    def _answer(self, caller: "_Caller") -> dict[str, Any]:
+        match caller.request():
+            case {"do": "export"}:
+                return self._export(caller.memory())
+            case {"do": "import", "replace": bool(replace)}:
+                said = self._import(caller.memory(), replace)
+                what = (
+                    f"imported {number_of(said['streams'])}, of which {said['replaced']:,} were there already"
+                )
+            case {"do": "reset", "streams": names} if names is None or _are_texts(names):
+                said = {"streams": self._between_frames.submit(self._reset, names).result()}
+                what = f"reset {number_of(said['streams'])}"
+            case _:
+                raise UserError(
+                    "not a request that this version knows; use the command of the daemon's version"
+                )
+        log.info("%s, as process %d of user %d asked", what, caller.pid, caller.uid)
+        return said
+
+    def _export(self, file: int) -> dict[str, Any]:
+        with self._keeper.now() as snapshot, os.fdopen(file, "wb", closefd=False) as opened:
+            write_to(opened, snapshot)
+        return {"streams": len(snapshot.ids)}
+
+    def _import(self, file: int, replace: bool) -> dict[str, Any]:
+        """Takes in the streams of a snapshot between two frames: all of them, or raises UserError."""
+        snapshot = self._read(file)
+        net = self._engine.core.net
+        records = records_of(snapshot, layout_of(net))
+        whole = whole_records(records, Shape(net.cell, net.layers, net.width))
+        refuse_unfit(snapshot.ids, whole)
+        replaced = self._between_frames.submit(self._take_in, snapshot, records.ids, replace).result()
+        return {"streams": len(whole), "replaced": replaced}
+
+    def _take_in(self, snapshot: Snapshot, ids: np.ndarray, replace: bool) -> int:
+        """Puts the streams of a snapshot that was checked into their slots. Returns how many had one."""
+        found = np.empty(len(snapshot.ids), np.int64)
+        _touch(self._engine.core.slots, len(found))
+        with self._driver.paused():
+            self._refuse_another(snapshot)  # a reload may have come in between
+            slots = self._engine.core.slots
+            find_slots(slots, ids, found)
+            there = np.flatnonzero(found >= 0)
+            if not replace:
+                refuse_taken(stream_names(snapshot.ids[there]))
+            if (lack := len(found) - len(there) - int(slots.counts[0])) > 0:
+                raise UserError(
+                    f"{number_of(lack)} more than streams.capacity = {slots.capacity:,} holds; nothing was "
+                    "imported"
+                )
+            self._keeper.put_back("import", snapshot)
+        return len(there)
+
+    def _read(self, file: int) -> Snapshot:
+        words, capacity = layout_of(self._engine.core.net).words, self._engine.capacity
+        most = 8 + HEADER_LIMIT + capacity * (ID_BYTES + 4 * words)
+        if os.fstat(file).st_size > most:
+            raise UserError(f"more than the {capacity:,} streams of streams.capacity; nothing was imported")
+        os.lseek(file, 0, os.SEEK_SET)
+        with os.fdopen(file, "rb", closefd=False) as opened:
+            snapshot = read_from(opened, "what was sent")
+        self._refuse_another(snapshot)
+        return snapshot
+
+    def _refuse_another(self, snapshot: Snapshot) -> None:
+        same_layout = snapshot.layout == layout_of(self._engine.core.net)._asdict()
+        refuse_another(snapshot.fingerprint, self._engine.model.fingerprint, same_layout)
+
+    def _reset(self, names: list[str] | None) -> int:
+        """Has streams, None for all, begin anew with their next row; all of ``names``, or raises UserError.
+
+        Returns how many.
+        """
+        words = np.zeros((len(names or ()), ID_WORDS), np.uint64)
+        for row, name in enumerate(names or ()):
+            with suppress(ValueError):  # no id, so it stays zeros, which no stream has
+                words[row] = id_words(name)
+        found = np.full(len(words), -1, np.int64)
+        with self._driver.paused():
+            slots = self._engine.core.slots
+            begun = slots.committed > 0
+            if names is None:
+                found = np.flatnonzero(begun)
+            else:
+                find_slots(slots, words.reshape(-1), found)
+                known = (found >= 0) & begun[found]
+                refuse_unknown([name for name, there in zip(names, known, strict=True) if not there])
+                found = np.unique(found)
+            request_resets(slots, found)
+        return len(found)
+
+
+class _Caller:
+    """One connection, and what it has sent so far."""
+
+    def __init__(self, connection: socket.socket):
+        connection.setblocking(False)
+        self._connection, self.fileno = connection, connection.fileno
+        self.pid, self.uid, _ = _PEER.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        )
+        self.deadline = time.monotonic() + REQUEST_S
+        self._line = bytearray()
+        self._files: list[int] = []
+
+    def has_asked(self) -> bool:
+        """Takes what has arrived; whether it is a whole line. Raises OSError for who has left."""
+        try:
+            data, files, _, _ = socket.recv_fds(self._connection, LINE_BYTES, 1)
+        except BlockingIOError:
+            return False
+        self._files += files
+        self._line += data
+        if not data:
+            raise ConnectionResetError("left without a request")
+        if len(self._line) > LINE_BYTES or len(self._files) > 1:
+            raise UserError(f"a request is one line of at most {LINE_BYTES:,} bytes, with one file at most")
+        return data.endswith(b"\n")
+
+    def request(self) -> Any:
+        """The request. Raises UserError for what is none."""
+        try:
+            return json.loads(self._line)
+        except (ValueError, RecursionError):
+            raise UserError("a request is one line of JSON") from None
+
+    def memory(self) -> int:
+        """The memory file that came with the request; no other kind is sure never to block.
+
+        Raises UserError where there is none.
+        """
+        try:
+            fcntl.fcntl(self._files[0], fcntl.F_GET_SEALS)
+        except (IndexError, OSError):
+            raise UserError("a memory file (memfd) must come with this request") from None
+        return self._files[0]
+
+    def tell(self, said: dict[str, Any]) -> None:
+        with suppress(OSError):  # nobody listens any more
+            self._connection.send(json.dumps(said).encode() + b"\n")
+
+    def close(self) -> None:
+        for file in self._files:
+            os.close(file)
+        self._connection.close()
+
+
+def _touch(slots: Slots, count: int) -> None:
+    """Has the memory of the next ``count`` free slots at hand: its first touch takes longer than the rest."""
+    free = slots.free[max(int(slots.counts[0]) - count, 0) : int(slots.counts[0])]
+    pages = np.append(np.arange(0, slots.words, _PAGE_WORDS), slots.words - 1)
+    slots.state[(2 * free[:, None] + 1) * slots.words + pages].sum()
+
+
+def _are_texts(names: object) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def _listen(folder: Path) -> socket.socket:
+    """A listening socket in a folder whose lock this process has: what is there already is a dead one's."""
+    (folder / SOCKET).unlink(missing_ok=True)
+    door = socket.socket(socket.AF_UNIX)
+    try:
+        os.fchmod(door.fileno(), 0o600)  # what bind makes then has this mode from the start
+        with address_in(folder) as address:
+            door.bind(address)
+        door.listen(CALLERS)
+    except OSError:
+        door.close()
+        raise
+    door.setblocking(False)
+    return door

@@ -1,0 +1,252 @@
+"""Where the streams are kept while the daemon runs, and what they are when it starts.
+
+The live state is the slots themselves; snapshots of them go to disk from a thread of their own. At a start
+the live state is taken over, and where there is none of this boot, the newest snapshot that is whole.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numba
+import numpy as np
+
+from streamrnn import stats as counted
+from streamrnn.config import State
+from streamrnn.engine import Engine
+from streamrnn.errors import ConfigError
+from streamrnn.kernels.network import Network
+from streamrnn.streams.copy import copied, make_copy, refresh
+from streamrnn.streams.live import LiveFile, hold_lock, mismatch
+from streamrnn.streams.record import ID_WORDS, layout_of
+from streamrnn.streams.recovery import DAMAGED, NO_ROOM, drop, recover, restore
+from streamrnn.streams.slots import id_text
+from streamrnn.streams.snapshot import (
+    Snapshot,
+    SnapshotError,
+    read_snapshot,
+    snapshots_in,
+    write_snapshot,
+)
+from streamrnn.streams.transfer import compile_transfer
+
+log = logging.getLogger("streamrnn")
+
+_NAMED = 20  # ids that one line of the log holds
+
+
+class Keeper:
+    """Keeps the streams of one engine. ``open`` it, make the engine with ``home``, then ``recover``."""
+
+    def __init__(self, settings: State, reset: bool):
+        """``reset``: a state of another model is given up, where it would be refused otherwise.
+
+        Takes the lock of the snapshots' folder; raises as ``hold_lock``.
+        """
+        self._settings, self._reset = settings, reset
+        self._live: LiveFile | None = None
+        self._folder = Path(settings.snapshots) if settings.snapshots else None
+        self._held = hold_lock(self._folder) if self._folder else None
+        self._lock = threading.Lock()  # of the copy
+        self._unsaved = False  # the copy has what no snapshot has
+        self._as_of_ns = time.time_ns()  # the moment whose state is on disk; before the first, of the start
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._failing = False
+        self.failures = 0
+
+    def home(self, network: Network, fingerprint: str, capacity: int) -> np.ndarray | None:
+        """The memory for the slots of an engine, or None for its own. Raises as ``LiveFile``."""
+        if not self._settings.live:
+            return None
+        self._live = LiveFile(Path(self._settings.live), network, fingerprint, capacity, self._reset)
+        return self._live.block
+
+    def compile(self, engine: Engine) -> None:
+        """Compiles what ``recover``, the snapshots and the control socket run, or loads it from the cache."""
+        slots = engine.core.slots
+        self._engine = engine
+        self._layout = layout_of(engine.core.net)._asdict()
+        self._fingerprint = engine.model.fingerprint
+        self._copy = make_copy(slots)
+        net_type, slots_type = numba.typeof(engine.core.net), numba.typeof(slots)
+        marks, words = numba.types.Array(numba.uint8, 1, "C"), numba.types.Array(numba.uint64, 1, "C")
+        recover.compile((net_type, slots_type, numba.int64, marks))
+        drop.compile((slots_type, marks))
+        restore.compile((net_type, slots_type, words, words, numba.int64, marks))
+        refresh.compile((slots_type, numba.typeof(self._copy)))
+        compile_transfer(slots)
+
+    def recover(self) -> None:
+        """Gives the streams that were kept their slots back, and says which could not be.
+
+        Raises ConfigError for a state of another model, and for more streams than there are slots.
+        """
+        if self._live is not None and self._live.taken_over:
+            self._take_over()
+        elif self._live is not None and self._live.remains is not None:
+            remains = self._live.remains
+            self._put_back("live state", remains.ids, remains.records, 0)
+            log.info("the live state was %s; its streams moved", self._live.why_not)
+        else:
+            if self._live is not None and self._live.why_not:
+                log.warning("the live state cannot be used: %s", self._live.why_not)
+            self._read_snapshots()
+        if self._live is not None:
+            self._live.publish()
+            self._live.remains = None
+        self._count_streams()
+
+    def _count_streams(self) -> None:
+        self._engine.stats.counters[counted.STREAMS] = self._engine.core.slots.counts[1]
+
+    def _take_over(self) -> None:
+        core, bad = self._engine.core, np.zeros(self._engine.capacity, np.uint8)
+        recover(core.net, core.slots, time.monotonic_ns(), bad)
+        ids = core.slots.ids.reshape(-1, ID_WORDS)
+        _name_lost("live state", [id_text(ids[slot]) for slot in np.flatnonzero(bad)])
+        drop(core.slots, bad)
+        log.info("took over %d streams from the live state", core.slots.counts[1])
+
+    def _read_snapshots(self) -> None:
+        for path in snapshots_in(self._folder) if self._folder else []:
+            try:
+                snapshot = read_snapshot(path)
+            except SnapshotError as error:
+                log.error("a snapshot cannot be used: %s", error)
+                continue
+            if (snapshot.fingerprint, snapshot.layout) != (self._fingerprint, self._layout):
+                if not self._reset:
+                    raise mismatch(path, snapshot.fingerprint, self._fingerprint)
+                log.warning(
+                    "%s: of the model %s, given up as --on-mismatch=reset says", path, snapshot.fingerprint
+                )
+                return
+            self.put_back(str(path), snapshot)
+            self._as_of_ns = snapshot.written_ns
+            log.info("restored %d streams from %s", self._engine.core.slots.counts[1], path)
+            return
+
+    def put_back(self, name: str, snapshot: Snapshot) -> tuple[int, list[str]]:
+        """Gives the streams of a snapshot slots; nothing may step them meanwhile.
+
+        Returns how many it put back, and the ids of those that were damaged. Raises ConfigError where
+        there are too few slots, with as many put back as there were.
+        """
+        if (snapshot.fingerprint, snapshot.layout) != (self._fingerprint, self._layout):
+            raise mismatch(Path(name), snapshot.fingerprint, self._fingerprint)
+        ids = np.ascontiguousarray(snapshot.ids).reshape(-1).view(np.uint64)
+        records = np.ascontiguousarray(snapshot.records).reshape(-1).view(np.uint64)
+        return self._put_back(name, ids, records, time.monotonic_ns())
+
+    def _put_back(self, name: str, ids: np.ndarray, records: np.ndarray, now: int) -> tuple[int, list[str]]:
+        core, fate = self._engine.core, np.zeros(len(ids) // ID_WORDS, np.uint8)
+        restore(core.net, core.slots, ids, records, now, fate)
+        rows = ids.reshape(-1, ID_WORDS)
+        lost = [id_text(rows[which]) for which in np.flatnonzero(fate == DAMAGED)]
+        _name_lost(name, lost)
+        self._count_streams()
+        if over := int(np.count_nonzero(fate == NO_ROOM)):
+            raise ConfigError(
+                f"{name}: has {over:,} streams more than streams.capacity = {self._engine.capacity:,} holds; "
+                f"set it to {self._engine.capacity + over:,} or more"
+            )
+        return len(fate) - len(lost), lost
+
+    def start(self) -> None:
+        """Begins to take snapshots, where they are configured."""
+        if self._folder is not None:
+            self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        # Where a core is shared, a frame interrupts a snapshot at once.
+        with suppress(OSError):
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
+        while not self._end.wait(self._settings.interval):
+            self.save()
+
+    def stop(self) -> None:
+        """Ends the snapshots with a last one; called when nothing steps the streams any more."""
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+            self.save()
+
+    def save(self) -> None:
+        """Takes a snapshot if anything changed since the last. A failure is counted and logged, no more."""
+        with self._lock:
+            now = time.time_ns()
+            self._refresh()
+            if self._unsaved:
+                try:
+                    write_snapshot(self._folder_or_fail(), self._snapshot(now))
+                except OSError as error:
+                    self._say_failed(error)
+                    return
+            if self._failing:
+                log.info("snapshots are written again")
+            self._unsaved = self._failing = False
+            self._as_of_ns = now
+
+    def _folder_or_fail(self) -> Path:
+        assert self._folder is not None
+        return self._folder
+
+    def _say_failed(self, error: OSError) -> None:
+        self.failures += 1
+        if not self._failing:
+            log.error(
+                "no snapshot written to %s: %s; serving goes on, the last one stays, next try in %g s",
+                self._folder,
+                error.strerror or error,
+                self._settings.interval,
+            )
+        self._failing = True
+
+    def _refresh(self) -> None:
+        changed, failed = refresh(self._engine.core.slots, self._copy)
+        self._unsaved = self._unsaved or changed > 0
+        if failed:
+            log.warning("%d streams were too busy to be copied; they are not in this snapshot", failed)
+
+    def _snapshot(self, now_ns: int) -> Snapshot:
+        ids, records = copied(self._engine.core.slots, self._copy)
+        return Snapshot(self._fingerprint, self._layout, now_ns, ids, records)
+
+    @contextmanager
+    def now(self) -> Iterator[Snapshot]:
+        """Every stream as it was committed just now. The arrays are the copy's: only for the block."""
+        with self._lock:
+            self._refresh()
+            yield self._snapshot(time.time_ns())
+
+    def age_s(self) -> float:
+        """How old the state on disk is: what a power loss would cost. NaN without snapshots."""
+        return max(time.time_ns() - self._as_of_ns, 0) / 1e9 if self._folder is not None else float("nan")
+
+    def announce(self, fingerprint: str) -> None:
+        """Says that another model is about to take the streams over."""
+        if self._live is not None:
+            self._live.announce(self._fingerprint, fingerprint)
+
+    def adopt(self, fingerprint: str, settings: State) -> None:
+        """Says that it did, at once on disk, too: a power loss must find whose the streams are."""
+        with self._lock:
+            self._unsaved = self._unsaved or fingerprint != self._fingerprint
+            self._fingerprint, self._settings = fingerprint, settings
+        if self._live is not None:
+            self._live.adopt(fingerprint)
+        if self._folder is not None:
+            self.save()
+
+
+def _name_lost(source: str, names: list[str]) -> None:
+    """Logs the streams that were damaged, by id."""
+    for first in range(0, len(names), _NAMED):
+        some = ", ".join(map(repr, names[first : first + _NAMED]))
+        log.error("%s: damaged, so these streams begin anew: %s", source, some)

@@ -1,0 +1,249 @@
+"""What `streamrnn state` does: shows, moves and resets streams, in a running daemon or in files."""
+
+import dataclasses
+import json
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from streamrnn.daemon.ask import ask
+from streamrnn.errors import UserError
+from streamrnn.model.inspect import align
+from streamrnn.model.native import HEADER_LIMIT
+from streamrnn.streams.snapshot import (
+    ID_BYTES,
+    Snapshot,
+    read_from,
+    read_snapshot,
+    write_snapshot,
+    write_to,
+)
+from streamrnn.streams.summary import HEALTH, summarise, whole_streams
+from streamrnn.streams.transfer import (
+    listed,
+    number_of,
+    refuse_another,
+    refuse_taken,
+    refuse_unfit,
+    refuse_unknown,
+    stream_names,
+)
+from streamrnn.target import (
+    ago,
+    duration,
+    find_target,
+    leave_damaged,
+    locked,
+    memory_file,
+    newest_streams,
+    only,
+    read_source,
+    say,
+    utc,
+)
+
+_COLUMNS = ("stream", "step", "seq", "age", "epoch", "health", "|h|", "|c|")
+_KIND = re.compile(rb'"format"\s*:\s*"streamrnn(-state)?/')
+
+
+def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str) -> int:
+    """Prints the streams whose ids begin with ``prefix``: a table, or a JSON object on each line."""
+    source = read_source(target)
+    streams = summarise(source.snapshot, str(target), source.now_ns)
+    say(f"{number_of(len(streams))} of the model {source.snapshot.fingerprint}, {source.origin}")
+    if damaged := [stream["stream"] for stream in streams if stream["health"] == "damaged"]:
+        say(f"warning: damaged, so that a daemon would begin them anew: {listed(damaged)}")
+    chosen = [stream for stream in streams if stream["stream"].startswith(prefix)]
+    chosen = sorted(chosen, key=lambda stream: _order(stream, sort))[:limit]
+    if as_json:
+        sys.stdout.writelines(f"{json.dumps(stream, ensure_ascii=False)}\n" for stream in chosen)
+    elif chosen:
+        sys.stdout.write(align([[*_COLUMNS], *map(_row, chosen)], "<>>>><>>") + "\n")
+    return 0
+
+
+def export(target: Path, output: str, streams: Sequence[str], force: bool) -> int:
+    """Writes a snapshot file (- is stdout) of ``streams``, or of all that are not damaged."""
+    if output == "-" and sys.stdout.isatty():
+        raise UserError("-o -: standard output is a terminal; pipe it on, or name a file")
+    source = read_source(target)
+    snapshot = leave_damaged(source.snapshot, str(target))
+    if streams:
+        with _about(target):
+            snapshot = only(snapshot, _marks(snapshot, streams))
+    if output == "-":
+        write_to(sys.stdout.buffer, snapshot)
+    else:
+        with _new_file(Path(output), force) as file:
+            write_to(file, snapshot)
+    say(f"exported {number_of(len(snapshot.ids))}, {source.origin}")
+    return 0
+
+
+def import_(name: str, target: Path, replace: bool) -> int:
+    """Gives the streams of a snapshot file (- is stdin) to a daemon or a folder of snapshots: all or none."""
+    snapshot = read_from(sys.stdin.buffer, "standard input") if name == "-" else read_snapshot(Path(name))
+    with _about(name):
+        refuse_unfit(snapshot.ids, whole_streams(snapshot, "all of it"))
+    found = find_target(target)
+    with memory_file() as file:
+        write_to(file, snapshot)
+        file.flush()
+        for folder in found.folders:
+            said = ask(folder, name, {"do": "import", "replace": replace}, file.fileno())
+            if said is not None:
+                say(
+                    f"imported {number_of(said['streams'])}, of which {said['replaced']:,} were there already"
+                )
+                return 0
+    with locked(found) as folder:
+        parts = [snapshot]
+        if (old := newest_streams(folder)) is not None:
+            with _about(name):
+                parts.insert(0, _without(old, snapshot, replace))
+        path = write_snapshot(
+            folder,
+            dataclasses.replace(
+                snapshot,
+                written_ns=time.time_ns(),
+                ids=np.concatenate([part.ids for part in parts]),
+                records=np.concatenate([part.records for part in parts]),
+            ),
+        )
+    say(f"imported {number_of(len(snapshot.ids))}: {path} has them, for the next start")
+    return 0
+
+
+def reset(target: Path, streams: Sequence[str], everything: bool) -> int:
+    """Has ``streams``, or every one, begin anew: in a daemon with their next row, in a folder by leaving."""
+    found = find_target(target)
+    request = {"do": "reset", "streams": None if everything else list(streams)}
+    for folder in found.folders:
+        if (said := ask(folder, target, request)) is not None:
+            say(f"reset {number_of(said['streams'])}, to begin anew with the next row")
+            return 0
+    with locked(found) as folder, _about(target):
+        if (old := newest_streams(folder)) is None:
+            raise UserError("holds no snapshot; there is nothing to reset")
+        gone = np.ones(len(old.ids), bool) if everything else _marks(old, streams)
+        path = write_snapshot(folder, dataclasses.replace(only(old, ~gone), written_ns=time.time_ns()))
+    say(f"reset {number_of(int(np.count_nonzero(gone)))}: {path} is without, for the next start")
+    return 0
+
+
+def is_snapshot(path: Path) -> bool:
+    """Whether a file says that it is a snapshot, or that it is a model. Raises UserError for neither."""
+    if not path.is_file():
+        return False  # reading it as a model says what is wrong
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        kind = _KIND.search(file.read(min(size, HEADER_LIMIT)))
+    if kind is None:
+        raise UserError(
+            f"{path}: neither a model nor a snapshot; name a .safetensors file that streamrnn wrote, or use "
+            "another copy"
+        )
+    return kind[1] is not None
+
+
+def describe_snapshot(path: Path) -> dict[str, Any]:
+    """A JSON-ready description of the snapshot at ``path``. Raises SnapshotError."""
+    snapshot = read_snapshot(path)
+    whole = whole_streams(snapshot, str(path))
+    return {
+        "file": str(path),
+        "fingerprint": snapshot.fingerprint,
+        "streams": len(whole),
+        "damaged": stream_names(snapshot.ids[~whole]),
+        "written_ns": snapshot.written_ns,
+        "bytes": path.stat().st_size,
+        "layout": snapshot.layout,
+    }
+
+
+def format_snapshot(description: dict[str, Any]) -> str:
+    """The table that `streamrnn inspect` prints of ``describe_snapshot``'s result."""
+    layout, written_ns = description["layout"], description["written_ns"]
+    states = "h and c" if layout["cell_at"] < layout["words"] else "h"
+    facts = {
+        "file": description["file"],
+        "model": description["fingerprint"],
+        "streams": f"{description['streams']:,}",
+        "damaged": listed(description["damaged"]) or "none",
+        "written": f"{utc(written_ns)}, {ago(written_ns)} ago",
+        "size": f"{description['bytes']:,} bytes, {ID_BYTES + 4 * layout['words']:,} per stream",
+        "state": f"{states} of {layout['layers']} x {layout['hidden']} hidden units",
+    }
+    return align([[*fact] for fact in facts.items()], "<<")
+
+
+def _marks(snapshot: Snapshot, streams: Collection[str]) -> np.ndarray:
+    """Which streams of a snapshot are named, (n,) bool. Raises UserError for names that it does not have."""
+    names, wanted = stream_names(snapshot.ids), set(streams)
+    refuse_unknown(sorted(wanted.difference(names)))
+    return np.array([name in wanted for name in names], bool)
+
+
+def _without(old: Snapshot, new: Snapshot, replace: bool) -> Snapshot:
+    """What stays of ``old`` where ``new`` comes. Raises UserError where it may not."""
+    refuse_another(new.fingerprint, old.fingerprint, new.layout == old.layout)
+    names, coming = stream_names(old.ids), set(stream_names(new.ids))
+    if not replace:
+        refuse_taken([name for name in names if name in coming])
+    return only(old, np.array([name not in coming for name in names], bool))
+
+
+@contextmanager
+def _new_file(path: Path, force: bool) -> Iterator[BinaryIO]:
+    """A file for this user alone, that takes its name when all is in it."""
+    if path.exists() and not force:
+        raise UserError(f"{path}: is there already; name another, or replace it with --force")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a regular file; name a file that can be replaced, or - and a pipe")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _about(name: object) -> Iterator[None]:
+    """Says of what an error is that does not."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
+
+
+def _order(stream: dict[str, Any], sort: str) -> tuple[float, str]:
+    """The longest silent, the most steps, the worst health come first; streams that tie, by id."""
+    key = {"age": -(stream.get("age_s") or 0), "step": -stream.get("step", 0)}
+    return HEALTH.index(stream["health"]) if sort == "health" else key.get(sort, 0), stream["stream"]
+
+
+def _row(stream: dict[str, Any]) -> list[str]:
+    name = stream["stream"] if stream["stream"].isprintable() else ascii(stream["stream"])
+    if stream["health"] == "damaged":
+        return [name, *["-"] * 4, "damaged", *["-"] * 2]
+    why = f" ({stream['ended']})" if stream["ended"] else ""
+    if stream["health"] == "degraded":
+        why = f" ({stream['saturated']:.0%} saturated)"
+    age, cell = stream["age_s"], stream["largest_cell"]
+    return [
+        *(name, str(stream["step"]), str(stream["seq"])),
+        *("-" if age is None else duration(age), str(stream["epoch"]), stream["health"] + why),
+        *(f"{stream['largest_hidden']:.3g}", "-" if cell is None else f"{cell:.3g}"),
+    ]

@@ -1,0 +1,272 @@
+"""The live state: the slots' memory as a file on tmpfs, which outlives the process that steps them.
+
+The file is a header page and then the block that ``make_slots`` divides. The kernel keeps what was
+stored in it whatever becomes of the process; a power cut takes it, and a snapshot is what is left.
+Never on a disk: its writeback would stall the pump.
+"""
+
+import ctypes
+import fcntl
+import mmap
+import os
+import stat
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.errors import ConfigError, UserError
+from streamrnn.kernels.network import Network
+from streamrnn.streams.record import ID_WORDS, Layout, layout_of
+from streamrnn.streams.slots import live_bytes
+
+FILE, LOCK = "state", "lock"
+PAGE = 4096
+_MAGIC, _FORMAT = b"SRSTATE", 1
+_MEMORY_SYSTEMS = (0x01021994, 0x858458F6)  # statfs(2): tmpfs, ramfs
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+_HEADER = np.dtype(
+    [
+        ("magic", "S8"),
+        ("format", "<u4"),
+        ("crc", "<u4"),  # of the rest, with this as 0
+        ("generation", "<u8"),  # of the two copies in the page, the later whole one counts
+        ("boot", "S40"),
+        ("model", "S64"),  # the fingerprint
+        ("successor", "S64"),  # of the model that is taking over, while it does
+        ("capacity", "<u8"),
+        ("layout", "<u4", len(Layout._fields)),
+    ]
+)
+_COPY_AT = (0, PAGE // 2)
+
+
+class Unusable(Exception):
+    """Why a file cannot be taken over; the newest snapshot is the next best."""
+
+
+class Remains(NamedTuple):
+    """The streams in a live state, as the counters of its slots say; nothing in them is checked yet."""
+
+    fingerprint: str
+    layout: Layout
+    ids: np.ndarray  # (n * ID_WORDS,) uint64
+    records: np.ndarray  # (n * words / 2,) uint64
+
+
+def hold_lock(folder: Path) -> int:
+    """Keeps other daemons off a folder for as long as this process lives. Returns the lock's descriptor.
+
+    The folder is made, for this user alone, where it is not there. Raises ConfigError for one that
+    others can write to, and UserError where the lock is taken or cannot be had.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        status = folder.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ConfigError(
+                f"{folder}: others can write here; name a folder of its own, which only this user can"
+            )
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be used ({error.strerror}); name a folder that this user can write"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise UserError(
+            f"{folder}: another daemon keeps its state here; end it, or name another folder"
+        ) from None
+    return lock
+
+
+def boot_id() -> str:
+    """What tells this boot of the machine from every other."""
+    return _BOOT_ID.read_text().strip()
+
+
+class _Statfs(ctypes.Structure):
+    _fields_ = (("kind", ctypes.c_long), ("rest", ctypes.c_byte * 248))
+
+
+def _refuse_disks(folder: Path) -> None:
+    about = _Statfs()
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.statfs(os.fsencode(folder), ctypes.byref(about)) == 0 and about.kind in _MEMORY_SYSTEMS:
+        return
+    raise ConfigError(
+        f"{folder}: not on tmpfs; the live state needs a folder in memory, as under /run or /dev/shm"
+    )
+
+
+class LiveFile:
+    """The live state of one daemon: ``block`` is what it keeps, ``taken_over`` whether others wrote it."""
+
+    def __init__(self, folder: Path, network: Network, fingerprint: str, capacity: int, reset: bool = False):
+        """Takes over the file in ``folder``, or makes one, all of its memory allocated.
+
+        Until ``publish`` a new file does not replace the old one, whose streams it is to have first.
+
+        A file of another boot, cut short or damaged is replaced, and ``why_not`` says so; one of
+        another capacity is replaced, too, and its streams are in ``remains``. Raises ConfigError for a
+        file of another model or layout, unless ``reset`` says to replace it, and UserError where
+        there is not enough memory.
+        """
+        self._lock = hold_lock(folder)
+        _refuse_disks(folder)
+        self._path, self._draft = folder / FILE, folder / f"{FILE}.new"
+        self._fingerprint, self._capacity, self._layout = fingerprint, capacity, layout_of(network)
+        self._size = PAGE + live_bytes(network, capacity)
+        self._generation = 0
+        self.taken_over, self.why_not = False, ""
+        self.remains: Remains | None = None
+        try:
+            self._map = self._take_over(reset)
+            self.taken_over = True
+        except Unusable as reason:
+            self.why_not = str(reason)
+            self._map = self._make()
+        self.block = np.frombuffer(self._map, np.uint8, offset=PAGE)
+
+    def _take_over(self, reset: bool) -> mmap.mmap:
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise Unusable("") from None
+        except OSError as error:
+            raise Unusable(f"cannot be opened ({error.strerror})") from error
+        try:
+            header = read_header(file)
+            self._compare(header, reset)
+            if header["capacity"] != self._capacity:
+                self.remains = _read_remains(file, header)
+                raise Unusable(f"of {header['capacity']:,} slots")
+            if os.fstat(file).st_size != self._size:
+                raise Unusable("cut short")
+            self._generation = int(header["generation"])
+            _allocate(file, self._size, self._path)
+            found = mmap.mmap(file, self._size)
+        finally:
+            os.close(file)
+        return found
+
+    def _compare(self, header: np.void, reset: bool) -> None:
+        """Raises Unusable for another boot, ConfigError for another model."""
+        if header["boot"].decode() != boot_id():
+            raise Unusable("of another boot of this machine")
+        models = [header[name].decode() for name in ("model", "successor")]
+        if self._fingerprint in models and tuple(header["layout"]) == self._layout:
+            return
+        if reset:
+            raise Unusable(f"of the model {models[0]}, which --on-mismatch=reset gives up")
+        raise mismatch(self._path, models[0], self._fingerprint)
+
+    def _make(self) -> mmap.mmap:
+        try:
+            self._draft.unlink(missing_ok=True)
+            file = os.open(self._draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                _allocate(file, self._size, self._draft)
+                return mmap.mmap(file, self._size)
+            except UserError:
+                self._draft.unlink()
+                raise
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise UserError(f"{self._draft}: cannot be made ({error.strerror})") from error
+
+    def publish(self) -> None:
+        """Makes the file what a restart takes over; called once its streams are in it. Raises OSError."""
+        self.adopt(self._fingerprint)
+        if not self.taken_over:
+            self._draft.replace(self._path)
+
+    def _write_header(self, fingerprint: str, successor: str) -> None:
+        """Writes the copy that does not count yet; whole, it does."""
+        self._generation += 1
+        header = np.zeros((), _HEADER)
+        header["magic"], header["format"], header["generation"] = _MAGIC, _FORMAT, self._generation
+        header["boot"], header["model"], header["successor"] = boot_id(), fingerprint, successor
+        header["capacity"], header["layout"] = self._capacity, self._layout
+        header["crc"] = zlib.crc32(header.tobytes())
+        at = _COPY_AT[self._generation % 2]
+        self._map[at : at + _HEADER.itemsize] = header.tobytes()
+
+    def announce(self, fingerprint: str, successor: str) -> None:
+        """Says that a model is about to take over from another: a restart may find either at work."""
+        self._write_header(fingerprint, successor)
+
+    def adopt(self, fingerprint: str) -> None:
+        """Says whose state this is from now on."""
+        self._write_header(fingerprint, "")
+
+
+def mismatch(path: Path, theirs: str, ours: str) -> ConfigError:
+    """The error of a state that another model left."""
+    return ConfigError(
+        f"{path}: holds the state of the model {theirs}, the configured one is {ours}; configure that model, "
+        "name another folder, or start once with --on-mismatch=reset to begin anew"
+    )
+
+
+def read_header(file: int) -> np.void:
+    """The header of an open live state. Raises Unusable for what is not one, or of another version."""
+    page = os.pread(file, PAGE, 0)
+    whole: list[np.void] = []
+    for at in _COPY_AT:
+        if len(page) < at + _HEADER.itemsize:
+            break
+        copy = np.frombuffer(page, _HEADER, 1, at).copy()
+        crc = int(copy["crc"][0])
+        copy["crc"] = 0
+        if copy["magic"][0] == _MAGIC and crc == zlib.crc32(copy.tobytes()):
+            whole.append(copy[0])
+    if not whole:
+        raise Unusable("its header is damaged")
+    header: np.void = max(whole, key=lambda copy: int(copy["generation"]))
+    if header["format"] != _FORMAT:
+        raise Unusable(f"of format {header['format']}, this version writes {_FORMAT}")
+    return header
+
+
+def read_live(path: Path) -> Remains:
+    """The streams in a live state that no daemon holds. Raises Unusable, and OSError."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _read_remains(file, read_header(file))
+    finally:
+        os.close(file)
+
+
+def _read_remains(file: int, header: np.void) -> Remains:
+    layout, capacity = Layout(*map(int, header["layout"])), int(header["capacity"])
+    sizes = [capacity * ID_WORDS, -(-capacity // 8) * 8, (2 * capacity + 1) * layout.words // 2]
+    if os.fstat(file).st_size != PAGE + 8 * sum(sizes):
+        raise Unusable("cut short")
+    block = np.frombuffer(mmap.mmap(file, 0, mmap.MAP_SHARED, mmap.PROT_READ), np.uint64, offset=PAGE)
+    ids, committed, records = np.split(block, np.cumsum(sizes[:-1]))
+    taken = np.flatnonzero(committed[:capacity])
+    newest = 2 * taken + (committed[taken] & np.uint64(1)).astype(np.int64)
+    rows = records.reshape(2 * capacity + 1, layout.words // 2)
+    return Remains(
+        header["model"].decode(),
+        layout,
+        ids.reshape(capacity, ID_WORDS)[taken].reshape(-1),
+        rows[newest].reshape(-1),
+    )
+
+
+def _allocate(file: int, size: int, path: Path) -> None:
+    """Has all memory of the file at hand: writing to what a full tmpfs cannot give would be a bus error."""
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        raise UserError(
+            f"{path}: no room for {size:,} bytes of live state ({error.strerror}); make the tmpfs larger, "
+            "or streams.capacity smaller"
+        ) from error

@@ -1,0 +1,115 @@
+"""A record: all that is remembered of one stream, and how its bits are vouched for.
+
+A record is float32 words: ``HEADER`` words, the last input (in_width), the last prediction
+(out_width), the hidden states of all layers, then an LSTM's cell states; all multiples of 16.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.jit import inlined
+from streamrnn.kernels.network import LSTM, Network
+from streamrnn.kernels.simd import LANES, fma, load, splat, total
+from streamrnn.wire.frame import TOPIC_BYTES
+
+HEADER = 32  # words
+ID_WORDS = (TOPIC_BYTES + 1) // 8  # 64-bit words of an id: UTF-8, zeros and, in its last byte, its length
+
+# A record's header, as indices into its 64-bit words
+CHECK = 0  # of all the rest and of the stream's id
+SEQ, TS, STEP = 1, 2, 3  # of the last row committed; steps since the last reset
+COUNT = 4  # the commit that wrote it: the slot's counter says the same
+RECEIVED = 5  # CLOCK_MONOTONIC ns of the last row committed
+FIRST = 6  # the number that its sequence began with
+# and into its 32-bit words
+EPOCH, ENDED = 14, 15  # resets so far; why the next row begins a new sequence, 1 + index into RESETS, or 0
+DEGRADED, RESTORED = (
+    16,
+    17,
+)  # steps in a row that left it degraded; 1 = put back, and not yet said so
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(29)
+_LOW, _ODD = np.uint64(0xFFFFFFFF), np.uint64(1)
+_ZERO = np.float32(0)
+
+
+class Layout(NamedTuple):
+    """Where the parts of a record begin, in float32 words."""
+
+    words: int  # in all
+    input_at: int
+    prediction_at: int
+    hidden_at: int  # (layers, width)
+    cell_at: int  # (layers, width); where the record ends, for a cell without
+    layers: int
+    width: int  # hidden, padded to 16
+    hidden: int
+
+
+def layout_of(network: Network) -> Layout:
+    input_at = HEADER
+    prediction_at = input_at + network.in_width
+    hidden_at = prediction_at + network.out_width
+    cell_at = hidden_at + network.layers * network.width
+    return Layout(
+        words=cell_at + (network.layers * network.width if network.cell == LSTM else 0),
+        input_at=input_at,
+        prediction_at=prediction_at,
+        hidden_at=hidden_at,
+        cell_at=cell_at,
+        layers=network.layers,
+        width=network.width,
+        hidden=network.hidden,
+    )
+
+
+@inlined
+def _mix(mixed, word):
+    """A bijection of either argument: no change of one word alone leaves the result as it was."""
+    mixed = (mixed ^ word) * _MIX
+    return mixed ^ mixed >> _SHIFT
+
+
+@inlined
+def id_check(ids, slot):
+    """64 bits from the id at place ``slot`` of ``ids`` (uint64)."""
+    mixed = _MIX
+    for word in range(slot * ID_WORDS, (slot + 1) * ID_WORDS):
+        mixed = _mix(mixed, ids[word])
+    return mixed
+
+
+@inlined
+def _weighed(pair, place):
+    """Both 32-bit halves of a word, each times an odd number below 2^32 that belongs to its place."""
+    key = (place + place) * _MIX
+    return (pair & _LOW) * (key & _LOW | _ODD) + (pair >> np.uint64(32)) * (key + _MIX & _LOW | _ODD)
+
+
+@inlined
+def check_of(records, first, words, name):
+    """The check of the record at 64-bit word ``first`` of ``records``, ``words`` float32 words long.
+
+    ``name`` is its stream's ``id_check``. The sum of all 32-bit words, each times an odd number of its own
+    below 2^32, so no change of one word, and no two of one bit each, leave it as it was; other changes do
+    with a chance of 2^-64 or so. Sums of products are what a processor does sixteen at a time.
+    """
+    check, begin = name, np.uint64(first)
+    for word in range(np.uint64(0), np.uint64(words // 2)):  # unsigned: no index below zero to think of
+        check += _weighed(records[begin + word], word)
+    return check - _weighed(records[begin + np.uint64(CHECK)], np.uint64(CHECK))
+
+
+@inlined
+def probe(values, at, width, lanes):
+    """``lanes`` with NaN in one at least when any of ``width`` values is not finite, or else as they were."""
+    for unit in range(at, at + width, LANES):
+        lanes = fma(load(values, unit), splat(_ZERO), lanes)
+    return lanes
+
+
+@inlined
+def all_finite(values, at, width):
+    return total(probe(values, at, width, splat(_ZERO))) == _ZERO

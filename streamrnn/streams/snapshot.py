@@ -1,0 +1,208 @@
+"""Snapshots: the committed state of streams as safetensors files, and the folder that keeps two of them.
+
+The header follows from a few fields, so a reader builds it anew from what it found and takes the file only
+if every byte agrees. The body is not covered: each record carries a checksum of its own, so that damage
+costs one stream and not all.
+"""
+
+import json
+import os
+import re
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from streamrnn.errors import UserError
+from streamrnn.wire.frame import TOPIC_BYTES
+
+FORMAT = "streamrnn-state/1"
+ID_BYTES = TOPIC_BYTES + 1  # an id and, in its last byte, its length
+KEPT = 2  # snapshots in a folder
+HEADER_LIMIT = 1 << 16  # bytes; some ten times what a header takes
+ALIGNMENT = 64  # bytes; the body begins at a multiple of it
+READ_BYTES = 1 << 20  # at a time: memory grows with what a file holds, not with what its header says
+REMEDY = "use the snapshot before it, or another copy"
+
+_NAME = re.compile(r"snapshot-[0-9]{8,}\.safetensors")
+_TEMPORARY = re.compile(r"\.snapshot-[0-9a-z_]{8}\.tmp")
+_HEX = re.compile(r"[0-9a-f]+")
+
+
+class SnapshotError(UserError):
+    """Not a whole snapshot: ``name`` is the file, ``problem`` what is wrong and what to do."""
+
+    def __init__(self, name: str | Path, problem: str):
+        super().__init__(f"{name}: {problem}")
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The committed state of n streams. Records are bits, not numbers: no arithmetic is done on them."""
+
+    fingerprint: str  # of the model, hex
+    layout: dict[str, int]  # how a record is laid out; ``words`` is its length
+    written_ns: int  # CLOCK_REALTIME
+    ids: np.ndarray  # (n, ID_BYTES) uint8: UTF-8, zeros, and the length in the last byte
+    records: np.ndarray  # (n, words) float32
+
+
+def write_to(file: BinaryIO, snapshot: Snapshot) -> None:
+    """Write ``snapshot`` to an open, buffered file, or a pipe; the same one always gives the same bytes.
+
+    Raises OSError, and ValueError for fields or arrays that do not fit each other.
+    """
+    ids, records = np.ascontiguousarray(snapshot.ids), np.ascontiguousarray(snapshot.records)
+    count, words = len(ids), snapshot.layout.get("words")
+    if (ids.dtype, ids.shape) != (np.uint8, (count, ID_BYTES)):
+        raise ValueError(f"ids: expected (n, {ID_BYTES}) uint8, found {ids.shape} {ids.dtype}")
+    if (records.dtype, records.shape) != (np.float32, (count, words)):
+        raise ValueError(
+            f"records: expected ({count}, {words}) float32, found {records.shape} {records.dtype}"
+        )
+    file.write(_encode_header(snapshot.fingerprint, snapshot.layout, snapshot.written_ns, count))
+    for array in (ids, records):
+        file.write(array.reshape(-1).view(np.uint8).data)
+
+
+def read_from(file: BinaryIO, name: str) -> Snapshot:
+    """The snapshot in an open file, read to its end; its arrays are writable and C-contiguous.
+
+    Memory is bounded by what the file holds. Raises OSError, and SnapshotError with ``name`` in it.
+    """
+    size = _read_up_to(file, 8)
+    length = int.from_bytes(size, "little")
+    if length > HEADER_LIMIT:
+        raise SnapshotError(name, "not a snapshot; name a file that streamrnn wrote as one")
+    header = bytes(size + _read_up_to(file, length))
+    if len(header) < 8 + length or len(size) < 8:
+        raise SnapshotError(name, f"cut short: it ends within its header; {REMEDY}")
+    state = _parse_header(header, name)
+    count, words = state["count"], state["layout"]["words"]
+    expected = count * (ID_BYTES + 4 * words)
+    body = _read_up_to(file, expected)
+    if len(body) < expected:
+        said = f"{len(body):,} bytes follow its header, which says {expected:,}"
+        raise SnapshotError(name, f"cut short: {said}; {REMEDY}")
+    if file.read(1):
+        raise SnapshotError(name, f"longer than the {expected:,} bytes that its header says; {REMEDY}")
+    del state["count"]
+    ids, records = np.split(np.frombuffer(body, np.uint8), [count * ID_BYTES])
+    return Snapshot(
+        **state, ids=ids.reshape(count, ID_BYTES), records=records.view(np.float32).reshape(count, words)
+    )
+
+
+def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
+    """Write ``snapshot`` to a new file in ``folder``, whole or not at all; returns its path.
+
+    The new file and its name are on the disk before older ones go; the two newest are kept. For one
+    writer at a time: temporary files found in the folder are taken for those of killed writers.
+
+    Raises OSError; then the snapshots that were there still are, and no temporary file is left. Where it
+    was the folder's fsync that failed, the new snapshot stays too: it is whole, but a power loss may undo
+    its name. The next attempt begins a new file, because an fsync that failed may succeed on the same
+    file later without having written it.
+    """
+    _settle(folder)
+    number = 1 + max(map(_number, snapshots_in(folder)), default=0)
+    path = folder / f"snapshot-{number:08d}.safetensors"
+    descriptor, name = tempfile.mkstemp(".tmp", ".snapshot-", folder)  # of mode 0600
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write_to(file, snapshot)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _settle(folder)
+    return path
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """The snapshot in the file at ``path``. Raises SnapshotError, too, for a file that cannot be read."""
+    try:
+        if path.exists() and not path.is_file():
+            raise SnapshotError(path, "not a regular file; name a snapshot file")
+        with path.open("rb") as file:
+            return read_from(file, str(path))
+    except OSError as error:
+        raise SnapshotError(path, f"cannot be read ({error.strerror or error}); {REMEDY}") from error
+
+
+def snapshots_in(folder: Path) -> list[Path]:
+    """The files of ``folder`` that have a snapshot's name, the newest first. Raises OSError."""
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+    return sorted(found, key=_number, reverse=True)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.removeprefix("snapshot-"))
+
+
+def _settle(folder: Path) -> None:
+    """Puts the folder's entries on the disk, and only then removes the snapshots that these replace.
+
+    Temporary files, which a killed writer left, go first: they may be what fills the disk.
+    """
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink()
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    for path in snapshots_in(folder)[KEPT:]:
+        path.unlink()
+
+
+def _encode_header(fingerprint: str, layout: dict[str, int], written_ns: int, count: int) -> bytes:
+    """A file's bytes before its body. Raises ValueError for fields that no snapshot has."""
+    numbers = (*layout.values(), written_ns, count)
+    if not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
+        raise ValueError("layout, written_ns and count: expected int, from 0 to the largest of 64 bits")
+    if layout["words"] == 0 or not all(map(str.isidentifier, layout)):
+        raise ValueError("layout: expected identifiers, and words above 0")
+    if not _HEX.fullmatch(fingerprint):
+        raise ValueError("fingerprint: expected hex digits")
+    fields = {"fingerprint": fingerprint, "layout": layout, "written_ns": written_ns, "count": count}
+    state = json.dumps(fields)
+    ids_end = count * ID_BYTES
+    end = ids_end + 4 * count * layout["words"]
+    header = {
+        # the check makes a state that was damaged into another valid one disagree with the header
+        "__metadata__": {"format": FORMAT, "state": state, "check": f"{zlib.crc32(state.encode()):08x}"},
+        "ids": {"dtype": "U8", "shape": [count, ID_BYTES], "data_offsets": [0, ids_end]},
+        "records": {"dtype": "F32", "shape": [count, layout["words"]], "data_offsets": [ids_end, end]},
+    }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _parse_header(header: bytes, name: str) -> dict[str, Any]:
+    """The arguments with which ``_encode_header`` gives exactly ``header``. Raises SnapshotError."""
+    try:
+        metadata = json.loads(header[8:])["__metadata__"]
+        if (found := metadata["format"]) != FORMAT:
+            raise SnapshotError(name, f"its format is {found!r:.60}, not {FORMAT!r}; name a snapshot")
+        state: dict[str, Any] = json.loads(metadata["state"])
+        if _encode_header(**state) != header:
+            raise ValueError("bytes that its fields do not give")
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise SnapshotError(name, f"its header is damaged; {REMEDY}") from error
+    return state
+
+
+def _read_up_to(file: BinaryIO, size: int) -> bytearray:
+    """The next ``size`` bytes, or as many as there are."""
+    data = bytearray()
+    while len(data) < size and (more := file.read(min(size - len(data), READ_BYTES))):
+        data += more
+    return data

@@ -1,0 +1,85 @@
+"""What a snapshot's records say of their streams, in numbers that a person or a program can read."""
+
+from typing import Any
+
+import numpy as np
+
+from streamrnn.stats import RESETS
+from streamrnn.streams.health import FLAT_CELL, FLAT_HIDDEN, FLAT_RECTIFIER
+from streamrnn.streams.record import (
+    DEGRADED,
+    ENDED,
+    EPOCH,
+    RECEIVED,
+    RESTORED,
+    SEQ,
+    STEP,
+    TS,
+    Layout,
+)
+from streamrnn.streams.snapshot import Snapshot
+from streamrnn.streams.transfer import read_layout, records_of, shape_of, stream_names, whole_records
+
+HEALTH = ("damaged", "degraded", "ended", "ok")  # the worst first
+
+
+def whole_streams(snapshot: Snapshot, name: str) -> np.ndarray:
+    """Which streams of a snapshot are whole, (n,) bool. Raises UserError as ``read_layout``."""
+    layout = read_layout(snapshot, name)
+    return whole_records(records_of(snapshot, layout), shape_of(layout))
+
+
+def summarise(snapshot: Snapshot, name: str, now_ns: int | None = None) -> list[dict[str, Any]]:
+    """A dict for each stream, JSON-ready; of one that is damaged nothing but ``stream`` and ``health``.
+
+    ``now_ns`` is CLOCK_MONOTONIC in the boot that wrote the records, None in any other: then ``age_s``
+    is None. ``degraded_steps`` is how many steps in a row left the stream saturated, ``saturated`` the share
+    of its units then; ``ended`` why its next row begins a new sequence. Raises UserError as ``read_layout``.
+    """
+    layout = read_layout(snapshot, name)
+    whole = whole_streams(snapshot, name)
+    header = np.ascontiguousarray(snapshot.records[:, : layout.input_at])
+    words, halves = header.view(np.uint64), header.view(np.uint32)
+    with np.errstate(invalid="ignore"):  # of what is damaged
+        hidden = np.abs(snapshot.records[:, layout.hidden_at : layout.cell_at]).max(1)
+        cell = np.abs(snapshot.records[:, layout.cell_at :]).max(1, initial=0)
+    columns = {
+        "stream": stream_names(snapshot.ids),
+        "health": [_health(*of) for of in zip(whole, halves[:, ENDED], halves[:, DEGRADED], strict=True)],
+        "step": words[:, STEP].tolist(),
+        "seq": words[:, SEQ].tolist(),
+        "ts_ns": words[:, TS].view(np.int64).tolist(),
+        "age_s": [_seconds(now_ns, then) for then in words[:, RECEIVED].tolist()],
+        "epoch": halves[:, EPOCH].tolist(),
+        "ended": [RESETS[why - 1] if 0 < why <= len(RESETS) else None for why in halves[:, ENDED].tolist()],
+        "degraded_steps": halves[:, DEGRADED].tolist(),
+        "saturated": [
+            _saturated(record, layout) if steps else None
+            for record, steps in zip(snapshot.records, halves[:, DEGRADED], strict=True)
+        ],
+        "restored": (halves[:, RESTORED] != 0).tolist(),
+        "largest_hidden": [float(str(value)) for value in hidden],
+        "largest_cell": [float(str(value)) if layout.cell_at < layout.words else None for value in cell],
+    }
+    return [
+        dict(zip(columns, row, strict=True)) if good else {"stream": row[0], "health": row[1]}
+        for row, good in zip(zip(*columns.values(), strict=True), whole, strict=True)
+    ]
+
+
+def _health(whole: bool, ended: int, degraded: int) -> str:
+    return "damaged" if not whole else "ended" if ended else "degraded" if degraded else "ok"
+
+
+def _seconds(now_ns: int | None, then_ns: int) -> float | None:
+    return None if now_ns is None else max(now_ns - then_ns, 0) / 1e9
+
+
+def _saturated(record: np.ndarray, layout: Layout) -> float:
+    """The share of a degraded stream's units that are saturated, by the limits that found it degraded."""
+    hidden, cell = np.abs(record[layout.hidden_at : layout.cell_at]), np.abs(record[layout.cell_at :])
+    if cell.size:
+        saturated = cell > FLAT_CELL
+    else:  # only a rectifier's hidden state goes beyond 1
+        saturated = hidden > (FLAT_RECTIFIER if hidden.max() > FLAT_RECTIFIER else FLAT_HIDDEN)
+    return int(np.count_nonzero(saturated)) / (layout.layers * layout.hidden)

@@ -1,0 +1,176 @@
+"""Streams on their way into a daemon or a file: what can be taken in, and what is done to many at once.
+
+Nothing in a snapshot's body is trusted: whoever reads one asks ``whole_records`` first.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from streamrnn.errors import UserError
+from streamrnn.jit import compiled
+from streamrnn.kernels.network import LSTM, RNN_RELU
+from streamrnn.streams.record import CHECK, COUNT, HEADER, ID_WORDS, Layout, check_of, id_check
+from streamrnn.streams.recovery import sane
+from streamrnn.streams.rules import request_reset
+from streamrnn.streams.slots import Slots, find, id_text, is_id
+from streamrnn.streams.snapshot import Snapshot
+from streamrnn.wire.memory import address_of
+
+_NAMED = 5  # ids that an error names
+
+
+class Shape(NamedTuple):
+    """What the check of a record needs to know of a network; a ``Network`` has it, too."""
+
+    cell: int  # RNN_RELU, whose hidden state has no bound, where it is not known
+    layers: int
+    width: int
+
+
+class Records(NamedTuple):
+    """The records of n streams outside of any slots."""
+
+    words: int
+    hidden_at: int
+    ids: np.ndarray  # (n * ID_WORDS,) uint64
+    state: np.ndarray  # (n * words,) float32
+    # views of `state`
+    state_32: np.ndarray  # uint32
+    state_64: np.ndarray  # uint64
+
+
+@compiled
+def vouch(shape, records, whole):
+    """Marks in ``whole``, (n,) uint8, each record that has its check and holds what a step can leave."""
+    for which in range(whole.size):
+        at = which * records.words
+        first = at // 2
+        name = id_check(records.ids, which)
+        whole[which] = (
+            records.state_64[first + COUNT] != np.uint64(0)
+            and records.state_64[first + CHECK] == check_of(records.state_64, first, records.words, name)
+            and is_id(address_of(records.ids, which * ID_WORDS))
+            and sane(shape, records, at)
+        )
+
+
+@compiled
+def find_slots(slots, ids, found):
+    """``find`` for many: ``found``, (n,) int64, gets the slots, or -1, of ``ids``, (n * ID_WORDS,) uint64."""
+    for which in range(found.size):
+        found[which] = find(slots, address_of(ids, which * ID_WORDS))
+
+
+@compiled
+def request_resets(slots, which):
+    """``request_reset`` for many: ``which`` (n,) int64."""
+    for slot in which:
+        request_reset(slots, slot)
+
+
+def compile_transfer(slots: Slots) -> None:
+    """Compiles what is run while the pump stands, or loads it from the cache."""
+    ids, numbers = numba.typeof(slots.ids), numba.types.Array(numba.int64, 1, "C")
+    find_slots.compile((numba.typeof(slots), ids, numbers))
+    request_resets.compile((numba.typeof(slots), numbers))
+
+
+def records_of(snapshot: Snapshot, layout: Layout) -> Records:
+    """The records of a snapshot, of which ``read_layout`` gave the layout."""
+    state = np.require(snapshot.records, np.float32, ["C", "W"]).reshape(-1)
+    ids = np.require(snapshot.ids, np.uint8, ["C", "W"]).reshape(-1).view(np.uint64)
+    return Records(layout.words, layout.hidden_at, ids, state, state.view(np.uint32), state.view(np.uint64))
+
+
+def whole_records(records: Records, shape: Shape) -> np.ndarray:
+    """Which records are what some step committed, (n,) bool."""
+    whole = np.zeros(len(records.ids) // ID_WORDS, np.uint8)
+    vouch(shape, records, whole)
+    return whole.astype(bool)
+
+
+def read_layout(snapshot: Snapshot, name: str) -> Layout:
+    """The layout that a snapshot says it has. Raises UserError for one that this version does not write."""
+    try:
+        layout = Layout(**snapshot.layout)
+    except TypeError:
+        layout = Layout(*[0] * len(Layout._fields))
+    parts = (layout.input_at, layout.prediction_at, layout.hidden_at, layout.cell_at, layout.words)
+    state = layout.layers * layout.width
+    if (
+        parts[0] != HEADER
+        or sorted(parts) != [*parts]
+        or any(part % 16 for part in parts)
+        or layout.cell_at - layout.hidden_at != state
+        or layout.words - layout.cell_at not in (0, state)
+        or not 0 < layout.hidden <= layout.width
+        or layout.layers < 1
+    ):
+        raise UserError(
+            f"{name}: its records are laid out as this version does not; use the one that wrote it"
+        )
+    return layout
+
+
+def shape_of(layout: Layout) -> Shape:
+    """As much as a layout tells of its network."""
+    return Shape(LSTM if layout.cell_at < layout.words else RNN_RELU, layout.layers, layout.width)
+
+
+def stream_names(ids: np.ndarray) -> list[str]:
+    """The ids in (n, 128) uint8, or in as many uint64 words."""
+    return [id_text(row) for row in np.ascontiguousarray(ids).reshape(-1, 8 * ID_WORDS // ids.itemsize)]
+
+
+def number_of(count: int) -> str:
+    """So many streams."""
+    return "1 stream" if count == 1 else f"{count:,} streams"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Some ids for an error, and how many there are beside them."""
+    names = list(names)
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(map(repr, names[:_NAMED])) + more
+
+
+def refuse_unfit(ids: np.ndarray, whole: np.ndarray) -> None:
+    """Raises UserError unless every record is whole and every stream there once; ``ids`` (n, 128) uint8."""
+    if not whole.all():
+        raise UserError(
+            f"damaged: {listed(stream_names(ids[~whole]))}; nothing was imported, and "
+            "`streamrnn state export` makes a file of the others"
+        )
+    twice = [name for name, count in Counter(map(bytes, ids)).items() if count > 1]
+    if twice:
+        raise UserError(f"has {number_of(len(twice))} twice; nothing was imported, use another copy")
+
+
+def refuse_another(theirs: str, ours: str, same_layout: bool) -> None:
+    """Raises UserError unless two fingerprints are the same, and so are the layouts."""
+    if theirs != ours:
+        raise UserError(
+            f"of the model {theirs}, and the streams there are of {ours}; import it where its own model runs"
+        )
+    if not same_layout:
+        raise UserError("its records are laid out as another version does; import it where that one runs")
+
+
+def refuse_taken(names: list[str]) -> None:
+    """Raises UserError where ``names``, the streams that are there already, are any."""
+    if names:
+        raise UserError(
+            f"there already: {listed(names)}; nothing was imported, --replace puts the file's in their place"
+        )
+
+
+def refuse_unknown(names: list[str]) -> None:
+    """Raises UserError where ``names``, the streams that were asked for and are not there, are any."""
+    if names:
+        raise UserError(
+            f"no such stream: {listed(names)}; nothing was done, `streamrnn state show` lists them"
+        )
