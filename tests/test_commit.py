@@ -1,0 +1,230 @@
+"""A crash after any instruction leaves the state before or the state after, never a mixture.
+
+The compiled code is stepped through one machine instruction at a time. What it has written into the live
+state by then is what a process killed there leaves behind, so after each change that is recovered.
+"""
+
+import ctypes
+import functools
+import gc
+import os
+import re
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import pytest
+from llvmlite import binding
+from models import untrained
+
+from streamrnn.config import Faults
+from streamrnn.engine import Engine, _feed, advance
+from streamrnn.kernels.network import Network
+from streamrnn.model.model import Model
+from streamrnn.streams.live import LiveFile
+from streamrnn.streams.recovery import recover
+from streamrnn.streams.rules import request_reset
+from streamrnn.streams.slots import (
+    find_slot,
+    id_words,
+    live_bytes,
+    live_streams,
+    make_slots,
+    record,
+    release_slot,
+)
+from streamrnn.wire.frame import END, RESET, SEQ
+
+TRACE_ME, SINGLE_STEP = 0, 9  # ptrace(2)
+CAPACITY = 2
+NOBODY: dict[str, bytes] = {}
+
+# The C library's: no more is stepped through than what stands between two of these
+_stop = numba.types.ExternalFunction("raise", numba.int32(numba.int32))
+_SIGSTOP = int(signal.SIGSTOP)
+OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}  # as streamrnn's own, but for the cache
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+
+
+@functools.cache
+def stopping(function: Any) -> Any:
+    """Compiled code that calls other compiled code, and stops the process before and after."""
+
+    @numba.njit(**OPTIONS)
+    def stepped(arguments):
+        _stop(_SIGSTOP)
+        function(*arguments)
+        _stop(_SIGSTOP)
+
+    return stepped
+
+
+def between_stops(function: Any, *arguments: Any) -> Callable[[], object]:
+    stopping(function).compile((numba.typeof(arguments),))
+    return lambda: stopping(function)(arguments)
+
+
+def step_through(work: Callable[[], object], block: np.ndarray) -> Iterator[bytes]:
+    """Every content that ``block``, shared memory, has while a child process does ``work``."""
+    child = os.fork()
+    if child == 0:
+        gc.disable()
+        libc.ptrace(TRACE_ME, 0, None, None)
+        work()
+        os._exit(0)
+    try:
+        before = block.tobytes()
+        yield before
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSTOPPED(status), "the child could not be traced"
+        while True:
+            assert libc.ptrace(SINGLE_STEP, child, None, None) == 0, os.strerror(ctypes.get_errno())
+            _, status = os.waitpid(child, 0)
+            assert os.WIFSTOPPED(status), status
+            if (now := block.tobytes()) != before:
+                before = now
+                yield now
+            if os.WSTOPSIG(status) != signal.SIGTRAP:
+                break
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def recovered(network: Network, content: bytes) -> dict[str, bytes]:
+    """The streams that a start finds in a live state, each with its committed record."""
+    slots = make_slots(network, CAPACITY, np.frombuffer(bytearray(content), np.uint8))
+    bad = np.zeros(CAPACITY, np.uint8)
+    recover(network, slots, 1 << 62, bad)
+    assert not bad.any()
+    found = {}
+    for name, slot in live_streams(slots):
+        at = record.py_func(slots, slot, slots.committed[slot])
+        found[name] = slots.state[at : at + slots.words].tobytes()
+    return found
+
+
+@pytest.fixture
+def live_engine() -> Iterator[Callable[..., tuple[Engine, np.ndarray]]]:
+    """Makes an engine whose slots are on tmpfs, and gives that memory, too."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+
+        def make(model: Model, **faults: object) -> tuple[Engine, np.ndarray]:
+            def home(network: Network) -> np.ndarray:
+                live = LiveFile(Path(folder), network, model.fingerprint, CAPACITY)
+                assert live.block.size == live_bytes(network, CAPACITY)
+                return live.block
+
+            engine = Engine(model, CAPACITY, Faults(**faults), home)
+            return engine, engine.core.slots.ids.base
+
+        yield make
+
+
+def feed(engine: Engine, seq: int) -> Callable[[], object]:
+    """One row of stream "a", numbered ``seq``, ready to be fed by one call of compiled code."""
+    values = np.full((1, len(engine.model.channels)), 0.5 + seq, np.float32)
+    one = np.zeros(1, np.int64)
+    answers = engine.feed(["a"], one[:0], values[:0])
+    answers = type(answers)(*(np.zeros((1, *part.shape[1:]), part.dtype) for part in answers))
+    arrays = (id_words("a").copy(), one, values, np.array([seq], np.uint64), True, one.copy(), answers)
+    return between_stops(_feed, engine.core, *arrays)
+
+
+def feed_one(engine: Engine) -> None:
+    """Row 0 of stream "a"."""
+    engine.feed(["a"], np.zeros(1, np.int64), np.full((1, 2), 0.25, np.float32))
+
+
+def advance_one(engine: Engine, seq: int, flags: int, value: float) -> Callable[[], object]:
+    """One row of stream "a" with flags, ready in the batch."""
+    core, batch = engine.core, engine.core.batch
+    batch.slot[0] = find_slot(core.slots, id_words("a"))
+    batch.flags[0], batch.seq[0], batch.ts[0], batch.received[0] = flags | SEQ, seq, 5, 7
+    batch.values[: len(engine.model.channels)] = value
+    return between_stops(advance, core, 1)
+
+
+def states(engine: Engine, block: np.ndarray, work: Callable[[], object]) -> list[dict[str, bytes]]:
+    """What a start would find, in order, each only once in a row."""
+    found: list[dict[str, bytes]] = []
+    changes = 0
+    for content in step_through(work, block):
+        changes += 1
+        if not found or recovered(engine.core.net, content) != found[-1]:
+            found.append(recovered(engine.core.net, content))
+    assert changes > 3, "nothing was seen to change"
+    return found
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_step(live_engine, cell):
+    engine, block = live_engine(untrained(cell, channels=2, hidden=4, layers=2))
+    feed_one(engine)
+    (before, after) = states(engine, block, feed(engine, 1))
+    assert before.keys() == after.keys() == {"a"}
+
+
+def test_a_stream_s_first_step_admits_it(live_engine):
+    engine, block = live_engine(untrained("lstm", channels=2, hidden=4))
+    (before, after) = states(engine, block, feed(engine, 0))
+    assert (before, after.keys()) == (NOBODY, {"a"})
+
+
+def test_each_row_of_a_gap_is_a_step(live_engine):
+    engine, block = live_engine(untrained("lstm", channels=2, hidden=4), gap="hold")
+    feed_one(engine)
+    found = states(engine, block, feed(engine, 3))
+    assert len(found) == 4  # as it was, two that are filled in, and the row
+
+
+@pytest.mark.parametrize("flags, value", [(RESET, 1.0), (END, 1.0), (RESET, np.inf), (END, np.inf)])
+def test_sequences_that_end_and_begin(live_engine, flags, value):
+    engine, block = live_engine(untrained("gru", channels=2, hidden=4))
+    feed_one(engine)
+    assert len(states(engine, block, advance_one(engine, 1, flags, value))) == 2
+
+
+def test_letting_go_and_a_reset(live_engine):
+    engine, block = live_engine(untrained("gru", channels=2, hidden=4))
+    slots = engine.core.slots
+    feed_one(engine)
+    assert len(states(engine, block, between_stops(request_reset, slots, 0))) == 2
+    (before, after) = states(engine, block, between_stops(release_slot, slots, 0))
+    assert (before.keys(), after) == ({"a"}, NOBODY)
+
+
+@pytest.fixture(scope="module")
+def a_commit() -> str:
+    """LLVM's code of the smallest function that commits; what comes from the cache cannot be looked at."""
+    slots = make_slots(Engine(untrained("lstm", channels=2, hidden=4), 1, Faults()).core.net, 1)
+    function = numba.njit(request_reset.py_func, **OPTIONS)
+    function.compile((numba.typeof(slots), numba.int64))
+    return function.inspect_llvm(function.signatures[0])
+
+
+def test_the_counter_s_store_stands_right_behind_a_release_fence(a_commit):
+    stores = re.findall(r"store atomic .*", a_commit)
+    ordered = re.findall(r"fence release\s+store atomic i64 [^\n]* monotonic, align 8", a_commit)
+    assert stores
+    assert len(ordered) == len(stores)
+
+
+def test_on_arm_the_fence_is_a_barrier(a_commit):
+    """Where the processor itself may reorder stores, the generated code has to forbid it."""
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    target = binding.Target.from_triple("aarch64-linux-gnu").create_target_machine(opt=3)
+    text = re.sub(r'target triple = ".*"', 'target triple = "aarch64-linux-gnu"', a_commit)
+    text = re.sub(r'target datalayout = ".*"', f'target datalayout = "{target.target_data}"', text)
+    text = re.sub(r'"target-(cpu|features)"="[^"]*"', "", text)
+    assembly = target.emit_assembly(binding.parse_assembly(text))
+    barriers = re.findall(r"dmb\s+ish\n(?:\s+(?!st)\w.*\n)*\s+(st\w+\s+x)", assembly)
+    assert barriers
+    assert len(barriers) == len(re.findall(r"dmb\s+ish\n", assembly))
