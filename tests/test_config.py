@@ -177,12 +177,8 @@ def test_all_errors_are_named_at_once(file):
         ('[faults]\ngap = "reject"', 'faults.gap: "reject" is not allowed; use "step", "hold" or "predict"'),
         ('[faults]\nmissing = "step"', 'faults.missing: "step" is not allowed; use "reject", "hold" or '),
         (
-            '[state]\nlive = "/run/x"',
-            'state.live: "/run/x" is not allowed; use "" (this version keeps state ',
-        ),
-        (
-            '[state]\nsnapshots = "/var"',
-            'state.snapshots: "/var" is not allowed; use "" (this version keeps ',
+            '[state]\nlive = "/run/x"\nsnapshots = "/run/x"',
+            "state.snapshots: is the folder of state.live, too; ",
         ),
         ('[state]\ninterval = "0"', "state.interval: 0.0 is too small; use more than 0"),
         ("[security]\ninsecure = 1", "security.insecure: 1 is neither true nor false; "),

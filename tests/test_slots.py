@@ -1,18 +1,21 @@
 """The slots against a plain dict: streams come, are found and go, in any order."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from streamrnn.kernels.network import pack_network
+from streamrnn.kernels.network import aligned, pack_network
 from streamrnn.model.model import random_model
 from streamrnn.streams.slots import (
     Slots,
     admit_stream,
     find_slot,
     id_words,
+    live_bytes,
     live_streams,
     make_slots,
     release_slot,
@@ -46,7 +49,9 @@ def admit(slots: Slots, name: str) -> int:
     """The slot of a new stream, with something in it of all that a stream leaves behind."""
     slot = int(admit_stream(slots, id_words(name)))
     if slot >= 0:
+        assert slots.again[slot] == 0
         slots.committed[slot] = 3
+        slots.again[slot] = 8
         records(slots, slot)[:] = 1
     return slot
 
@@ -147,6 +152,23 @@ def test_a_released_slot_serves_another_stream():
         release_slot(slots, 0)
         assert not slots.ids.any()
         assert not slots.table.any()
+
+
+@pytest.mark.parametrize("capacity", [1, 3, 8])
+def test_the_live_state_is_one_block(capacity):
+    """Whoever has the block has the streams; its parts do not share a cache line."""
+    block = aligned(live_bytes(NETWORK, capacity), np.uint8)
+    slots, empty = make_slots(NETWORK, capacity, block), block.copy()
+    assert admit(slots, "a") == 0
+    again = make_slots(NETWORK, capacity, block)
+    assert dict(live_streams(again)) == {"a": 0}
+    parts = [(part.ctypes.data, part.nbytes) for part in (again.ids, again.committed, again.state)]
+    assert [at % 64 for at, _ in parts] == [0] * 3
+    assert all(at + size <= after for (at, size), (after, _) in itertools.pairwise(parts))
+    assert block.ctypes.data <= parts[0][0]
+    assert sum(parts[-1]) <= block.ctypes.data + block.nbytes
+    release_slot(slots, 0)
+    np.testing.assert_array_equal(block, empty)
 
 
 @pytest.mark.parametrize("name", ["", "a" * 128, "é" * 64])

@@ -29,7 +29,7 @@ def saturated(net, values, at, limit):
 
 @inlined
 def survey(net, slots, at):
-    """How many units are saturated in the record at word ``at``; NaN when not all that a step wrote is finite.
+    """How many units the record at word ``at`` has saturated; NaN when not all that a step wrote is finite.
 
     One sum of sixteen lanes for both: it costs as much as looking at a whole record does.
     """
@@ -48,6 +48,6 @@ def note_health(net, slots, old, new, continues, units):
     steps = np.uint32(0)
     if units >= DEGRADED_SHARE * net.layers * net.hidden:
         steps = (slots.state_32[old + DEGRADED] if continues else np.uint32(0)) + np.uint32(1)
-        if steps >= DEGRADED_STEPS:
+        if steps >= DEGRADED_STEPS and slots.state_32[new + ENDED] == np.uint32(0):
             slots.state_32[new + ENDED] = np.uint32(1 + _BY_DEGRADATION)
     slots.state_32[new + DEGRADED] = steps

@@ -19,7 +19,7 @@ ID_WORDS = (TOPIC_BYTES + 1) // 8  # 64-bit words of an id: UTF-8, zeros and, in
 # A record's header, as indices into its 64-bit words
 CHECK = 0  # of all the rest and of the stream's id
 SEQ, TS, STEP = 1, 2, 3  # of the last row committed; steps since the last reset
-COUNT = 4  # the commit that wrote it: the slot's counter says the same
+COUNT = 4  # what its commit made of the slot's counter
 RECEIVED = 5  # CLOCK_MONOTONIC ns of the last row committed
 FIRST = 6  # the number that its sequence began with
 # and into its 32-bit words

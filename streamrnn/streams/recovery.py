@@ -135,7 +135,7 @@ def restore(net, slots, ids, records, now, fate):
         if now > 0:
             received = now
             slots.state_32[at + RESTORED] = np.uint32(1)
-        slots.received[slot] = received
+        slots.received[slot], slots.again[slot] = received, _NONE
         seal(slots, slot, at, received)
         commit(slots, slot)
         fate[which] = PUT

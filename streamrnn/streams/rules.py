@@ -180,9 +180,10 @@ def end_sequence(slots, slot, reason, seq):
 
 @compiled
 def request_reset(slots, slot):
-    """Has the stream of a slot begin anew with its next row, as an operator asked."""
+    """Has the stream of a slot begin anew with its next row, as an operator asked; after an END it does."""
     at = record(slots, slot, slots.committed[slot])
-    end_sequence(slots, slot, _BY_REQUEST, slots.state_64[at // 2 + SEQ])
+    if slots.state_32[at + ENDED] != np.uint32(1 + _BY_END):
+        end_sequence(slots, slot, _BY_REQUEST, slots.state_64[at // 2 + SEQ])
 
 
 @inlined
@@ -300,9 +301,12 @@ def _forget(slots, old, new, begun):
     """Turns a record with a non-finite state or output into one whose next row begins anew."""
     for word in range(new + slots.prediction_at, new + slots.words, LANES):
         store(slots.state, word, splat(_ZERO))
-    source = old + slots.input_at if begun else zero_record(slots)
-    copy(slots.state, new + slots.input_at, slots.state, source, slots.prediction_at - slots.input_at)
-    slots.state_32[new + ENDED] = np.uint32(1 + _BY_DIVERGENCE)
+    if begun:  # the input that led here may not be one to fill in with
+        width = slots.prediction_at - slots.input_at
+        copy(slots.state, new + slots.input_at, slots.state, old + slots.input_at, width)
+        slots.state_32[new + RESTORED] = slots.state_32[old + RESTORED]
+    if slots.state_32[new + ENDED] == np.uint32(0):  # an END was heard all the same
+        slots.state_32[new + ENDED] = np.uint32(1 + _BY_DIVERGENCE)
 
 
 @inlined

@@ -1,10 +1,10 @@
 """The slots: stream id to place, and the state kept there.
 
-Each slot has two records, and a counter that says how many were ever committed. Record
-``committed & 1`` is the stream's state; a step writes the other one whole, seals it with its check
-and then raises the counter by one, in one aligned store behind a release fence. So at any instant a
-slot stands at exactly its last committed step. A slot whose counter is zero is nobody's: the counter's
-first step up admits a stream, and its return to zero, again one store, lets it go.
+Each slot has two records, and a counter that moves at every commit. Record ``committed & 1`` is the
+stream's state; a step writes the other one whole, seals it with its check and then moves the counter on,
+in one aligned store behind a release fence. So at any instant a slot stands at exactly its last committed
+step. A slot whose counter is zero is nobody's: the counter's first move admits a stream, and its return to
+zero, again one store, lets it go.
 """
 
 import mmap
@@ -24,7 +24,10 @@ from streamrnn.wire.memory import address_of, read_u8, read_u64, store_release
 _HASH_STEP = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
-_NONE, _ONE = np.uint64(0), np.uint64(1)
+_NONE = np.uint64(0)
+# What a commit adds to a counter: odd, so that its lowest bit changes, and such that no flipped bit or byte
+# makes a counter that is as good as the one before, or none.
+COMMIT = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Slots(NamedTuple):
@@ -38,7 +41,7 @@ class Slots(NamedTuple):
     cell_at: int
     # the live state: parts of one block of memory
     ids: np.ndarray  # (capacity * ID_WORDS,) uint64: UTF-8, zeros, and the length in the last byte
-    committed: np.ndarray  # (capacity,) uint64: records ever committed; 0 = none yet
+    committed: np.ndarray  # (capacity,) uint64: COMMIT times the records ever committed; 0 = none yet
     state: np.ndarray  # ((2 * capacity + 1) * words,) float32
     # views of `state`
     state_64: np.ndarray  # uint64
@@ -224,13 +227,13 @@ def admit(slots, name):
 @inlined
 def commit(slots, slot):
     """Makes the record that was written and sealed the slot's state: one store, after all of those."""
-    store_release(slots.committed, slot, slots.committed[slot] + _ONE)
+    store_release(slots.committed, slot, slots.committed[slot] + COMMIT)
 
 
 @inlined
 def seal(slots, slot, at, received):
     """Completes the record at word ``at``, which the slot's next commit makes its state."""
-    slots.state_64[at // 2 + COUNT] = slots.committed[slot] + _ONE
+    slots.state_64[at // 2 + COUNT] = slots.committed[slot] + COMMIT
     slots.state_64[at // 2 + RECEIVED] = np.uint64(received)
     slots.state_64[at // 2 + CHECK] = check_of(slots.state_64, at // 2, slots.words, slots.id_checks[slot])
 
