@@ -1,7 +1,7 @@
 # Sourced by tools/demo and tools/test: `setup EXTRA` makes .venv with streamrnn and, for "test", what
 # the tests need, at the versions of requirements.lock. A second call finds it done.
-# Everything stays in the checkout, downloads and compiled kernels too. Only where Python lacks its venv module,
-# and only as root and after saying so, Debian's package of it is installed.
+# Everything stays in the checkout, downloads and compiled kernels too. Only where Python lacks its venv module, or
+# the tests their systemd, and only as root and after saying so, Debian's packages of these are installed.
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -34,6 +34,11 @@ setup() {
             echo "error: $python has no venv module; install it (Debian: apt-get install python3-venv)" >&2
             return 1
         fi
+    fi
+    if [ "$1" = test ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null &&
+        ! { command -v systemd-analyze && command -v ps; } >/dev/null; then
+        echo "setup: installing Debian's systemd and procps, for the tests of the service" >&2
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends systemd procps >&2
     fi
     echo "setup: making .venv with $("$python" --version) and installing streamrnn; a minute at most, once" >&2
     [ -x .venv/bin/python ] || "$python" -m venv .venv

@@ -23,7 +23,7 @@ from streamrnn.daemon.log import set_up_log
 from streamrnn.daemon.pump import make_pump, run
 from streamrnn.daemon.reload import refuse_what_is_fixed
 from streamrnn.daemon.security import Guard
-from streamrnn.daemon.sockets import open_input, open_output
+from streamrnn.daemon.sockets import Sockets
 from streamrnn.daemon.systemd import notify, watchdog_s
 from streamrnn.engine import Engine
 from streamrnn.errors import UserError
@@ -36,7 +36,7 @@ from streamrnn.web.metrics import make_registry
 log = logging.getLogger("streamrnn")
 
 _WATCH_S = 5.0  # how often the log tells of frames that were turned away, and systemd of the state
-_FREED_S = 5.0  # how long an address may stay taken by a socket of ours that was closed
+_LOOK_S = 1.0  # how often it looks whether all is well
 _STALE_S = 2.0  # a heartbeat older than this is a pump that hangs
 
 
@@ -83,15 +83,13 @@ class Service:
         self._compile()
         self.keeper.recover()
         self.guard.start()
-        # the output first: who waits there should be back before frames come in
-        self.sink, self.publishes = open_output(self._context, self.guard, self.config.output)
-        channels = len(self.model.channels)
-        self.source, self.receives = open_input(self._context, self.guard, self.config.input, channels)
+        takes, sends = self.config.input, self.config.output
+        self._sockets = Sockets(self._context, self.guard, takes, sends, len(self.model.channels))
         pump = make_pump(
             self.engine.core,
-            self.source.underlying,
-            self.sink.underlying,
-            self.config.input.format == "raw",
+            self._sockets.source.socket.underlying,
+            self._sockets.sink.socket.underlying,
+            takes.format == "raw",
             self.config.streams.idle_timeout,
         )
         self.driver = Driver(pump, self.engine, self.stop)
@@ -106,7 +104,7 @@ class Service:
 
     def wait(self) -> int:
         """Blocks until ``stop``, then ends everything. Returns the exit code."""
-        beat_s = min(_WATCH_S, (watchdog_s() or _WATCH_S) / 3)
+        beat_s = min(_LOOK_S, (watchdog_s() or _WATCH_S) / 3)
         next_look = time.monotonic() + _WATCH_S
         while True:
             told = b""
@@ -118,6 +116,7 @@ class Service:
                 self.reload()
             if self._health()[0]:
                 notify(WATCHDOG=1)
+            self._mend()
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _WATCH_S
                 self._tell_of_refusals()
@@ -150,8 +149,7 @@ class Service:
             self._control.stop()
         if self.driver is not None:
             self.driver.stop()
-            self.source.close()
-            self.sink.close()
+            self._sockets.close()
             self.keeper.stop()
             totals = self.engine.stats.counters
             log.info(
@@ -197,24 +195,24 @@ class Service:
         set_up_log(config.log)
 
     def _reopen(self) -> None:
-        """Cuts every peer off, by closing both sockets, and listens anew where it did.
-
-        Who is still let in comes back by itself. Ends the process where an address is gone: nobody is heard
-        then, and the streams are safe where they are.
-        """
+        """Cuts every peer off. Ends the process where an address is gone; the streams stay where they are."""
         assert self.driver is not None
-        sends, takes = self.config.output, self.config.input
-        sends = sends.model_copy(update={"bind": tuple(self.publishes[: len(sends.bind)])})
-        takes = takes.model_copy(update={"bind": tuple(self.receives[: len(takes.bind)])})
-        self.sink.close(linger=0)
-        self.source.close(linger=0)
-        self.sink, _ = _freed(lambda: open_output(self._context, self.guard, sends))
-        channels = len(self.model.channels)
-        self.source, _ = _freed(lambda: open_input(self._context, self.guard, takes, channels))
+        try:
+            self._sockets.reopen()
+        except UserError as error:
+            log.critical("%s; ending", error)
+            os._exit(1)
         pump = self.driver.pump
-        source, sink = self.source.underlying, self.sink.underlying
+        source, sink = self._sockets.source.socket.underlying, self._sockets.sink.socket.underlying
         pump.poll_items[0], pump.poll_items[2] = source, sink
         self.driver.pump = pump._replace(source=source, sink=sink)
+
+    def _mend(self) -> None:
+        """Connects anew where libzmq gave up."""
+        assert self.driver is not None
+        for connections, endpoints in self._sockets.given_up():
+            with self.driver.paused():
+                connections.renew(endpoints)
 
     def _compile(self) -> None:
         """Loads the pump from the cache, or compiles it and says so."""
@@ -253,25 +251,9 @@ class Service:
         model, web = self.model, f", http://{self._web.address}" if self._web else ""
         return (
             f"ready: {model.cell} {len(model.channels)} -> {model.hidden} x {len(model.layers)}, "
-            f"{self.engine.capacity} streams; receives on {', '.join(self.receives)}, "
-            f"publishes on {', '.join(self.publishes)}{web}"
+            f"{self.engine.capacity} streams; receives on {', '.join(self._sockets.receives)}, "
+            f"publishes on {', '.join(self._sockets.publishes)}{web}"
         )
-
-
-Opened = tuple[zmq.Socket, list[str]]
-
-
-def _freed(open_socket: Callable[[], Opened]) -> Opened:
-    """What ``open_socket`` returns once the address is free: libzmq closes sockets in its own time."""
-    end = time.monotonic() + _FREED_S
-    while True:
-        try:
-            return open_socket()
-        except UserError as error:
-            if time.monotonic() > end:
-                log.critical("%s; ending", error)
-                os._exit(1)
-            time.sleep(0.02)
 
 
 def _model_info(model: Model) -> dict[str, str]:

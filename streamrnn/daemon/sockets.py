@@ -1,11 +1,18 @@
-"""The daemon's two sockets: made, bounded and bound here, then touched by the pump alone."""
+"""The daemon's two sockets: made, bounded and bound here, then the pump's.
+
+What is done to them later is done while the pump is paused.
+"""
 
 import errno
+import logging
 import os
 import socket as unix
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from streamrnn.config import Input, Output
 from streamrnn.daemon.security import Guard
@@ -38,6 +45,13 @@ BOUNDS: dict[int, int] = {  # what anybody may ask of a socket's time, ms but wh
 PUBLISHER_BOUNDS: dict[int, int] = {zmq.TCP_MAXRT: 5000, zmq.HEARTBEAT_TIMEOUT: 60_000}
 # A subscriber that reads no more, and whose predictions are dropped, is taken for gone.
 SUBSCRIBER_BOUNDS: dict[int, int] = {zmq.HEARTBEAT_TIMEOUT: 10_000}
+
+FREED_S = 5.0  # how long an address may stay taken by a socket of ours that was closed
+GIVEN_UP_S = 1.0  # a connection lost for so long, and not tried again, is one that libzmq has given up
+_LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+_TRIED = zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECTED
+
+log = logging.getLogger("streamrnn")
 
 
 def _is_served(endpoint: str) -> bool:
@@ -108,3 +122,93 @@ def open_output(context: zmq.Context, guard: Guard, settings: Output) -> tuple[z
     socket.maxmsgsize = SUBSCRIPTION_BYTES
     socket.sndhwm = HIGH_WATER
     return socket, _attach(socket, settings.bind, settings.connect, "output")
+
+
+class Connections:
+    """Those that one socket makes: libzmq tries each for ever, but not once its peer broke the rules."""
+
+    def __init__(self, socket: zmq.Socket, endpoints: Sequence[str]):
+        self.socket = socket
+        self._lost: dict[str, float] = {}  # endpoints, and when they were lost
+        self._events = socket.get_monitor_socket(_LOST | _TRIED) if endpoints else None
+
+    def given_up(self) -> list[str]:
+        """The endpoints that nobody tries to reach any more."""
+        now = time.monotonic()
+        while self._events is not None and self._events.poll(0):
+            told = recv_monitor_message(self._events)
+            endpoint = told["endpoint"].decode()
+            if told["event"] & _LOST:
+                self._lost.setdefault(endpoint, now)
+            else:
+                self._lost.pop(endpoint, None)
+        return [endpoint for endpoint, since in self._lost.items() if now - since >= GIVEN_UP_S]
+
+    def renew(self, endpoints: Sequence[str]) -> None:
+        """Begins to try again."""
+        for endpoint in endpoints:
+            self._lost.pop(endpoint)
+            log.warning("%s: what came from there was no message for this daemon; connecting anew", endpoint)
+            with suppress(zmq.ZMQError):
+                self.socket.disconnect(endpoint)
+            self.socket.connect(endpoint)
+
+    def close(self, linger: int) -> None:
+        if self._events is not None:
+            self.socket.disable_monitor()
+            self._events.close()
+        self.socket.close(linger)
+
+
+class Sockets:
+    """Input and output of one daemon. Raises UserError, with the key, for an endpoint that cannot be used."""
+
+    def __init__(self, context: zmq.Context, guard: Guard, takes: Input, sends: Output, channels: int):
+        self._context, self._guard, self._channels = context, guard, channels
+        self._takes, self._sends = takes, sends
+        # the output first: who waits there should be back before frames come in
+        self.sink, self.publishes = self._open_output()
+        self.source, self.receives = self._open_input()
+
+    def _open_output(self) -> tuple[Connections, list[str]]:
+        socket, endpoints = open_output(self._context, self._guard, self._sends)
+        return Connections(socket, self._sends.connect), endpoints
+
+    def _open_input(self) -> tuple[Connections, list[str]]:
+        socket, endpoints = open_input(self._context, self._guard, self._takes, self._channels)
+        return Connections(socket, self._takes.connect), endpoints
+
+    def reopen(self) -> None:
+        """Cuts every peer off, by closing both sockets, and listens anew where it did.
+
+        Who is still let in comes back by itself. Raises UserError where an address is gone.
+        """
+        binds = {"bind": tuple(self.publishes[: len(self._sends.bind)])}  # a port that was * is known now
+        self._sends = self._sends.model_copy(update=binds)
+        binds = {"bind": tuple(self.receives[: len(self._takes.bind)])}
+        self._takes = self._takes.model_copy(update=binds)
+        self.close(linger=0)
+        self.sink, _ = _once_freed(self._open_output)
+        self.source, _ = _once_freed(self._open_input)
+
+    def given_up(self) -> Iterator[tuple[Connections, list[str]]]:
+        """Connections to ``renew``, by the socket that makes them."""
+        for connections in (self.sink, self.source):
+            if endpoints := connections.given_up():
+                yield connections, endpoints
+
+    def close(self, linger: int = LINGER_MS) -> None:
+        self.source.close(0)
+        self.sink.close(linger)
+
+
+def _once_freed(open_socket: Callable[[], tuple[Connections, list[str]]]) -> tuple[Connections, list[str]]:
+    """What ``open_socket`` returns once the address is free: libzmq closes sockets in its own time."""
+    end = time.monotonic() + FREED_S
+    while True:
+        try:
+            return open_socket()
+        except UserError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
