@@ -1,0 +1,173 @@
+"""Commands between files, sockets and the terminal."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamrnn.cli.shared import (
+    COUNT,
+    PATH,
+    POSITIVE,
+    as_json_option,
+    client_keys,
+    delimiter_option,
+    endpoint,
+    example,
+    limit_option,
+    secret_option,
+    seq_option,
+    server_key_option,
+    speed_option,
+    stream_option,
+    time_option,
+)
+
+
+@click.command(epilog=example("streamrnn replay valves.csv -m model.safetensors -o predictions.csv"))
+@click.argument("source", metavar="FILE|-")
+@click.option("-m", "--model", type=PATH, required=True, help="Model file.")
+@click.option("-o", "--output", default="-", metavar="OUT", help="Where predictions go, - for stdout.")
+@click.option(
+    "--format",
+    type=click.Choice(["csv", "ndjson", "parquet"]),
+    help="Of OUT.  [default: by its name, or csv]",
+)
+@speed_option
+@limit_option
+@seq_option
+@time_option
+@stream_option
+@delimiter_option
+@click.option(
+    "--on-error", type=click.Choice(["fail", "skip"]), default="fail", help="On a row that cannot be used."
+)
+@click.option("--capacity", type=COUNT, default=65536, metavar="N", help="Most streams in the file.")
+@click.option("-c", "--config", "file", type=PATH, metavar="FILE", help="TOML file, for its faults rules.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON (stderr if OUT is -).")
+def replay(
+    file: Path | None,
+    as_json: bool,
+    seq_column: str | None,
+    time_column: str | None,
+    stream_column: str | None,
+    **rest: Any,
+) -> None:
+    """Predict for every row of a file, as the daemon would.
+
+    The file is CSV, gzipped or not, or parquet, told by its content; - is standard input.
+    Columns are matched to the model's channels by name.
+    """
+    from streamrnn.config import load_config
+
+    faults = load_config(file, {}).faults
+    from streamrnn.replay import ReplayOptions
+    from streamrnn.replay import replay as run
+    from streamrnn.table import Columns
+
+    columns = Columns(seq=seq_column, time=time_column, stream=stream_column)
+    summary = run(ReplayOptions(columns=columns, faults=faults, progress=sys.stderr.isatty(), **rest))
+    if as_json:
+        click.echo(json.dumps(summary.as_dict()), err=rest["output"] == "-")
+    else:
+        click.echo(summary.text(), err=True)
+
+
+@click.command(
+    epilog=example("streamrnn send valve.csv --to tcp://localhost:5555 --socket push --rate 1000")
+)
+@click.argument("source", metavar="FILE|-")
+@click.option("--to", required=True, metavar="E", help="Endpoint of the receiver.")
+@click.option("--bind", is_flag=True, help="Bind to E, for receivers that connect, instead of connecting.")
+@click.option("--socket", type=click.Choice(["pub", "push"]), default="pub", help="Kind of socket.")
+@click.option("-m", "--model", type=PATH, help="Send this model's channels.  [default: numeric columns]")
+@click.option("--rate", type=POSITIVE, metavar="ROWS", help="Rows per second.  [default: no limit]")
+@speed_option
+@click.option("--block", type=click.IntRange(1, 65535), default=1, metavar="N", help="Most rows in a frame.")
+@limit_option
+@click.option("--wait", type=click.IntRange(min=0), default=1, metavar="N", help="Begin at N subscriptions.")
+@click.option("--timeout", type=POSITIVE, default=30.0, metavar="S", help="Longest wait for receivers.")
+@seq_option
+@time_option
+@stream_option
+@delimiter_option
+@server_key_option
+@secret_option
+def send(
+    to: str,
+    bind: bool,
+    rate: float | None,
+    speed: float | None,
+    server_key: str | None,
+    secret: Path | None,
+    seq_column: str | None,
+    time_column: str | None,
+    stream_column: str | None,
+    **rest: Any,
+) -> int:
+    """Publish the rows of a file as frames.
+
+    The file is CSV, gzipped or not, or parquet, told by its content; - is standard input.
+    """
+    if rate and speed:
+        raise click.UsageError("--rate and --speed exclude each other.")
+    to = endpoint(to, bind, "--to")
+    keys = client_keys(server_key, secret)
+    from streamrnn.send import SendOptions
+    from streamrnn.send import send as run
+    from streamrnn.table import Columns
+
+    columns = Columns(seq=seq_column, time=time_column, stream=stream_column)
+    progress = sys.stderr.isatty()
+    options = SendOptions(
+        to=to, bind=bind, rate=rate, speed=speed, columns=columns, progress=progress, keys=keys, **rest
+    )
+    return run(options)
+
+
+@click.command(epilog=example("streamrnn tail tcp://localhost:5556 --json | jq .residual"))
+@click.argument("address", metavar="E")
+@as_json_option
+@click.option("--topic", "topics", multiple=True, metavar="PREFIX", help="Of stream ids.  [default: all]")
+@click.option("--limit", type=COUNT, metavar="N", help="Stop after N predictions.")
+@click.option("-m", "--model", type=PATH, help="Model file, to name the outputs.")
+@click.option("--bind", is_flag=True, help="Bind to E instead of connecting.")
+@server_key_option
+@secret_option
+def tail(
+    address: str,
+    as_json: bool,
+    topics: tuple[str, ...],
+    limit: int | None,
+    model: Path | None,
+    bind: bool,
+    server_key: str | None,
+    secret: Path | None,
+) -> int:
+    """Print predictions as they come."""
+    address = endpoint(address, bind, "E")
+    keys = client_keys(server_key, secret)
+    from streamrnn.tail import tail as run
+
+    return run(address, topics, as_json, limit, model, bind, keys)
+
+
+@click.command(epilog=example("streamrnn inspect model.safetensors"))
+@click.argument("file", type=PATH, metavar="MODEL|SNAPSHOT")
+@as_json_option
+def inspect(file: Path, as_json: bool) -> None:
+    """Show what is in a model, or in a snapshot."""
+    from streamrnn.state import describe_snapshot, format_snapshot, is_snapshot
+
+    if is_snapshot(file):
+        description = describe_snapshot(file)
+        text = format_snapshot(description)
+    else:
+        from streamrnn.model.inspect import describe_model, format_description
+        from streamrnn.model.native import read_model
+
+        description = describe_model(read_model(file), file)
+        text = format_description(description)
+    click.echo(json.dumps(description) if as_json else text)

@@ -1,0 +1,127 @@
+"""Commands that run or prepare a daemon."""
+
+import json
+from pathlib import Path
+
+import click
+
+from streamrnn.cli.shared import (
+    PATH,
+    POSITIVE,
+    CommandWithKeys,
+    as_json_option,
+    example,
+)
+
+
+@click.command(epilog=example("streamrnn demo --seconds 60"))
+@click.option(
+    "--seconds", type=POSITIVE, metavar="S", help="Stop by itself after this long.  [default: at Ctrl-C]"
+)
+@click.option("--http", default="127.0.0.1:9464", metavar="HOST:PORT", help="Of the metrics.")
+def demo(seconds: float | None, http: str) -> int:
+    """Watch simulated machines and a daemon at work."""
+    from streamrnn.config import load_config
+
+    listen = load_config(None, {"http.listen": http}).http.listen
+    from streamrnn.demo import demo as run
+
+    return run(seconds, listen)
+
+
+@click.command(
+    epilog=example(
+        "streamrnn serve model.safetensors --connect tcp://localhost:5555 --bind tcp://127.0.0.1:5556",
+        "streamrnn serve -c station.toml",
+    )
+)
+@click.argument("model", type=PATH, required=False)
+@click.option("-c", "--config", "file", type=PATH, metavar="FILE", help="TOML file of settings.")
+@click.option("--connect", multiple=True, metavar="E", help="Endpoint of a publisher; repeatable.")
+@click.option("--bind", multiple=True, metavar="E", help="Endpoint to publish predictions on; repeatable.")
+@click.option("--http", metavar="HOST:PORT", help='Of the metrics, "" for off.')
+@click.option(
+    "--on-mismatch",
+    type=click.Choice(["refuse", "reset"]),
+    default="refuse",
+    help="When the state found is of another model: refuse it, or begin anew.",
+)
+def serve(
+    model: Path | None,
+    file: Path | None,
+    connect: tuple[str, ...],
+    bind: tuple[str, ...],
+    http: str | None,
+    on_mismatch: str,
+) -> int:
+    """Answer every frame with a prediction, until stopped.
+
+    MODEL and the flags override what FILE says; `streamrnn config check --help` lists its keys.
+    SIGHUP reads FILE and the model again and goes on with both, the state kept.
+    """
+    from streamrnn.config import Config, load_config
+
+    flags = {"model": model, "input.connect": connect, "output.bind": bind, "http.listen": http}
+
+    def load() -> Config:
+        config = load_config(file, {key: value for key, value in flags.items() if value not in (None, ())})
+        config.require_endpoints(file)
+        return config
+
+    load()
+    from streamrnn.daemon.service import serve as run
+
+    return run(load, reset=on_mismatch == "reset", reloads=file is not None)
+
+
+@click.command(epilog=example("streamrnn bench --seconds 10 --json > figures.json"))
+@click.option("--seconds", type=POSITIVE, metavar="S", default=5.0, help="Length of each measurement.")
+@as_json_option
+@click.option("--kernels-only", is_flag=True, help="Measure the network's step alone.")
+@click.option("--daemon-only", is_flag=True, help="Measure the daemon alone.")
+def bench(seconds: float, as_json: bool, kernels_only: bool, daemon_only: bool) -> int:
+    """Measure this machine, side by side with zmq_proxy."""
+    if kernels_only and daemon_only:
+        raise click.UsageError("--kernels-only and --daemon-only exclude each other.")
+    from streamrnn.bench import bench as run
+
+    return run(seconds, as_json, not daemon_only, not kernels_only)
+
+
+@click.command(epilog=example("streamrnn keygen station"))
+@click.argument("name", default="streamrnn")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@as_json_option
+def keygen(name: str, force: bool, as_json: bool) -> None:
+    """Make a pair of CURVE keys and print the public one.
+
+    Writes NAME.secret, which only you can read, and NAME.public.
+    """
+    from streamrnn.keys import write_keys
+
+    secret_file, public_file, public = write_keys(name, force)
+    made = {"public": public, "public_file": str(public_file), "secret_file": str(secret_file)}
+    click.echo(json.dumps(made) if as_json else public)
+    click.echo(f"wrote {secret_file}, to be kept where it is used, and {public_file}", err=True)
+
+
+@click.group(epilog=example("streamrnn config check station.toml"))
+def config() -> None:
+    """Look after configuration files."""
+
+
+@config.command(cls=CommandWithKeys, epilog=example("streamrnn config check station.toml > effective.toml"))
+@click.argument("file", type=PATH)
+def check(file: Path) -> None:
+    """Validate a file and print the configuration it makes.
+
+    Every error is named at once; the exit code is then 78.
+    """
+    from streamrnn.config import config_text, load_config
+
+    settings = load_config(file, {})
+    settings.require_endpoints(file)
+    click.echo(config_text(settings), nl=False)
+    click.echo(f"{file}: valid", err=True)
+    if not settings.model.is_file():
+        click.echo(f"{file}: warning: model: {settings.model} does not exist yet", err=True)

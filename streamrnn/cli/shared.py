@@ -1,0 +1,124 @@
+"""What the commands share: how they end, how they are documented, options that several have."""
+
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamrnn.errors import UserError
+
+INTERRUPTED = 128 + 2  # what a shell reports of a program that SIGINT ended
+BROKEN_PIPE = 128 + 13  # and of one that SIGPIPE ended
+
+
+class Commands(click.Group):
+    """Reports what a user can mend as ``error: ...`` on stderr. A command returns its exit code, or None."""
+
+    def invoke(self, ctx: click.Context) -> None:
+        try:
+            code = super().invoke(ctx)
+            sys.stdout.flush()
+        except UserError as error:
+            report(str(error))
+            code = error.exit_code
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except BrokenPipeError:
+            # the reader has left: whatever is still buffered must not fail again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = BROKEN_PIPE
+        except OSError as error:
+            report(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            code = 1
+        ctx.exit(code or 0)
+
+
+class CommandWithKeys(click.Command):
+    """A command whose help ends with every configuration key, its default and its meaning."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from streamrnn.config import describe_keys
+
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Keys and their defaults"):
+            formatter.write_dl([(f"{key} = {default}", text) for key, default, text in describe_keys()], 40)
+
+
+def report(message: str) -> None:
+    """Print ``message`` on stderr, each of its lines as an error."""
+    for line in message.splitlines():
+        click.echo(f"error: {line}", err=True)
+
+
+def example(*lines: str) -> str:
+    """An epilog that click leaves unwrapped."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def speed(ctx: click.Context, param: click.Parameter, value: str) -> float | None:
+    """Times real time, None for as fast as possible."""
+    if value == "max":
+        return None
+    try:
+        factor = float(value)
+    except ValueError:
+        factor = math.nan
+    if not (math.isfinite(factor) and factor > 0):
+        raise click.BadParameter(f"{value!r} is neither max nor a number above 0 (1 is real time).")
+    return factor
+
+
+def delimiter(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value in ("tab", r"\t"):
+        return "\t"
+    if value is not None and len(value) != 1:
+        raise click.BadParameter(f"{value!r} is not one character, nor the word tab.")
+    return value
+
+
+def endpoint(text: str, bind: bool, hint: str) -> str:
+    """``text`` if a socket can bind (or connect) to it, else wrong usage of ``hint``."""
+    from streamrnn.config import check_endpoint
+
+    try:
+        return check_endpoint(text, bind)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=hint) from None
+
+
+def client_keys(server_key: str | None, secret: Path | None) -> Any:
+    """The keys that --server-key and --secret name, None for neither."""
+    if server_key is None and secret is None:
+        return None
+    if server_key is None or secret is None:
+        raise click.UsageError("--server-key and --secret go together: give both, or neither.")
+    from streamrnn.keys import client_keys as read
+
+    return read(server_key, secret)
+
+
+PATH = click.Path(path_type=Path)
+POSITIVE = click.FloatRange(min=0, min_open=True)
+COUNT = click.IntRange(min=1)
+
+# options that several commands share
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+limit_option = click.option("--limit", type=COUNT, metavar="N", help="Stop after N rows.")
+speed_option = click.option(
+    "--speed", default="max", metavar="max|FLOAT", callback=speed, help="Times real time."
+)
+seq_option = click.option(
+    "--seq-column", metavar="NAME", help="Column of sequence numbers.  [default: counted]"
+)
+time_option = click.option("--time-column", metavar="NAME", help="Column of the time.  [default: found]")
+stream_option = click.option(
+    "--stream-column", metavar="NAME", help="Column of the stream id.  [default: none]"
+)
+delimiter_option = click.option(
+    "--delimiter", metavar="CHAR", callback=delimiter, help="Between the columns of a CSV.  [default: found]"
+)
+server_key_option = click.option("--server-key", metavar="KEY|FILE", help="Public key of a protected daemon.")
+secret_option = click.option("--secret", type=PATH, metavar="FILE", help="Secret key to show it.")

@@ -1,0 +1,90 @@
+"""Commands for what a daemon remembers of its streams."""
+
+from pathlib import Path
+
+import click
+
+from streamrnn.cli.shared import (
+    COUNT,
+    PATH,
+    example,
+)
+
+
+@click.group(epilog=example("streamrnn state show /run/streamrnn"))
+def state() -> None:
+    """Look after the streams of a daemon.
+
+    TARGET is a folder, its state.live or state.snapshots, or the .toml file that sets them. A running
+    daemon is asked; where none runs, what it left in files is used. `show` and `export` take a snapshot, too.
+    """
+
+
+@state.command(epilog=example("streamrnn state show /run/streamrnn --sort health --limit 10"))
+@click.argument("target", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each stream, one a line.")
+@click.option("--limit", type=COUNT, metavar="N", help="Show no more than N streams.")
+@click.option(
+    "--sort",
+    type=click.Choice(["id", "age", "step", "health"]),
+    default="id",
+    help="Longest silent, most steps or worst health first.",
+)
+@click.option("--prefix", default="", metavar="P", help="Of the stream ids to show.  [default: all]")
+def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str) -> int:
+    """List streams: step, seq, age, health.
+
+    Age is the time since the last row was taken; |h| and |c| are the largest hidden and cell state.
+    """
+    from streamrnn.state import show as run
+
+    return run(target, as_json, limit, sort, prefix)
+
+
+@state.command(
+    epilog=example(
+        "streamrnn state export /run/streamrnn -o streams.safetensors",
+        "streamrnn state export /run/streamrnn -o - | ssh b streamrnn state import - /run/streamrnn",
+    )
+)
+@click.argument("target", type=PATH)
+@click.option("-o", "--output", required=True, metavar="FILE", help="Snapshot to write, - for stdout.")
+@click.option("--stream", "streams", multiple=True, metavar="ID", help="Repeatable.  [default: all]")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+def export(target: Path, output: str, streams: tuple[str, ...], force: bool) -> int:
+    """Write the state of streams to a file, to be imported."""
+    from streamrnn.state import export as run
+
+    return run(target, output, streams, force)
+
+
+@state.command("import", epilog=example("streamrnn state import streams.safetensors /run/streamrnn"))
+@click.argument("file", metavar="FILE|-")
+@click.argument("target", type=PATH)
+@click.option("--replace", is_flag=True, help="Replace the state of streams that are there.")
+def import_(file: str, target: Path, replace: bool) -> int:
+    """Let streams go on from the state in a file.
+
+    All of them, or none.
+
+    Where no daemon runs, TARGET is a folder of snapshots, and gets a new one for the next start.
+    """
+    from streamrnn.state import import_ as run
+
+    return run(file, target, replace)
+
+
+@state.command(epilog=example("streamrnn state reset /run/streamrnn pump-1 pump-2"))
+@click.argument("target", type=PATH)
+@click.argument("streams", nargs=-1, metavar="[ID]...")
+@click.option("--all", "everything", is_flag=True, help="Reset every stream.")
+def reset(target: Path, streams: tuple[str, ...], everything: bool) -> int:
+    """Let streams begin anew with their next row.
+
+    Where no daemon runs, TARGET is a folder of snapshots, and gets a new one without these streams.
+    """
+    if everything == bool(streams):
+        raise click.UsageError("Give the IDs of streams, or --all.")
+    from streamrnn.state import reset as run
+
+    return run(target, streams, everything)
