@@ -15,6 +15,14 @@ hypothesis.settings.register_profile("streamrnn", deadline=None)
 hypothesis.settings.load_profile("streamrnn")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="run what is random or hostile many times longer: kills, hostile messages, the fuzzer",
+    )
+
+
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An LSTM of 3 channels that forecasts them, 10 ms a row."""

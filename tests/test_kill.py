@@ -219,7 +219,7 @@ class Deaths:
 
 @pytest.mark.parametrize("snapshots", [False, True])
 def test_any_number_of_deaths(tmp_path, request, snapshots):
-    rounds = 5000 if request.config.getoption("--long", False) else 100
+    rounds = 5000 if request.config.getoption("--long") else 100
     model = tmp_path / "model.safetensors"
     write_model(untrained("lstm", channels=CHANNELS, hidden=8), model)
     values = np.random.default_rng(0).normal(size=(ROWS, CHANNELS)).astype(np.float32)
