@@ -53,6 +53,7 @@ class Keeper:
         self._held = hold_lock(self._folder) if self._folder else None
         self._lock = threading.Lock()  # of the copy
         self._unsaved = False  # the copy has what no snapshot has
+        self._saved_as = ""  # the model that the last snapshot names
         self._as_of_ns = time.time_ns()  # the moment whose state is on disk; before the first, of the start
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
@@ -179,23 +180,23 @@ class Keeper:
 
     def save(self) -> None:
         """Takes a snapshot if anything changed since the last. A failure is counted and logged, no more."""
+        if self._folder is None:
+            return
         with self._lock:
             now = time.time_ns()
             self._refresh()
-            if self._unsaved:
+            snapshot = self._snapshot(now)
+            if self._unsaved or snapshot.fingerprint != self._saved_as:
                 try:
-                    write_snapshot(self._folder_or_fail(), self._snapshot(now))
+                    write_snapshot(self._folder, snapshot)
                 except OSError as error:
                     self._say_failed(error)
                     return
             if self._failing:
                 log.info("snapshots are written again")
             self._unsaved = self._failing = False
+            self._saved_as = snapshot.fingerprint
             self._as_of_ns = now
-
-    def _folder_or_fail(self) -> Path:
-        assert self._folder is not None
-        return self._folder
 
     def _say_failed(self, error: OSError) -> None:
         self.failures += 1
@@ -235,14 +236,10 @@ class Keeper:
             self._live.announce(self._fingerprint, fingerprint)
 
     def adopt(self, fingerprint: str, settings: State) -> None:
-        """Says that it did, at once on disk, too: a power loss must find whose the streams are."""
-        with self._lock:
-            self._unsaved = self._unsaved or fingerprint != self._fingerprint
-            self._fingerprint, self._settings = fingerprint, settings
+        """Says that it did; called while nothing steps the streams, so it waits for no snapshot under way."""
+        self._fingerprint, self._settings = fingerprint, settings
         if self._live is not None:
             self._live.adopt(fingerprint)
-        if self._folder is not None:
-            self.save()
 
 
 def _name_lost(source: str, names: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The daemon's life: start, READY, run, reload, stop. Python around the compiled pump."""
 
+import faulthandler
 import functools
 import logging
 import os
@@ -188,9 +189,10 @@ class Service:
             self.driver.pump = self.driver.pump._replace(row_ns=core.rules.period_ns, idle_ns=idle_ns)
             self.config, self.model = config, model
             self.guard.update(config.security)
+            self.keeper.adopt(model.fingerprint, config.state)
             if cut:
                 self._reopen()
-        self.keeper.adopt(model.fingerprint, config.state)
+        self.keeper.save()  # at once: a power loss must find whose the streams are
         self._model_info.update(_model_info(model))
         set_up_log(config.log)
 
@@ -277,6 +279,7 @@ def serve(load: Callable[[], Config], reset: bool = False, reloads: bool = False
 
     With ``reloads`` SIGHUP reads the configuration anew, else it ends the daemon as the others do.
     """
+    faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's stack in the journal
     service = Service(load, reset)
     interrupts = 0
 
