@@ -1,6 +1,7 @@
 """Hostile publishers beside good ones: what they send is counted, and changes nothing for anybody else."""
 
 import random
+import socket
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import zmq
 from daemon import DEADLINE_S, Answer, Daemon, Line, rows_answers, serving, take, wait_for
 from hostile import CHANNELS, Fates, frame, hostile_messages, judge
 
+from streamrnn.daemon.backlog import HELD_BYTES
 from streamrnn.stats import REASONS
 from streamrnn.wire.frame import EVENT, pack_frame
 
@@ -212,3 +215,38 @@ def test_streams_without_end_take_only_slots_that_fell_idle(model_file):
     assert +fates == Counter(taken=fates["taken"], capacity=fates["capacity"])
     assert fates["taken"] > 40
     assert fates["capacity"] > 40
+
+
+def test_a_good_stream_waits_for_few_of_the_largest_frames(model_file):
+    largest = frame(np.zeros((65535, CHANNELS), "<f4"))
+    with attacked(model_file, {}) as (daemon, good, hostile):
+        before = daemon.count("frames_received_total")
+        for _ in range(60):
+            hostile.send_multipart([b"hostile", largest])
+        for _ in range(5):
+            good.exchange()
+        # of those 60: an exchange may find one at work and one that stands before its row
+        assert daemon.count("frames_received_total") - before < 30
+
+
+# ZMTP 3.0, RFC 23
+GREETING = b"\xff" + bytes(8) + b"\x7f\3\0" + b"NULL".ljust(52, b"\0")
+READY = b"\4\x1a\5READY\x0bSocket-Type\0\0\0\4PUSH"
+PART = b"\3" + (1 << 20).to_bytes(8, "big") + bytes(1 << 20)  # and one more follows
+
+
+def test_a_message_without_end_is_cut_off(model_file):
+    with serving(model_file, {"input.socket": "pull"}) as daemon:
+        host, _, port = daemon.receives.removeprefix("tcp://").partition(":")
+        before = peak = anonymous_bytes(daemon)
+        with socket.create_connection((host, int(port)), DEADLINE_S) as publisher:
+            publisher.sendall(GREETING + READY)
+            with pytest.raises(OSError, match=r"reset|Broken"):
+                while peak - before < 3 * HELD_BYTES:
+                    publisher.sendall(PART)
+                    peak = max(peak, anonymous_bytes(daemon))
+        daemon.wait_until_it_says("every connection is cut off")
+        with daemon.line():  # whoever comes is served
+            pass
+        wait_for(lambda: anonymous_bytes(daemon) - before < HELD_BYTES // 4, "the memory to be given back")
+    assert peak - before < 2 * HELD_BYTES

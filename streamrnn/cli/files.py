@@ -75,9 +75,7 @@ def replay(
         click.echo(summary.text(), err=True)
 
 
-@click.command(
-    epilog=example("streamrnn send valve.csv --to tcp://localhost:5555 --socket push --rate 1000")
-)
+@click.command(epilog=example("streamrnn send valve.csv --to tcp://localhost:5555 --socket push --rate 1000"))
 @click.argument("source", metavar="FILE|-")
 @click.option("--to", required=True, metavar="E", help="Endpoint of the receiver.")
 @click.option("--bind", is_flag=True, help="Bind to E, for receivers that connect, instead of connecting.")

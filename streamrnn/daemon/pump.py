@@ -282,6 +282,9 @@ def run(pump, core):
             started = monotonic_ns()
             advance(core, count)
             _publish(pump, core, count, started, monotonic_ns(), offset)
+            if pump.cursor[_ROW] < pump.header[codec.ROW_COUNT]:
+                # or libzmq looks every 100 parts for peers that were silent: an age, where each takes long
+                libzmq.poll(address_of(pump.poll_items, 0), 2, 0)
         elif count < 0:
             libzmq.poll(address_of(pump.poll_items, 0), 2, _POLL_MS)
     if pump.control[STOP] != PAUSE:

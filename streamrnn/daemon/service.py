@@ -17,6 +17,7 @@ import zmq
 
 from streamrnn import stats as counted
 from streamrnn.config import Config
+from streamrnn.daemon.backlog import Backlog
 from streamrnn.daemon.control import Control
 from streamrnn.daemon.driver import Driver
 from streamrnn.daemon.keeper import Keeper
@@ -37,7 +38,7 @@ from streamrnn.web.metrics import make_registry
 log = logging.getLogger("streamrnn")
 
 _WATCH_S = 5.0  # how often the log tells of frames that were turned away, and systemd of the state
-_LOOK_S = 1.0  # how often it looks whether all is well
+_LOOK_S = 0.25  # how often it looks whether all is well
 _STALE_S = 2.0  # a heartbeat older than this is a pump that hangs
 
 
@@ -99,6 +100,8 @@ class Service:
         folders = [Path(folder) for folder in (self.config.state.live, self.config.state.snapshots) if folder]
         self._control = Control(folders, self.keeper, self.driver, self.engine)
         self._control.start()
+        # the slots where they are not on tmpfs, and the copy for snapshots: both take memory as streams come
+        self._backlog = Backlog(2 * self.engine.core.slots.state.nbytes)
         self._state = "ready"
         log.info("%s", self._description())
         notify(READY=1, STATUS=self._status())
@@ -118,6 +121,7 @@ class Service:
             if self._health()[0]:
                 notify(WATCHDOG=1)
             self._mend()
+            self._bound_backlog()
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _WATCH_S
                 self._tell_of_refusals()
@@ -215,6 +219,21 @@ class Service:
         for connections, endpoints in self._sockets.given_up():
             with self.driver.paused():
                 connections.renew(endpoints)
+
+    def _bound_backlog(self) -> None:
+        """Cuts every peer off where what waits to be read takes too much memory."""
+        assert self.driver is not None
+        if not (held := self._backlog.excess()):
+            return
+        log.warning(
+            "what waits to be read takes %d MB: every connection is cut off and what waited is lost; "
+            "send fewer or smaller frames",
+            held >> 20,
+        )
+        with self.driver.paused():
+            self._reopen()
+        time.sleep(_LOOK_S)  # libzmq closes sockets in its own time
+        self._backlog.give_back()
 
     def _compile(self) -> None:
         """Loads the pump from the cache, or compiles it and says so."""
