@@ -2,7 +2,7 @@
 
 libzmq bounds how many messages wait, peer by peer; not their bytes, nor the parts of one that has no end, nor
 what peers have left behind that are gone. (A lower mark, set while connections are open, makes some of them
-stand still for ever in libzmq 4.3.5.) So what is watched is this process's memory, and what is cut off is all.
+stand still for ever in libzmq 4.3.5.) So what is watched is this process's memory, and all are cut off.
 """
 
 import ctypes
