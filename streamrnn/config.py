@@ -254,7 +254,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:  # its text ends with the line and the column
+    except (ValueError, RecursionError) as error:  # TOML's own ends with the line and the column
         raise ConfigError(f"{path}: not TOML: {error}") from error
 
 

@@ -58,11 +58,12 @@ def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str)
     """Prints the streams whose ids begin with ``prefix``: a table, or a JSON object on each line."""
     source = read_source(target)
     streams = summarise(source.snapshot, str(target), source.now_ns)
-    say(f"{number_of(len(streams))} of the model {source.snapshot.fingerprint}, {source.origin}")
     if damaged := [stream["stream"] for stream in streams if stream["health"] == "damaged"]:
         say(f"warning: damaged, so that a daemon would begin them anew: {listed(damaged)}")
     chosen = [stream for stream in streams if stream["stream"].startswith(prefix)]
     chosen = sorted(chosen, key=lambda stream: _order(stream, sort))[:limit]
+    shown = f", {len(chosen):,} shown" if len(chosen) < len(streams) else ""
+    say(f"{number_of(len(streams))}{shown} of the model {source.snapshot.fingerprint}, {source.origin}")
     if as_json:
         sys.stdout.writelines(f"{json.dumps(stream, ensure_ascii=False)}\n" for stream in chosen)
     elif chosen:

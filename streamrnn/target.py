@@ -24,6 +24,7 @@ from streamrnn.streams.snapshot import (
     ID_BYTES,
     Snapshot,
     SnapshotError,
+    newest_number,
     read_from,
     read_snapshot,
     snapshots_in,
@@ -77,10 +78,13 @@ def read_source(target: Path) -> Source:
                 return Source(f"in the daemon that runs over {folder}", snapshot, time.monotonic_ns())
     for folder in folders:
         _refuse_silence(folder)
-    for read in (_of_live_state, _of_snapshots):
-        for folder in folders:
-            if (source := read(folder)) is not None:
-                return source
+    newest = max((newest_number(folder) for folder in folders if folder.is_dir()), default=0)
+    for folder in folders:
+        if (source := _of_live_state(folder, newest)) is not None:
+            return source
+    for folder in folders:
+        if (source := _of_snapshots(folder)) is not None:
+            return source
     raise UserError(f"{target}: holds no state; a daemon over it leaves some")
 
 
@@ -88,14 +92,18 @@ def _of_file(path: Path, snapshot: Snapshot) -> Source:
     return Source(f"in {path}, written {utc(snapshot.written_ns)}, {ago(snapshot.written_ns)} ago", snapshot)
 
 
-def _of_live_state(folder: Path) -> Source | None:
+def _of_live_state(folder: Path, newest: int) -> Source | None:
+    """A live state that a start would take over: no snapshot, up to number ``newest``, came after it."""
     path = folder / FILE
     if not path.exists():
         return None
     try:
         with path.open("rb") as file:
-            if read_header(file.fileno())["boot"].decode() != boot_id():
+            header = read_header(file.fileno())
+            if header["boot"].decode() != boot_id():
                 raise Unusable("of another boot of this machine")
+            if newest > header["snapshot"]:
+                raise Unusable("a snapshot is newer")
         remains = read_live(path)
     except Unusable as reason:
         say(f"warning: {path}: cannot be used: {reason}")

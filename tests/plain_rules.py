@@ -64,7 +64,7 @@ class Stream:
     step: int = 0
     epoch: int = 0
     ended: str = ""  # why the next row begins anew
-    again: int | None = None  # the number after a late row's
+    again: int | None = None  # the next number of a source that may have started again
     restored: bool = False
     degraded: int = 0
     inputs: list[np.ndarray] = field(default_factory=list)  # of the network, since the last reset
@@ -170,12 +170,13 @@ class Rules:
             if before.ended:
                 return before.ended, 0 if before.ended == "end" else gap
             return "max_gap" if gap > self.max_gap else "", gap
-        at_the_start = seq <= before.first < before.seq
-        if before.ended == "end" and at_the_start:
+        goes_back = seq <= before.first and seq < before.seq
+        if before.ended == "end" and goes_back:
             return "end", 0
-        follows, before.again = before.again == seq, seq + 1
+        begins = goes_back or before.again == seq
+        before.again = seq + 1 if begins else None
         silent = row.received - before.received >= SILENCE_NS
-        return "restart" if silent and (at_the_start or follows) else "late", 0
+        return "restart" if silent and begins else "late", 0
 
     def step(self, row: Row, seq: int, before: Stream | None, reset: str, gap: int) -> Said:
         """The row's own step."""

@@ -32,7 +32,7 @@ def commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
 
 
 def test_configuration_in_readme_is_every_key_with_its_default():
-    text = next(block for block in blocks("toml") if "[input]" in block)
+    text = next(block for block in blocks("toml") if "[http]" in block)
     assert tomllib.loads(text) == tomllib.loads(config_text(Config()))
     told = dict(re.findall(r"^(\w+) = .*?#\s(.*)$", text, re.MULTILINE))
     for key, _, description in describe_keys():

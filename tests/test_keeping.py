@@ -1,5 +1,6 @@
 """What a daemon keeps and takes over: starts, snapshots, disks that fail, reloads, connections that end."""
 
+import os
 import shutil
 import signal
 import tempfile
@@ -70,8 +71,8 @@ def test_every_way_to_end_and_what_is_found_then(model_file, tmp_path, live):
         answers += send_and_hear(daemon, 10, 15)
         assert daemon.stop() == 0
     shutil.rmtree(live)
+    newest, _ = snapshots_in(tmp_path / "kept")
     with serving(model_file, settings) as daemon:
-        (newest, _) = snapshots_in(tmp_path / "kept")
         assert f"restored 4 streams from {newest}" in daemon.said
         assert daemon.count("streams") == 4
         answers += said_restored(send_and_hear(daemon, 15, 20))
@@ -113,6 +114,50 @@ def test_a_damaged_stream_is_left_out_and_named(model_file, tmp_path):
         again = send_and_hear(daemon, 0, 5, "bad")
         assert [answer.bits for answer in again] == [answer.bits for answer in first[5:]]
         assert said_restored(send_and_hear(daemon, 5, 6, "good"))[0].step == 6
+
+
+def test_a_snapshot_that_is_newer_than_the_live_state_counts(model_file, tmp_path, live):
+    """A daemon may have run without it, or streams were imported into the folder while none ran."""
+    settings: dict[str, Any] = {"state.live": live, "state.snapshots": str(tmp_path / "kept")}
+    with serving(model_file, settings) as daemon:
+        answers, whole = send_and_hear(daemon, 0, 5), expected(daemon)
+        daemon.stop()
+    with serving(model_file, settings | {"state.live": ""}) as daemon:
+        answers += said_restored(send_and_hear(daemon, 5, 10))
+        daemon.stop()
+    with serving(model_file, settings) as daemon:
+        assert "is newer than the live state, which is given up for it" in daemon.said
+        answers += said_restored(send_and_hear(daemon, 10, 15))
+        daemon.stop(signal.SIGKILL)
+    with serving(model_file, settings) as daemon:
+        assert "took over" in daemon.said
+        answers += send_and_hear(daemon, 15, 20)
+    assert answers == whole[:20]
+
+
+def test_snapshots_of_which_none_can_be_used_are_not_written_over(model_file, tmp_path):
+    settings = {"state.snapshots": str(tmp_path / "kept")}
+    with serving(model_file, settings) as daemon:
+        send_and_hear(daemon, 0, 5)
+        daemon.stop()
+    (path,) = snapshots_in(tmp_path / "kept")
+    path.write_bytes(path.read_bytes().replace(b"streamrnn-state/1", b"streamrnn-state/2"))
+    refused(model_file, settings, "its format is 'streamrnn-state/2'", "none of its snapshots can be used")
+    assert snapshots_in(tmp_path / "kept") == [path]
+
+
+def test_the_age_on_disk_is_told_after_a_crash_too(model_file, tmp_path, live):
+    kept = tmp_path / "kept"
+    settings = {"state.live": live, "state.snapshots": str(kept), "state.interval": "1h"}
+    with serving(model_file, settings) as daemon:
+        send_and_hear(daemon, 0, 5)
+        daemon.stop()
+    (path,) = snapshots_in(kept)
+    os.utime(path, (path.stat().st_mtime - 1000,) * 2)
+    with serving(model_file, settings) as daemon:
+        # what changed since, if anything did, is saved at once
+        wait_for(lambda: daemon.count("snapshot_age_seconds") < 100, "a snapshot")
+        assert len(snapshots_in(kept)) == 2
 
 
 def refused(model: Path, settings: dict[str, Any], *words: str) -> Daemon:
@@ -164,7 +209,11 @@ def test_more_streams_than_slots_are_refused(model_file, tmp_path, live):
         for name in "abcd":
             send_and_hear(daemon, 0, 1, name)
         daemon.stop()
-    refused(model_file, settings | {"streams.capacity": 3}, "set it to 8 or more")
+    refused(
+        model_file,
+        settings | {"streams.capacity": 3},
+        "has more streams than streams.capacity = 3 holds; set it to 8 or more",
+    )
     with serving(model_file, settings) as daemon:
         assert "took over 8 streams" in daemon.said  # each line has had a stream of its own
 
@@ -221,7 +270,7 @@ def fail(*arguments, **options):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
     return real(*arguments, **options)
 {real} = fail
-main(["serve", "-c", sys.argv[1]])
+sys.exit(main(["serve", "-c", sys.argv[1]]))
 """
 
 
@@ -241,6 +290,15 @@ def test_a_broken_disk_costs_snapshots_and_nothing_else(model_file, tmp_path, ca
         broken.unlink()
         daemon.wait_until_it_says("snapshots are written again")
         assert daemon.stop() == 0
+
+
+def test_a_last_snapshot_that_cannot_be_written_is_said_and_tells_by_the_exit_code(model_file, tmp_path):
+    settings = {"state.snapshots": str(tmp_path / "kept")}
+    with serving(model_file, settings, program=FAILING.format(real="os.fsync")) as daemon:
+        send_and_hear(daemon, 0, 5)
+        config_file(daemon).with_name("broken").touch()
+        assert daemon.stop() == 1
+        assert "no last snapshot written" in daemon.said
 
 
 def reloaded(daemon: Daemon, times: int = 1) -> None:
@@ -268,7 +326,7 @@ def test_a_new_model_goes_on_with_the_streams(tmp_path, live):
             engine.replace(new, engine.replacement(new, daemon.config.faults))
             line.send_rows("a", ROWS[5:10])
             assert line.answers(5) == rows_answers(engine, "a", ROWS[5:10])
-        assert read_snapshot(snapshots_in(kept)[0]).fingerprint == new.fingerprint
+        wait_for(lambda: read_snapshot(snapshots_in(kept)[0]).fingerprint == new.fingerprint, "its snapshot")
         status, text = daemon.get("/metrics")
         assert (status, new.fingerprint in text, old.fingerprint in text) == (200, True, False)
         daemon.stop(signal.SIGKILL)
@@ -287,6 +345,8 @@ def test_a_reload_takes_what_it_can_or_nothing(model_file, tmp_path):
         file, good = config_file(daemon), config_text(daemon.config)
         for wrong, word in (
             ("[faults]\ngap = 7", "faults.gap"),
+            ("x = " + "[" * 5000, "not TOML"),
+            ("x = " + "9" * 5000, "not TOML: Exceeds the limit"),
             (good.replace("capacity = 4096", "capacity = 7"), "streams.capacity: cannot change while"),
             (good.replace("model.safetensors", "nowhere.safetensors"), "no such file"),
         ):

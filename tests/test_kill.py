@@ -225,9 +225,15 @@ def test_any_number_of_deaths(tmp_path, request, snapshots):
     values = np.random.default_rng(0).normal(size=(ROWS, CHANNELS)).astype(np.float32)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as live:
         settings = {
-            "input.bind": (f"ipc://{tmp_path}/in",), "input.socket": "pull",
-            "output.bind": (f"ipc://{tmp_path}/out",), "http.listen": "", "log.level": "warning",
-            "faults.gap": "step", "faults.max_gap": 1024, "streams.capacity": STREAMS, "state.live": live,
+            "input.bind": (f"ipc://{tmp_path}/in",),
+            "input.socket": "pull",
+            "output.bind": (f"ipc://{tmp_path}/out",),
+            "http.listen": "",
+            "log.level": "warning",
+            "faults.gap": "step",
+            "faults.max_gap": 1024,
+            "streams.capacity": STREAMS,
+            "state.live": live,
         }
         if snapshots:
             settings |= {"state.snapshots": str(tmp_path / "snapshots"), "state.interval": "5ms"}

@@ -176,24 +176,30 @@ def test_a_source_that_restarts_without_saying_so(number):
     assert resets(engine) == {"restart": 1}
 
 
-def test_a_source_that_restarts_behind_its_beginning():
-    """Its first row may be a late one of the sequence before; the row that follows it tells."""
+def test_a_source_that_restarts_at_once_is_believed_a_second_later():
     engine = begun(5, 6, 7, 8, 9)
-    said = then(engine, 6, 7, 8, after=SILENCE_NS)
-    assert [each.outcome for each in said] == [LATE_ROW, PREDICTED, PREDICTED]
-    assert [(each.step, each.epoch) for each in said[1:]] == [(1, 1), (2, 1)]
+    assert [each.outcome for each in then(engine, 5, 6)] == [LATE_ROW] * 2
+    said = then(engine, 7, 8, after=SILENCE_NS)
+    assert [(each.outcome, each.step, each.epoch) for each in said] == [(PREDICTED, 1, 1), (PREDICTED, 2, 1)]
 
 
-def test_late_rows_that_do_not_follow_each_other_are_late_after_any_silence():
-    engine = begun(5, 6, 7, 8, 9)
-    said = then(engine, 7, 9, 6, 6, 8, after=10 * SILENCE_NS)
-    assert [each.outcome for each in said] == [LATE_ROW] * 5
+@pytest.mark.parametrize("numbers", [(7, 8, 9), (9,), (7, 9, 6, 6, 8)])
+def test_rows_that_come_a_second_time_are_late_after_any_silence(numbers):
+    """They do not begin where their sequence did."""
+    said = then(begun(5, 6, 7, 8, 9), *numbers, after=10 * SILENCE_NS)
+    assert {each.outcome for each in said} == {LATE_ROW}
+
+
+def test_one_wrong_number_does_not_silence_a_stream_for_ever():
+    engine = begun(5, 6, LAST_NUMBER)
+    assert [each.outcome for each in then(engine, 7, 8)] == [LATE_ROW] * 2
+    assert then(engine, 9, after=SILENCE_NS)[0].outcome == PREDICTED
 
 
 def test_a_row_taken_between_two_late_ones_parts_them():
     engine = begun(5, 6, 7, 8, 9)
-    assert [each.outcome for each in then(engine, 7, 10)] == [LATE_ROW, PREDICTED]
-    assert then(engine, 8, after=SILENCE_NS)[0].outcome == LATE_ROW
+    assert [each.outcome for each in then(engine, 5, 10)] == [LATE_ROW, PREDICTED]
+    assert then(engine, 6, after=SILENCE_NS)[0].outcome == LATE_ROW
 
 
 def test_late_rows_do_not_end_the_silence():

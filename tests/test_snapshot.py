@@ -354,7 +354,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     for path, what in (
         (tmp_path / "pipe", "not a regular file"),
         (tmp_path, "not a regular file"),
-        (tmp_path / "missing", "No such file"),
+        (tmp_path / "missing", "no such file"),
         (tmp_path / ("x" * 300), "File name too long"),
     ):
         with pytest.raises(SnapshotError, match=what) as caught:

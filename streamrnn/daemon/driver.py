@@ -38,7 +38,6 @@ class Driver:
         """Holds the pump between two frames for the block; what arrives meanwhile waits in the socket."""
         with self._one_at_a_time:
             self._parked.clear()
-            self._resume.clear()
             self.pump.control[STOP] = PAUSE
             while self._thread.is_alive() and not self._parked.wait(0.1):
                 pass
@@ -57,6 +56,7 @@ class Driver:
                 break
             self._parked.set()
             self._resume.wait()
+            self._resume.clear()  # here: a pause that follows at once must not take this one back
         if error := int(self.pump.control[FAILED]):
             log.error("the input socket broke: %s; ending", os.strerror(error))
             self._on_failure()

@@ -21,13 +21,15 @@ from streamrnn.engine import Engine
 from streamrnn.errors import ConfigError
 from streamrnn.kernels.network import Network
 from streamrnn.streams.copy import copied, make_copy, refresh
-from streamrnn.streams.live import LiveFile, hold_lock, mismatch
+from streamrnn.streams.live import LiveFile, hold_lock, is_held, mismatch
 from streamrnn.streams.record import ID_WORDS, layout_of
 from streamrnn.streams.recovery import DAMAGED, NO_ROOM, drop, recover, restore
 from streamrnn.streams.slots import id_text
 from streamrnn.streams.snapshot import (
     Snapshot,
     SnapshotError,
+    newest_number,
+    number_of,
     read_snapshot,
     snapshots_in,
     write_snapshot,
@@ -53,11 +55,10 @@ class Keeper:
         self._held = hold_lock(self._folder) if self._folder else None
         self._lock = threading.Lock()  # of the copy
         self._unsaved = False  # the copy has what no snapshot has
-        self._saved_as = ""  # the model that the last snapshot names
         self._as_of_ns = time.time_ns()  # the moment whose state is on disk; before the first, of the start
-        self._end = threading.Event()
+        self._end, self._wake = False, threading.Event()
         self._thread: threading.Thread | None = None
-        self._failing = False
+        self._failing = self._live_gone = False
         self.failures = 0
 
     def home(self, network: Network, fingerprint: str, capacity: int) -> np.ndarray | None:
@@ -72,7 +73,7 @@ class Keeper:
         slots = engine.core.slots
         self._engine = engine
         self._layout = layout_of(engine.core.net)._asdict()
-        self._fingerprint = engine.model.fingerprint
+        self._fingerprint = self._saved_as = engine.model.fingerprint
         self._copy = make_copy(slots)
         net_type, slots_type = numba.typeof(engine.core.net), numba.typeof(slots)
         marks, words = numba.types.Array(numba.uint8, 1, "C"), numba.types.Array(numba.uint64, 1, "C")
@@ -85,21 +86,32 @@ class Keeper:
     def recover(self) -> None:
         """Gives the streams that were kept their slots back, and says which could not be.
 
-        Raises ConfigError for a state of another model, and for more streams than there are slots.
+        A snapshot counts before a live state that it was not taken of: somebody imported streams into the
+        folder, or a daemon ran without this live state. Raises ConfigError for a state of another model or
+        format, for more streams than there are slots, and where there are snapshots and none can be used.
         """
-        if self._live is not None and self._live.taken_over:
+        live = self._live
+        kept = live is not None and (live.taken_over or live.remains is not None)
+        if live is not None and not kept and live.why_not:
+            log.warning("the live state cannot be used: %s", live.why_not)
+        after = live.snapshot if live is not None and kept else 0
+        found = self._newest_snapshot(after, needed=not kept)
+        if found is not None:
+            if live is not None and kept:
+                log.warning("%s is newer than the live state, which is given up for it", found[0])
+                live.block[:] = 0
+            self.put_back(str(found[0]), found[1])
+            self._as_of_ns = found[1].written_ns
+            log.info("restored %d streams from %s", self._engine.core.slots.counts[1], found[0])
+        elif live is not None and live.taken_over:
             self._take_over()
-        elif self._live is not None and self._live.remains is not None:
-            remains = self._live.remains
-            self._put_back("live state", remains.ids, remains.records, 0)
-            log.info("the live state was %s; its streams moved", self._live.why_not)
-        else:
-            if self._live is not None and self._live.why_not:
-                log.warning("the live state cannot be used: %s", self._live.why_not)
-            self._read_snapshots()
-        if self._live is not None:
-            self._live.publish()
-            self._live.remains = None
+        elif live is not None and live.remains is not None:
+            self._put_back("live state", live.remains.ids, live.remains.records, 0)
+            log.info("the live state was %s; its streams moved", live.why_not)
+        if live is not None:
+            live.snapshot = newest_number(self._folder) if self._folder else 0
+            live.publish()
+            live.remains = None
         self._count_streams()
 
     def _count_streams(self) -> None:
@@ -113,24 +125,30 @@ class Keeper:
         drop(core.slots, bad)
         log.info("took over %d streams from the live state", core.slots.counts[1])
 
-    def _read_snapshots(self) -> None:
-        for path in snapshots_in(self._folder) if self._folder else []:
+    def _newest_snapshot(self, after: int, needed: bool) -> tuple[Path, Snapshot] | None:
+        """The newest whole snapshot of a number above ``after``. ``needed``: there is no other state."""
+        paths = snapshots_in(self._folder) if self._folder else []
+        if paths:
+            self._as_of_ns = paths[0].stat().st_mtime_ns
+        paths = [path for path in paths if number_of(path) > after]
+        for path in paths:
             try:
                 snapshot = read_snapshot(path)
             except SnapshotError as error:
                 log.error("a snapshot cannot be used: %s", error)
                 continue
-            if (snapshot.fingerprint, snapshot.layout) != (self._fingerprint, self._layout):
-                if not self._reset:
-                    raise mismatch(path, snapshot.fingerprint, self._fingerprint)
-                log.warning(
-                    "%s: of the model %s, given up as --on-mismatch=reset says", path, snapshot.fingerprint
-                )
-                return
-            self.put_back(str(path), snapshot)
-            self._as_of_ns = snapshot.written_ns
-            log.info("restored %d streams from %s", self._engine.core.slots.counts[1], path)
-            return
+            if (snapshot.fingerprint, snapshot.layout) == (self._fingerprint, self._layout):
+                return path, snapshot
+            if not self._reset:
+                raise mismatch(path, snapshot.fingerprint, self._fingerprint)
+            log.warning("%s: of the model %s, which --on-mismatch=reset gives up", path, snapshot.fingerprint)
+            return None
+        if paths and needed and not self._reset:
+            raise ConfigError(
+                f"{self._folder}: none of its snapshots can be used; put a whole one there, name another "
+                "folder, or start once with --on-mismatch=reset to begin anew"
+            )
+        return None
 
     def put_back(self, name: str, snapshot: Snapshot) -> tuple[int, list[str]]:
         """Gives the streams of a snapshot slots; nothing may step them meanwhile.
@@ -153,7 +171,7 @@ class Keeper:
         self._count_streams()
         if over := int(np.count_nonzero(fate == NO_ROOM)):
             raise ConfigError(
-                f"{name}: has {over:,} streams more than streams.capacity = {self._engine.capacity:,} holds; "
+                f"{name}: has more streams than streams.capacity = {self._engine.capacity:,} holds; "
                 f"set it to {self._engine.capacity + over:,} or more"
             )
         return len(fate) - len(lost), lost
@@ -168,43 +186,83 @@ class Keeper:
         # Where a core is shared, a frame interrupts a snapshot at once.
         with suppress(OSError):
             os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
-        while not self._end.wait(self._settings.interval):
+        while not self._end:
             self.save()
+            self._wake.wait(self._settings.interval)
+            self._wake.clear()
 
-    def stop(self) -> None:
-        """Ends the snapshots with a last one; called when nothing steps the streams any more."""
-        self._end.set()
-        if self._thread is not None:
-            self._thread.join()
-            self.save()
+    def save_soon(self) -> None:
+        """Has a snapshot taken now, by the thread whose work that is."""
+        self._wake.set()
 
-    def save(self) -> None:
+    def stop(self) -> bool:
+        """Ends the snapshots with a last one; called when nothing steps the streams any more.
+
+        Returns whether all that is remembered is where it should be.
+        """
+        self._end = True
+        self._wake.set()
+        if self._thread is None:
+            return True
+        self._thread.join()
+        return self.save()
+
+    def discard(self) -> None:
+        """Undoes what a start that failed has made."""
+        if self._live is not None:
+            self._live.discard()
+
+    def save(self) -> bool:
         """Takes a snapshot if anything changed since the last. A failure is counted and logged, no more."""
         if self._folder is None:
-            return
+            return True
         with self._lock:
-            now = time.time_ns()
-            self._refresh()
-            snapshot = self._snapshot(now)
-            if self._unsaved or snapshot.fingerprint != self._saved_as:
-                try:
-                    write_snapshot(self._folder, snapshot)
-                except OSError as error:
-                    self._say_failed(error)
-                    return
+            now, fingerprint = time.time_ns(), self._fingerprint
+            try:
+                self._hold_again()
+                self._refresh()
+                if self._unsaved or fingerprint != self._saved_as:
+                    if (
+                        self._live is not None
+                    ):  # first: or a kill in between makes it look newer than the live state
+                        self._live.note(1 + newest_number(self._folder))
+                    write_snapshot(self._folder, self._snapshot(now))
+            except Exception as error:  # whatever it is, serving goes on
+                self._say_failed(error)
+                return False
             if self._failing:
                 log.info("snapshots are written again")
             self._unsaved = self._failing = False
-            self._saved_as = snapshot.fingerprint
+            self._saved_as = fingerprint
             self._as_of_ns = now
+            return True
 
-    def _say_failed(self, error: OSError) -> None:
+    def _hold_again(self) -> None:
+        """Takes the lock anew where the folder was removed meanwhile. Raises UserError where it cannot."""
+        assert self._folder is not None and self._held is not None
+        if not is_held(self._held, self._folder):
+            log.error("%s: was removed while the daemon runs; it is made again", self._folder)
+            self._held = hold_lock(self._folder)
+
+    def look(self) -> None:
+        """Says so, once, when the live state was removed: then only snapshots are left of a crash."""
+        if self._live is not None and not self._live_gone and not self._live.is_there():
+            self._live_gone = True
+            log.error(
+                "%s: the live state was removed; a crash now costs what no snapshot has: restart the daemon",
+                self._settings.live,
+            )
+
+    def _say_failed(self, error: Exception) -> None:
         self.failures += 1
-        if not self._failing:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if self._end:
+            log.error("no last snapshot written to %s: %s; the one before it stays", self._folder, why)
+        elif not self._failing:
             log.error(
                 "no snapshot written to %s: %s; serving goes on, the last one stays, next try in %g s",
                 self._folder,
-                error.strerror or error,
+                why,
                 self._settings.interval,
             )
         self._failing = True

@@ -27,7 +27,7 @@ from streamrnn.daemon.reload import refuse_what_is_fixed
 from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import Sockets
 from streamrnn.daemon.systemd import notify, watchdog_s
-from streamrnn.engine import Engine
+from streamrnn.engine import Core, Engine
 from streamrnn.errors import UserError
 from streamrnn.jit import slow_notice
 from streamrnn.model.model import Model
@@ -39,6 +39,7 @@ log = logging.getLogger("streamrnn")
 
 _WATCH_S = 5.0  # how often the log tells of frames that were turned away, and systemd of the state
 _LOOK_S = 0.25  # how often it looks whether all is well
+_UNASKED = ("max_gap", "restart", "diverged", "degraded")  # resets that nobody wanted
 _STALE_S = 2.0  # a heartbeat older than this is a pump that hangs
 
 
@@ -66,7 +67,7 @@ class Service:
         self._told, self.told_fd = os.pipe()
         os.set_blocking(self.told_fd, False)
         self._state = "starting"
-        self._refused: dict[str, int] = {}
+        self._told_of: dict[str, dict[str, int]] = {}
         self.compiling = False  # when nothing but time is lost by an exception
         self.driver: Driver | None = None
         self._model_info = _model_info(model)
@@ -125,29 +126,39 @@ class Service:
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _WATCH_S
                 self._tell_of_refusals()
+                self.keeper.look()
                 notify(STATUS=self._status())
         failed = self.driver is not None and self.driver.failed
-        self.close()
-        return 1 if failed else 0
+        kept = self.close()
+        return 1 if failed or not kept else 0
 
     def _tell_of_refusals(self) -> None:
-        """Logs what was turned away since the last look: a publisher that is wrong sees nothing itself."""
+        """Logs what went wrong since the last look: a publisher that is the cause sees nothing itself."""
         stats = self.engine.stats
-        now = dict(zip(counted.REASONS, stats.rejected.tolist(), strict=True))
-        now["late"] = int(stats.counters[counted.LATE])
-        more = {why: count - self._refused.get(why, 0) for why, count in now.items()}
-        self._refused = now
-        if any(more.values()):
-            words = ", ".join(f"{why} {count:,}" for why, count in more.items() if count)
-            log.warning("not answered in the last %.0f s, by reason: %s", _WATCH_S, words)
+        refused = dict(zip(counted.REASONS, stats.rejected.tolist(), strict=True))
+        refused["late"] = int(stats.counters[counted.LATE])
+        resets = dict(zip(counted.RESETS, stats.resets.tolist(), strict=True))
+        for what, now in (
+            ("not answered", refused),
+            ("streams that began anew", {why: resets[why] for why in _UNASKED}),
+        ):
+            before = self._told_of.get(what, {})
+            more = {why: count - before.get(why, 0) for why, count in now.items()}
+            self._told_of[what] = now
+            if words := ", ".join(f"{why} {count:,}" for why, count in more.items() if count):
+                log.warning("%s in the last %.0f s, by reason: %s", what, _WATCH_S, words)
 
     def stop(self) -> None:
         """Asks the daemon to end; safe from a signal handler."""
         with suppress(BlockingIOError):
             os.write(self.told_fd, b"\0")
 
-    def close(self) -> None:
-        """Stops the pump, lets what was published leave, keeps the streams, closes what is open."""
+    def close(self) -> bool:
+        """Stops the pump, lets what was published leave, keeps the streams, closes what is open.
+
+        Returns whether the streams are kept as they should be.
+        """
+        kept = True
         self._state = "stopping"
         notify(STOPPING=1, STATUS="stopping")
         if self._control is not None:
@@ -155,17 +166,20 @@ class Service:
         if self.driver is not None:
             self.driver.stop()
             self._sockets.close()
-            self.keeper.stop()
+            kept = self.keeper.stop()
             totals = self.engine.stats.counters
             log.info(
                 "stopped after %d frames, %d predictions",
                 totals[counted.RECEIVED],
                 totals[counted.PREDICTIONS],
             )
+        else:
+            self.keeper.discard()
         if self._web is not None:
             self._web.stop()
         self.guard.stop()
         self._context.destroy()  # closes sockets, too, that a start that failed left open
+        return kept
 
     def reload(self) -> None:
         """Reads configuration and model anew, and goes on with them or, whatever is wrong, as before."""
@@ -173,18 +187,21 @@ class Service:
         try:
             config = self.load()
             refuse_what_is_fixed(self.config, config)
-            self._take(config, read_model(config.model))
+            model = read_model(config.model)
+            core = self.engine.replacement(model, config.faults)
         except UserError as error:
             for line in str(error).splitlines():
                 log.error("not reloaded, all goes on as before: %s", line)
+        except Exception:  # nothing was touched yet, and whatever it is, it must not end the daemon
+            log.exception("not reloaded, all goes on as before")
         else:
-            log.info("reloaded; the model is %s", self.model.fingerprint)
+            self._take(config, model, core)
+            log.info("reloaded; the model is %s", model.fingerprint)
         notify(READY=1)
 
-    def _take(self, config: Config, model: Model) -> None:
+    def _take(self, config: Config, model: Model, core: Core) -> None:
         """Goes on with another configuration and model between two frames."""
         assert self.driver is not None
-        core = self.engine.replacement(model, config.faults)
         cut = self.guard.removed(config.security)
         self.keeper.announce(model.fingerprint)
         with self.driver.paused():
@@ -196,7 +213,7 @@ class Service:
             self.keeper.adopt(model.fingerprint, config.state)
             if cut:
                 self._reopen()
-        self.keeper.save()  # at once: a power loss must find whose the streams are
+        self.keeper.save_soon()  # a power loss must find whose the streams are
         self._model_info.update(_model_info(model))
         set_up_log(config.log)
 
@@ -205,8 +222,9 @@ class Service:
         assert self.driver is not None
         try:
             self._sockets.reopen()
-        except UserError as error:
+        except (UserError, zmq.ZMQError) as error:
             log.critical("%s; ending", error)
+            self.keeper.save()
             os._exit(1)
         pump = self.driver.pump
         source, sink = self._sockets.source.socket.underlying, self._sockets.sink.socket.underlying

@@ -140,8 +140,9 @@ class Connections:
             endpoint = told["endpoint"].decode()
             if told["event"] & _LOST:
                 self._lost.setdefault(endpoint, now)
-            else:
-                self._lost.pop(endpoint, None)
+            else:  # a host is named when it is lost, its address when it is tried again
+                port = endpoint.rpartition(":")[2]
+                self._lost = {known: since for known, since in self._lost.items() if not known.endswith(port)}
         return [endpoint for endpoint, since in self._lost.items() if now - since >= GIVEN_UP_S]
 
     def renew(self, endpoints: Sequence[str]) -> None:
@@ -183,10 +184,8 @@ class Sockets:
 
         Who is still let in comes back by itself. Raises UserError where an address is gone.
         """
-        binds = {"bind": tuple(self.publishes[: len(self._sends.bind)])}  # a port that was * is known now
-        self._sends = self._sends.model_copy(update=binds)
-        binds = {"bind": tuple(self.receives[: len(self._takes.bind)])}
-        self._takes = self._takes.model_copy(update=binds)
+        self._sends = self._sends.model_copy(update={"bind": _as_bound(self._sends.bind, self.publishes)})
+        self._takes = self._takes.model_copy(update={"bind": _as_bound(self._takes.bind, self.receives)})
         self.close(linger=0)
         self.sink, _ = _once_freed(self._open_output)
         self.source, _ = _once_freed(self._open_input)
@@ -200,6 +199,11 @@ class Sockets:
     def close(self, linger: int = LINGER_MS) -> None:
         self.source.close(0)
         self.sink.close(linger)
+
+
+def _as_bound(asked: Sequence[str], bound: Sequence[str]) -> tuple[str, ...]:
+    """Endpoints to bind again: a port that was * is known now; libzmq has removed the folder of ``ipc://*``."""
+    return tuple(first if first == "ipc://*" else then for first, then in zip(asked, bound, strict=False))
 
 
 def _once_freed(open_socket: Callable[[], tuple[Connections, list[str]]]) -> tuple[Connections, list[str]]:

@@ -70,11 +70,12 @@ def refresh(slots, copy):
     changed = failed = 0
     for slot in range(slots.capacity):
         count = load_ordered(slots.committed, slot)
-        check = slots.state_64[record(slots, slot, count) // 2 + CHECK]
-        if count == copy.counts[slot] and check == copy.records[slot * (slots.words // 2) + CHECK]:
-            continue
-        if count == _NONE and copy.counts[slot] == _NONE:
-            continue
+        if count == copy.counts[slot]:
+            if count == _NONE:  # not even looked at: its memory may not be there yet
+                continue
+            check = slots.state_64[record(slots, slot, count) // 2 + CHECK]
+            if check == copy.records[slot * (slots.words // 2) + CHECK]:
+                continue
         changed += 1
         copy.counts[slot] = _NONE
         if count != _NONE:

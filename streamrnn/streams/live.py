@@ -10,6 +10,8 @@ import fcntl
 import mmap
 import os
 import stat
+import threading
+import time
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +27,7 @@ FILE, LOCK = "state", "lock"
 PAGE = 4096
 _MAGIC, _FORMAT = b"SRSTATE", 1
 _MEMORY_SYSTEMS = (0x01021994, 0x858458F6)  # statfs(2): tmpfs, ramfs
+_LOOK_S = 0.2  # `streamrnn state` holds the lock for an instant, to see whether a daemon does
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _HEADER = np.dtype(
@@ -36,6 +39,7 @@ _HEADER = np.dtype(
         ("boot", "S40"),
         ("model", "S64"),  # the fingerprint
         ("successor", "S64"),  # of the model that is taking over, while it does
+        ("snapshot", "<u8"),  # the number of the last one that was taken of it
         ("capacity", "<u8"),
         ("layout", "<u4", len(Layout._fields)),
     ]
@@ -67,21 +71,36 @@ def hold_lock(folder: Path) -> int:
         status = folder.stat()
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise ConfigError(
-                f"{folder}: others can write here; name a folder of its own, which only this user can"
+                f"{folder}: others can write here, or it is another user's; name a folder of this user's own"
             )
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be used ({error.strerror}); name a folder that this user can write"
         ) from error
+    end = time.monotonic() + _LOOK_S
+    while not _locked(lock):
+        if time.monotonic() > end:
+            os.close(lock)
+            raise UserError(f"{folder}: another daemon keeps its state here; end it, or name another folder")
+        time.sleep(0.01)
+    return lock
+
+
+def is_held(lock: int, folder: Path) -> bool:
+    """Whether a lock is still that of a folder, which may have been removed and made again."""
+    try:
+        return os.path.samestat(os.fstat(lock), (folder / LOCK).stat())
+    except OSError:
+        return False
+
+
+def _locked(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        os.close(lock)
-        raise UserError(
-            f"{folder}: another daemon keeps its state here; end it, or name another folder"
-        ) from None
-    return lock
+        return False
+    return True
 
 
 def boot_id() -> str:
@@ -119,9 +138,12 @@ class LiveFile:
         self._lock = hold_lock(folder)
         _refuse_disks(folder)
         self._path, self._draft = folder / FILE, folder / f"{FILE}.new"
-        self._fingerprint, self._capacity, self._layout = fingerprint, capacity, layout_of(network)
+        self._fingerprint, self._successor = fingerprint, ""
+        self._capacity, self._layout = capacity, layout_of(network)
         self._size = PAGE + live_bytes(network, capacity)
         self._generation = 0
+        self._header_lock = threading.Lock()
+        self.snapshot = 0  # a snapshot of a higher number was not taken of this state, but after it
         self.taken_over, self.why_not = False, ""
         self.remains: Remains | None = None
         try:
@@ -142,6 +164,7 @@ class LiveFile:
         try:
             header = read_header(file)
             self._compare(header, reset)
+            self.snapshot = int(header["snapshot"])
             if header["capacity"] != self._capacity:
                 self.remains = _read_remains(file, header)
                 raise Unusable(f"of {header['capacity']:,} slots")
@@ -155,11 +178,17 @@ class LiveFile:
         return found
 
     def _compare(self, header: np.void, reset: bool) -> None:
-        """Raises Unusable for another boot, ConfigError for another model."""
+        """Raises Unusable for another boot, ConfigError for another model or format."""
         if header["boot"].decode() != boot_id():
             raise Unusable("of another boot of this machine")
+        if header["format"] != _FORMAT and not reset:
+            raise ConfigError(
+                f"{self._path}: of format {header['format']}, this version knows {_FORMAT}; run the version "
+                "that wrote it, name another folder, or start once with --on-mismatch=reset to begin anew"
+            )
         models = [header[name].decode() for name in ("model", "successor")]
-        if self._fingerprint in models and tuple(header["layout"]) == self._layout:
+        known = header["format"] == _FORMAT
+        if known and self._fingerprint in models and tuple(header["layout"]) == self._layout:
             return
         if reset:
             raise Unusable(f"of the model {models[0]}, which --on-mismatch=reset gives up")
@@ -186,24 +215,41 @@ class LiveFile:
         if not self.taken_over:
             self._draft.replace(self._path)
 
-    def _write_header(self, fingerprint: str, successor: str) -> None:
+    def is_there(self) -> bool:
+        """Whether a restart would find the file: somebody may have removed it."""
+        return is_held(self._lock, self._path.parent) and self._path.exists()
+
+    def discard(self) -> None:
+        """Gives the memory of a new file back that was not published."""
+        self._draft.unlink(missing_ok=True)
+
+    def _write_header(self) -> None:
         """Writes the copy that does not count yet; whole, it does."""
-        self._generation += 1
         header = np.zeros((), _HEADER)
-        header["magic"], header["format"], header["generation"] = _MAGIC, _FORMAT, self._generation
-        header["boot"], header["model"], header["successor"] = boot_id(), fingerprint, successor
+        header["magic"], header["format"], header["generation"] = _MAGIC, _FORMAT, self._generation + 1
+        header["snapshot"] = self.snapshot
+        header["boot"], header["model"], header["successor"] = boot_id(), self._fingerprint, self._successor
         header["capacity"], header["layout"] = self._capacity, self._layout
         header["crc"] = zlib.crc32(header.tobytes())
+        self._generation += 1
         at = _COPY_AT[self._generation % 2]
         self._map[at : at + _HEADER.itemsize] = header.tobytes()
 
     def announce(self, fingerprint: str, successor: str) -> None:
         """Says that a model is about to take over from another: a restart may find either at work."""
-        self._write_header(fingerprint, successor)
+        with self._header_lock:
+            self._fingerprint, self._successor = fingerprint, successor
+            self._write_header()
 
     def adopt(self, fingerprint: str) -> None:
         """Says whose state this is from now on."""
-        self._write_header(fingerprint, "")
+        self.announce(fingerprint, "")
+
+    def note(self, snapshot: int) -> None:
+        """Says that a snapshot of this number is about to be taken."""
+        with self._header_lock:
+            self.snapshot = snapshot
+            self._write_header()
 
 
 def mismatch(path: Path, theirs: str, ours: str) -> ConfigError:
@@ -229,8 +275,6 @@ def read_header(file: int) -> np.void:
     if not whole:
         raise Unusable("its header is damaged")
     header: np.void = max(whole, key=lambda copy: int(copy["generation"]))
-    if header["format"] != _FORMAT:
-        raise Unusable(f"of format {header['format']}, this version writes {_FORMAT}")
     return header
 
 
@@ -238,7 +282,10 @@ def read_live(path: Path) -> Remains:
     """The streams in a live state that no daemon holds. Raises Unusable, and OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return _read_remains(file, read_header(file))
+        header = read_header(file)
+        if header["format"] != _FORMAT:
+            raise Unusable(f"of format {header['format']}, this version knows {_FORMAT}")
+        return _read_remains(file, header)
     finally:
         os.close(file)
 

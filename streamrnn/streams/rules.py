@@ -68,9 +68,8 @@ def _place(slots, rules, batch, row, old):
     ``reset`` is an index into RESETS, _NONE for a row that goes on, _LATE for one to drop; ``gap``
     the rows missing before it.
 
-    A source that starts its numbers again without saying RESET is believed when no row was taken for
-    SILENCE_NS and the row goes back to where the sequence began, or follows a late row just before it.
-    After an END, going back to the beginning is enough.
+    A source that starts its numbers again without saying RESET goes back to where its sequence began, and on
+    from there. It is believed when no row was taken for SILENCE_NS meanwhile; after an END, at once.
     """
     slot, flags = batch.slot[row], batch.flags[row]
     header = old // 2
@@ -84,13 +83,13 @@ def _place(slots, rules, batch, row, old):
     if flags & frame.SEQ == 0:
         return ended, np.uint64(0)
     if seq <= last:
-        goes_back = seq <= first and first < last
+        goes_back = seq <= first and seq < last
         if ended == _BY_END and goes_back:
             return _BY_END, np.uint64(0)
+        begins = goes_back or (slots.again[slot] == seq and seq > np.uint64(0))
+        slots.again[slot] = seq + _ONE if begins else np.uint64(0)
         silent = batch.received[row] - slots.received[slot] >= SILENCE_NS
-        follows = slots.again[slot] == seq and seq > np.uint64(0)
-        slots.again[slot] = seq + _ONE
-        return (_BY_RESTART if silent and (goes_back or follows) else _LATE), np.uint64(0)
+        return (_BY_RESTART if silent and begins else _LATE), np.uint64(0)
     gap = seq - last - _ONE
     if ended == _BY_END:
         return ended, np.uint64(0)

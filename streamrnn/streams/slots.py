@@ -49,7 +49,7 @@ class Slots(NamedTuple):
     # derived from it
     id_checks: np.ndarray  # (capacity,) uint64: what each slot's id adds to the check of its records
     received: np.ndarray  # (capacity,) int64: CLOCK_MONOTONIC ns of the last row taken
-    again: np.ndarray  # (capacity,) uint64: the number after a late row's; 0 = a row was taken since
+    again: np.ndarray  # (capacity,) uint64: the next number of a source that may have started again; 0 = none
     table: np.ndarray  # (power of two >= 2 * capacity,) uint64: hash << 32 | slot + 1; 0 = empty
     free: np.ndarray  # (capacity,) int64: a stack of free slots
     counts: np.ndarray  # (2,) int64: free slots, streams

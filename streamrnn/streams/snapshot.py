@@ -108,7 +108,7 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
     file later without having written it.
     """
     _settle(folder)
-    number = 1 + max(map(_number, snapshots_in(folder)), default=0)
+    number = 1 + newest_number(folder)
     path = folder / f"snapshot-{number:08d}.safetensors"
     descriptor, name = tempfile.mkstemp(".tmp", ".snapshot-", folder)  # of mode 0600
     temporary = Path(name)
@@ -127,7 +127,9 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
 def read_snapshot(path: Path) -> Snapshot:
     """The snapshot in the file at ``path``. Raises SnapshotError, too, for a file that cannot be read."""
     try:
-        if path.exists() and not path.is_file():
+        if not path.exists():
+            raise SnapshotError(path, "no such file; name a snapshot file")
+        if not path.is_file():
             raise SnapshotError(path, "not a regular file; name a snapshot file")
         with path.open("rb") as file:
             return read_from(file, str(path))
@@ -138,10 +140,15 @@ def read_snapshot(path: Path) -> Snapshot:
 def snapshots_in(folder: Path) -> list[Path]:
     """The files of ``folder`` that have a snapshot's name, the newest first. Raises OSError."""
     found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
-    return sorted(found, key=_number, reverse=True)
+    return sorted(found, key=number_of, reverse=True)
 
 
-def _number(path: Path) -> int:
+def newest_number(folder: Path) -> int:
+    """The number of the newest snapshot in ``folder``, whole or not; 0 for none. Raises OSError."""
+    return max(map(number_of, snapshots_in(folder)), default=0)
+
+
+def number_of(path: Path) -> int:
     return int(path.stem.removeprefix("snapshot-"))
 
 
@@ -167,7 +174,7 @@ def _encode_header(fingerprint: str, layout: dict[str, int], written_ns: int, co
     numbers = (*layout.values(), written_ns, count)
     if not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
         raise ValueError("layout, written_ns and count: expected int, from 0 to the largest of 64 bits")
-    if layout["words"] == 0 or not all(map(str.isidentifier, layout)):
+    if not 0 < layout["words"] < 1 << 32 or not all(map(str.isidentifier, layout)):
         raise ValueError("layout: expected identifiers, and words above 0")
     if not _HEX.fullmatch(fingerprint):
         raise ValueError("fingerprint: expected hex digits")

@@ -33,8 +33,9 @@ def summarise(snapshot: Snapshot, name: str, now_ns: int | None = None) -> list[
     """A dict for each stream, JSON-ready; of one that is damaged nothing but ``stream`` and ``health``.
 
     ``now_ns`` is CLOCK_MONOTONIC in the boot that wrote the records, None in any other: then ``age_s``
-    is None. ``degraded_steps`` is how many steps in a row left the stream saturated, ``saturated`` the share
-    of its units then; ``ended`` why its next row begins a new sequence. Raises UserError as ``read_layout``.
+    is None, as it is of a stream that was put back and has had no row since. ``degraded_steps`` is how many
+    steps in a row left the stream saturated, ``saturated`` the share of its units then; ``ended`` why its
+    next row begins a new sequence. Raises UserError as ``read_layout``.
     """
     layout = read_layout(snapshot, name)
     whole = whole_streams(snapshot, name)
@@ -49,7 +50,10 @@ def summarise(snapshot: Snapshot, name: str, now_ns: int | None = None) -> list[
         "step": words[:, STEP].tolist(),
         "seq": words[:, SEQ].tolist(),
         "ts_ns": words[:, TS].view(np.int64).tolist(),
-        "age_s": [_seconds(now_ns, then) for then in words[:, RECEIVED].tolist()],
+        "age_s": [
+            None if restored else _seconds(now_ns, then)  # it was put back then, which is no row
+            for then, restored in zip(words[:, RECEIVED].tolist(), halves[:, RESTORED].tolist(), strict=True)
+        ],
         "epoch": halves[:, EPOCH].tolist(),
         "ended": [RESETS[why - 1] if 0 < why <= len(RESETS) else None for why in halves[:, ENDED].tolist()],
         "degraded_steps": halves[:, DEGRADED].tolist(),
