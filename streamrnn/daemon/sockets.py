@@ -128,7 +128,7 @@ class Connections:
     """Those that one socket makes: libzmq tries each for ever, but not once its peer broke the rules."""
 
     def __init__(self, socket: zmq.Socket, endpoints: Sequence[str]):
-        self.socket = socket
+        self.socket, self._endpoints = socket, frozenset(endpoints)
         self._lost: dict[str, float] = {}  # endpoints, and when they were lost
         self._events = socket.get_monitor_socket(_LOST | _TRIED) if endpoints else None
 
@@ -139,7 +139,8 @@ class Connections:
             told = recv_monitor_message(self._events)
             endpoint = told["endpoint"].decode()
             if told["event"] & _LOST:
-                self._lost.setdefault(endpoint, now)
+                if endpoint in self._endpoints:  # who came to what is bound comes back by himself
+                    self._lost.setdefault(endpoint, now)
             else:  # a host is named when it is lost, its address when it is tried again
                 port = endpoint.rpartition(":")[2]
                 self._lost = {known: since for known, since in self._lost.items() if not known.endswith(port)}
