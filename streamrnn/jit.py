@@ -65,7 +65,7 @@ def _cache_folder() -> tuple[Path | None, str | None]:
 @contextmanager
 def slow_notice(say: Callable[[str], object]) -> Iterator[None]:
     """Says why it takes so long where the block compiles; loading what was kept is over before."""
-    words = "compiling kernels for this machine; this takes up to half a minute, once for each command"
+    words = "compiling kernels for this machine; this takes about half a minute, once for each command"
     notice = threading.Timer(_QUIET_S, say, [words])
     notice.daemon = True
     notice.start()

@@ -452,7 +452,7 @@ def test_each_step_is_on_the_disk_before_what_relies_on_it(tmp_path, monkeypatch
     assert steps == [folder, ("fsync", temporary), moved, folder, removed]
 
 
-def half(file: Any, snapshot: Snapshot) -> None:
+def half(file: Any, snapshot: Snapshot, settle: object) -> None:
     """Writes the first half, and finds the disk broken."""
     data = as_bytes(snapshot)
     file.write(data[: len(data) // 2])

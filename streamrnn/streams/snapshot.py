@@ -10,6 +10,7 @@ import os
 import re
 import tempfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +25,7 @@ ID_BYTES = TOPIC_BYTES + 1  # an id and, in its last byte, its length
 KEPT = 2  # snapshots in a folder
 HEADER_LIMIT = 1 << 16  # bytes; some ten times what a header takes
 ALIGNMENT = 64  # bytes; the body begins at a multiple of it
+PIECE_BYTES = 1 << 20  # written, and put on the disk, at a time: see ``write_snapshot``
 READ_BYTES = 1 << 20  # at a time: memory grows with what a file holds, not with what its header says
 REMEDY = "use the snapshot before it, or another copy"
 
@@ -50,9 +52,10 @@ class Snapshot:
     records: np.ndarray  # (n, words) float32
 
 
-def write_to(file: BinaryIO, snapshot: Snapshot) -> None:
+def write_to(file: BinaryIO, snapshot: Snapshot, settle: Callable[[], object] = lambda: None) -> None:
     """Write ``snapshot`` to an open, buffered file, or a pipe; the same one always gives the same bytes.
 
+    ``settle`` is called after each piece of ``PIECE_BYTES``.
     Raises OSError, and ValueError for fields or arrays that do not fit each other.
     """
     ids, records = np.ascontiguousarray(snapshot.ids), np.ascontiguousarray(snapshot.records)
@@ -65,7 +68,10 @@ def write_to(file: BinaryIO, snapshot: Snapshot) -> None:
         )
     file.write(_encode_header(snapshot.fingerprint, snapshot.layout, snapshot.written_ns, count))
     for array in (ids, records):
-        file.write(array.reshape(-1).view(np.uint8).data)
+        data = array.reshape(-1).view(np.uint8).data
+        for at in range(0, len(data), PIECE_BYTES):
+            file.write(data[at : at + PIECE_BYTES])
+            settle()
 
 
 def read_from(file: BinaryIO, name: str) -> Snapshot:
@@ -102,6 +108,9 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
     The new file and its name are on the disk before older ones go; the two newest are kept. For one
     writer at a time: temporary files found in the folder are taken for those of killed writers.
 
+    Each piece goes to the disk before the next is written: the kernel's own threads, which would write all of
+    it at once, take a core from the pump for longer than the thread that calls this ever does.
+
     Raises OSError; then the snapshots that were there still are, and no temporary file is left. Where it
     was the folder's fsync that failed, the new snapshot stays too: it is whole, but a power loss may undo
     its name. The next attempt begins a new file, because an fsync that failed may succeed on the same
@@ -114,7 +123,7 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            write_to(file, snapshot)
+            write_to(file, snapshot, lambda: os.fdatasync(descriptor))
             file.flush()
             os.fsync(descriptor)
         temporary.replace(path)
