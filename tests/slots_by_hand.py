@@ -1,0 +1,23 @@
+"""Single operations of the slots, which streamrnn has only within compiled code, for Python to call."""
+
+from streamrnn.jit import compiled
+from streamrnn.streams.slots import admit, find, release
+from streamrnn.wire.memory import address_of
+
+
+@compiled
+def find_slot(slots, words):
+    """The slot of an id given as ``id_words``, or -1."""
+    return find(slots, address_of(words, 0))
+
+
+@compiled
+def admit_stream(slots, words):
+    """A slot for an id that ``find_slot`` does not know, or -1."""
+    return admit(slots, address_of(words, 0))
+
+
+@compiled
+def release_slot(slots, slot):
+    """Lets the stream of a slot go."""
+    release(slots, slot)
