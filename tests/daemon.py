@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -155,16 +155,20 @@ class Daemon:
         self.process.send_signal(number)
         return self.process.wait(DEADLINE_S)
 
-    @contextmanager
-    def line(self) -> Iterator["Line"]:
-        """A publisher and a subscriber, both of whose subscriptions have arrived."""
-        with zmq.Context() as context:
-            line = Line(context, self)
-            try:
-                line.open()
-                yield line
-            finally:
-                line.close()
+    def line(self) -> AbstractContextManager["Line"]:
+        return line_to(self)
+
+
+@contextmanager
+def line_to(daemon: Any) -> Iterator["Line"]:
+    """A publisher and a subscriber of ``daemon``, both of whose subscriptions have arrived."""
+    with zmq.Context() as context:
+        line = Line(context, daemon)
+        try:
+            line.open()
+            yield line
+        finally:
+            line.close()
 
 
 def make_config(model: Path, settings: dict[str, Any]) -> Config:

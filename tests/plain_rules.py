@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from slots_by_hand import find_slot
 
 from streamrnn.config import Faults
 from streamrnn.engine import Engine, advance, slot_for, stage
@@ -17,7 +18,7 @@ from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED, ROWS
 from streamrnn.streams.copy import Copy, copied, make_copy, refresh
 from streamrnn.streams.record import layout_of
 from streamrnn.streams.recovery import PUT, restore
-from streamrnn.streams.slots import Slots, find_slot, id_text, id_words
+from streamrnn.streams.slots import Slots, id_text, id_words
 from streamrnn.streams.snapshot import Snapshot, read_from, write_to
 from streamrnn.wire.frame import DEGRADED, END, GAP, IMPUTED, RESET, RESTORED, SEQ, WARMING, WAS_RESET
 from streamrnn.wire.memory import address_of

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from llvmlite import binding
 from models import untrained
+from slots_by_hand import find_slot, release_slot
 
 from streamrnn.config import Faults
 from streamrnn.engine import Engine, _feed, advance
@@ -28,15 +29,7 @@ from streamrnn.model.model import Model
 from streamrnn.streams.live import LiveFile
 from streamrnn.streams.recovery import recover
 from streamrnn.streams.rules import request_reset
-from streamrnn.streams.slots import (
-    find_slot,
-    id_words,
-    live_bytes,
-    live_streams,
-    make_slots,
-    record,
-    release_slot,
-)
+from streamrnn.streams.slots import id_words, live_bytes, live_streams, make_slots, record
 from streamrnn.wire.frame import END, RESET, SEQ
 
 TRACE_ME, SINGLE_STEP = 0, 9  # ptrace(2)

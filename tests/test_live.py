@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from models import untrained
 from plain_rules import record_of
+from slots_by_hand import admit_stream, find_slot
 
 from streamrnn.config import Faults, State
 from streamrnn.daemon.keeper import Keeper
@@ -25,7 +26,7 @@ from streamrnn.streams.live import FILE, LOCK, PAGE, LiveFile, hold_lock, read_l
 from streamrnn.streams.record import CHECK, COUNT, ENDED, ID_WORDS, RECEIVED, STEP, check_of, id_check
 from streamrnn.streams.recovery import drop, recover
 from streamrnn.streams.rules import request_reset
-from streamrnn.streams.slots import Slots, admit_stream, find_slot, id_words, live_bytes, live_streams
+from streamrnn.streams.slots import Slots, id_words, live_bytes, live_streams
 
 pytest_plugins = ["disk"]
 

@@ -24,6 +24,7 @@ from plain_rules import (
     record_of,
     saved,
 )
+from slots_by_hand import find_slot, release_slot
 
 from streamrnn.config import Faults
 from streamrnn.engine import Engine
@@ -33,7 +34,7 @@ from streamrnn.streams.live import LiveFile
 from streamrnn.streams.record import ENDED, EPOCH, FIRST, RESTORED, SEQ, STEP
 from streamrnn.streams.recovery import NO_ROOM, PUT, recover, restore
 from streamrnn.streams.rules import request_reset
-from streamrnn.streams.slots import find_slot, id_words, live_streams, release_slot
+from streamrnn.streams.slots import id_words, live_streams
 from streamrnn.wire.frame import END, RESET
 
 MODELS = [

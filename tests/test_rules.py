@@ -21,6 +21,7 @@ from plain_rules import (
     feed_by_hand,
     moved,
 )
+from slots_by_hand import find_slot
 
 from streamrnn.config import Faults
 from streamrnn.engine import Answers, Engine
@@ -28,7 +29,7 @@ from streamrnn.model.model import Channel, Layer, Model, random_model
 from streamrnn.stats import MISSING_ROWS, REASONS, RESETS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED
 from streamrnn.streams.rules import request_reset
-from streamrnn.streams.slots import find_slot, id_words
+from streamrnn.streams.slots import id_words
 from streamrnn.wire.frame import DEGRADED, END, GAP, IMPUTED, RESET, RESTORED, WARMING, WAS_RESET
 
 NAMES = ["a", "b", "c", "d"]

@@ -8,14 +8,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-import zmq
-from daemon import COMPILE_S, Answer, Line, rows_answers, wait_for
+from daemon import COMPILE_S, Answer, Line, line_to, rows_answers, wait_for
 from machine import DEPLOY, Machine, machine, make_files, why_not
 from neighbours import meanwhile
 
@@ -77,15 +76,8 @@ class Service:
         wait_for(lambda: self.show("MainPID") not in ("0", pid), "another process")
         self.wait_until("ActiveState", "active")
 
-    @contextmanager
-    def line(self) -> Iterator[Line]:
-        with zmq.Context() as context:
-            line = Line(context, self)
-            try:
-                line.open()
-                yield line
-            finally:
-                line.close()
+    def line(self) -> AbstractContextManager[Line]:
+        return line_to(self)
 
     def answers(self, stream: str, rows: np.ndarray) -> list[Answer]:
         """What it answers to the next rows of a stream."""

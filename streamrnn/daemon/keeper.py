@@ -42,7 +42,7 @@ _NAMED = 20  # ids that one line of the log holds
 
 
 class Keeper:
-    """Keeps the streams of one engine. ``open`` it, make the engine with ``home``, then ``recover``."""
+    """Keeps one engine's streams: ``home`` when it is made, then ``compile``, ``recover`` and ``start``."""
 
     def __init__(self, settings: State, reset: bool):
         """``reset``: a state of another model is given up, where it would be refused otherwise.
@@ -222,9 +222,8 @@ class Keeper:
                 self._hold_again()
                 self._refresh()
                 if self._unsaved or fingerprint != self._saved_as:
-                    if (
-                        self._live is not None
-                    ):  # first: or a kill in between makes it look newer than the live state
+                    if self._live is not None:
+                        # first: or a kill in between makes the snapshot look newer than the live state
                         self._live.note(1 + newest_number(self._folder))
                     write_snapshot(self._folder, self._snapshot(now))
             except Exception as error:  # whatever it is, serving goes on

@@ -142,8 +142,9 @@ class Connections:
                 if endpoint in self._endpoints:  # who came to what is bound comes back by himself
                     self._lost.setdefault(endpoint, now)
             else:  # a host is named when it is lost, its address when it is tried again
-                port = endpoint.rpartition(":")[2]
-                self._lost = {known: since for known, since in self._lost.items() if not known.endswith(port)}
+                self._lost = {
+                    lost: since for lost, since in self._lost.items() if _port(lost) != _port(endpoint)
+                }
         return [endpoint for endpoint, since in self._lost.items() if now - since >= GIVEN_UP_S]
 
     def renew(self, endpoints: Sequence[str]) -> None:
@@ -200,6 +201,10 @@ class Sockets:
     def close(self, linger: int = LINGER_MS) -> None:
         self.source.close(0)
         self.sink.close(linger)
+
+
+def _port(endpoint: str) -> str:
+    return endpoint.rpartition(":")[2]
 
 
 def _as_bound(asked: Sequence[str], bound: Sequence[str]) -> tuple[str, ...]:

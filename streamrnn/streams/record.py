@@ -24,10 +24,8 @@ RECEIVED = 5  # CLOCK_MONOTONIC ns of the last row committed
 FIRST = 6  # the number that its sequence began with
 # and into its 32-bit words
 EPOCH, ENDED = 14, 15  # resets so far; why the next row begins a new sequence, 1 + index into RESETS, or 0
-DEGRADED, RESTORED = (
-    16,
-    17,
-)  # steps in a row that left it degraded; 1 = put back, and not yet said so
+DEGRADED = 16  # steps in a row that left it degraded
+RESTORED = 17  # 1 = put back, and not yet said so
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)

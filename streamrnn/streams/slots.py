@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.jit import compiled, inlined
+from streamrnn.jit import inlined
 from streamrnn.kernels.network import Network
 from streamrnn.streams.record import CHECK, COUNT, ID_WORDS, RECEIVED, check_of, id_check, layout_of
 from streamrnn.wire.codec import is_utf8
@@ -273,24 +273,6 @@ def release(slots, slot):
     clear(slots, slot)
     make_free(slots, slot)
     slots.counts[1] -= 1
-
-
-@compiled
-def find_slot(slots, words):
-    """``find`` for Python: the slot of an id given as ``id_words``, or -1."""
-    return find(slots, address_of(words, 0))
-
-
-@compiled
-def admit_stream(slots, words):
-    """``admit`` for Python, of an id that ``find_slot`` does not know."""
-    return admit(slots, address_of(words, 0))
-
-
-@compiled
-def release_slot(slots, slot):
-    """``release`` for Python."""
-    release(slots, slot)
 
 
 @inlined
