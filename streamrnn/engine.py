@@ -274,14 +274,14 @@ class Engine:
 
     def replacement(self, model: Model, faults: Faults) -> Core:
         """A core that goes on with these streams, for ``replace``. Raises ConfigError for another shape."""
-        network, ours = pack_network(model), self.core.net
-        for name, old, new in zip(network._fields, ours, network, strict=True):
-            if isinstance(old, int) and old != new:
+        ours = self.model.shape()
+        for key, value in model.shape().items():
+            if value != ours[key]:
                 raise ConfigError(
-                    f"model: {name} {new}, the running one has {old}; a model of another shape "
+                    f"model: {key} {value}, the running one has {ours[key]}; a model of another shape "
                     "cannot take over its streams"
                 )
-        return self.core._replace(net=network, rules=_rules_for(model, faults))
+        return self.core._replace(net=pack_network(model), rules=_rules_for(model, faults))
 
     def replace(self, model: Model, core: Core) -> None:
         """Has another model and rules go on with the streams; nothing may step them at that moment."""

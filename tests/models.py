@@ -20,6 +20,13 @@ ARCHITECTURES = [
     ("rnn", "relu", 2),
 ]
 
+# what a network can have beside its cell
+ADDED = {
+    "before": [{"units": 20, "activation": "tanh"}, {"units": 5, "activation": "sigmoid"}],
+    "after": [{"units": 18, "activation": "relu"}, {"units": 3, "activation": "linear"}],
+    "highway": 4,
+}
+
 
 def untrained(
     cell: str = "lstm", channels: int = 3, hidden: int = 5, *, seed: int = 0, **settings: Any

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import ARCHITECTURES, untrained
+from models import ADDED, ARCHITECTURES, untrained
+from plain_rules import Row, feed_by_hand, moved, record_of
 
 from streamrnn.config import Faults
 from streamrnn.engine import Answers, Engine
@@ -17,9 +18,17 @@ from streamrnn.model.model import Channel, Model
 from streamrnn.stats import LATE, MISSING_ROWS, PREDICTIONS, REASONS, RESETS, STREAMS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED, ROWS
 from streamrnn.streams.slots import live_streams
-from streamrnn.wire.frame import GAP, WARMING, WAS_RESET
+from streamrnn.wire.frame import END, GAP, RESET, RESTORED, WARMING, WAS_RESET
 
-ARCHITECTURE = pytest.mark.parametrize(("cell", "activation", "layers"), ARCHITECTURES)
+ARCHITECTURE = pytest.mark.parametrize(
+    "architecture",
+    [
+        *(dict(zip(("cell", "activation", "layers"), each, strict=True)) for each in ARCHITECTURES),
+        {"cell": "gru", "reset": "before", "layers": 2, **ADDED},
+        {"cell": "lstm", "highway": 7},
+    ],
+    ids=str,
+)
 IDS = [f"machine/{k}" for k in range(10)]
 CAPACITY, MISSING, INFINITE = (REJECTED + REASONS.index(name) for name in ("capacity", "missing", "infinite"))
 
@@ -72,18 +81,18 @@ def join(parts: list[Answers]) -> Answers:
 
 
 @ARCHITECTURE
-def test_frame_by_frame_equals_the_whole_sequence(cell, activation, layers):
-    model = untrained(cell, hidden=20, activation=activation, layers=layers)
+def test_frame_by_frame_equals_the_whole_sequence(architecture):
+    model = untrained(hidden=20, **architecture)
     rows = sensor_rows(ROWS * 2 + 5)
     whole, single = new_engine(model), new_engine(model)
     assert_same(join([feed_one(single, row) for row in rows]), feed_one(whole, rows))
 
 
 @ARCHITECTURE
-def test_interleaved_streams_equal_separate_streams(cell, activation, layers):
-    model = untrained(cell, hidden=20, activation=activation, layers=layers)
+def test_interleaved_streams_equal_separate_streams(architecture):
+    model = untrained(hidden=20, **architecture)
     rows = sensor_rows(400)
-    stream = np.random.default_rng(layers).integers(0, len(IDS), len(rows))
+    stream = np.random.default_rng(len(architecture)).integers(0, len(IDS), len(rows))
     together = new_engine(model).feed(IDS, stream, rows)
     assert (together.outcome == PREDICTED).mean() > 0.9
     for k, name in enumerate(IDS):
@@ -126,6 +135,25 @@ def test_any_split_of_a_feed_equals_one_feed(cuts, streams, numbered):
     assert_same(join(parts), whole)
     for counted, expected in zip(many.stats, one.stats, strict=True):
         np.testing.assert_array_equal(counted, expected)
+
+
+@ARCHITECTURE
+def test_stop_restore_and_continue_equals_never_stopping(architecture):
+    """After any number of rows, so that a highway has seen none, some and all of its frames."""
+    model, rows = untrained(hidden=20, **architecture), sensor_rows(30)
+    rows[0] = 1
+    whole = new_engine(model, 1)
+    answers = feed_one(whole, rows)
+    for stop in range(1, 12):
+        first = new_engine(model, 1)
+        feed_one(first, rows[:stop])
+        second = moved(first)
+        after = feed_one(second, rows[stop:])
+        np.testing.assert_array_equal(after.values, answers.values[stop:])
+        assert after.flags[0] & RESTORED
+        parts = record_of(second.core.slots, "stream"), record_of(whole.core.slots, "stream")
+        inputs = second.core.slots.input_at
+        np.testing.assert_array_equal(*(part[inputs:] for part in parts))
 
 
 def test_bits_do_not_depend_on_the_engine():
@@ -182,6 +210,59 @@ def test_the_residual_is_of_the_forecast_before():
     answers = feed_one(new_engine(model), rows)
     errors = (rows[1:] - answers.values[:-1]).astype(np.float64) / model.output_std
     np.testing.assert_allclose(answers.residual[1:], np.sqrt((errors**2).mean(axis=1)), rtol=1e-5)
+
+
+LOOKS_BACK = untrained("rnn", channels=2, hidden=3, highway=3)
+
+
+def by_hand(
+    *rows: tuple[int, float], engine: Engine | None = None, flags: int = 0, **faults: Any
+) -> np.ndarray:
+    """What LOOKS_BACK says after rows of (number, value of both channels), the last with ``flags``."""
+    engine = engine or Engine(LOOKS_BACK, 1, Faults(**faults))
+    made = [Row("a", np.full(2, value), number) for number, value in rows]
+    said = feed_by_hand(engine, [*made[:-1], made[-1]._replace(flags=flags)])
+    assert said[-1].outcome == PREDICTED
+    return said[-1].values
+
+
+def test_a_highway_begins_with_the_first_frame_of_each_sequence():
+    """None of its frames is of the sequence before."""
+    alone = by_hand((0, 5.0))
+    assert (alone != by_hand((0, 7.0), (1, 5.0))).all()
+    np.testing.assert_array_equal(by_hand((0, 7.0), (1, 5.0), flags=RESET), alone)
+    np.testing.assert_array_equal(by_hand((0, 7.0), (9, 5.0), max_gap=3), alone)
+    engine = Engine(LOOKS_BACK, 1, Faults())
+    by_hand((0, 7.0), (1, 8.0), engine=engine, flags=END)
+    np.testing.assert_array_equal(by_hand((0, 5.0), engine=engine), alone)
+    np.testing.assert_array_equal(by_hand((1, 6.0), engine=engine), by_hand((0, 5.0), (1, 6.0)))
+
+
+def test_a_highway_sees_what_was_filled_in():
+    held = by_hand((0, 1.0), (1, 5.0), (4, 3.0), gap="hold")
+    np.testing.assert_array_equal(held, by_hand((0, 1.0), (1, 5.0), (2, 5.0), (3, 5.0), (4, 3.0)))
+    stepped = by_hand((0, 1.0), (1, 5.0), (4, 3.0), gap="step")
+    np.testing.assert_array_equal(stepped, by_hand((0, 1.0), (1, 5.0), (2, 3.0)))
+    assert (stepped != held).all()
+
+
+def test_frames_that_a_highway_remembers_are_no_saturated_units():
+    """Past the bound of a unit, and finite: neither degraded nor damaged."""
+    engine = Engine(LOOKS_BACK, 1, Faults())
+    answers = feed_one(engine, np.full((5, 2), 1e6), "a")
+    assert (answers.outcome == PREDICTED).all()
+    assert np.abs(record_of(engine.core.slots, "a")[engine.core.slots.hidden_at - 16 :][:4]).min() > 1e3
+    assert feed_one(moved(engine), np.ones((1, 2)), "a").outcome.tolist() == [PREDICTED]
+
+
+def test_a_highway_takes_nothing_on_that_is_not_finite():
+    """Standardised, the largest numbers are none: the row is refused, and the stream begins anew."""
+    model = replace(LOOKS_BACK, input_std=np.full(2, 1e-30))
+    engine = Engine(model, 1, Faults())
+    rows = np.array([[1e-30, 0], [3e38, 0], [2e-30, 0]])
+    answers = feed_one(engine, rows)
+    assert answers.outcome.tolist() == [PREDICTED, REJECTED + REASONS.index("diverged"), PREDICTED]
+    np.testing.assert_array_equal(answers.values[2], feed_one(Engine(model, 1, Faults()), rows[2]).values[0])
 
 
 def test_a_model_of_other_quantities_has_no_residual():
@@ -270,6 +351,37 @@ def test_other_dtypes_and_layouts_are_converted():
 def test_models_this_version_cannot_run(change):
     with pytest.raises(ConfigError, match="this version runs sequence-to-sequence models with horizon 1"):
         new_engine(replace(untrained(), **change))
+
+
+def test_another_model_of_the_same_shape_takes_over():
+    old, new = (untrained("gru", seed=seed, reset="before", **ADDED) for seed in (1, 2))
+    engine, rows = new_engine(old, 1), sensor_rows(20)
+    feed_one(engine, rows[:5])
+    engine.replace(new, engine.replacement(new, Faults()))
+    answers = feed_one(engine, np.concatenate([np.ones((9, 3)), rows[10:]]))
+    alone = feed_one(new_engine(new), np.ones((9, 3)))
+    assert (answers.outcome == PREDICTED).all()
+    assert (answers.values[0] != alone.values[0]).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cell": "lstm", "reset": "after"}, "model: cell lstm, the running one has gru; a model of another"),
+        ({"reset": "after"}, "model: reset after, the running one has before"),
+        ({"hidden": 6}, "model: hidden 6, the running one has 5"),
+        ({"channels": 4}, "model: channels 4, the running one has 3"),
+        ({"highway": 0}, "model: highway 0, the running one has 4"),
+        ({"highway": 5}, "model: highway 5, the running one has 4"),
+        ({"before": []}, r"model: before \[\], the running one has \[{'units': 20"),
+        ({"after": ADDED["before"]}, r"model: after \[.*'sigmoid'}\], the running one has .*'linear'}\]"),
+    ],
+)
+def test_a_model_of_another_shape_does_not_take_over(change, message):
+    settings = {"cell": "gru", "reset": "before", **ADDED}
+    engine = new_engine(untrained(**settings))
+    with pytest.raises(ConfigError, match=message):
+        engine.replacement(untrained(**settings | change), Faults())
 
 
 @pytest.mark.parametrize("key", ["gap", "missing"])

@@ -15,6 +15,7 @@ import naive
 import numba
 import numpy as np
 import pytest
+from models import ADDED, untrained
 
 from streamrnn.config import Faults
 from streamrnn.engine import Answers, Engine, advance
@@ -31,6 +32,7 @@ needs_rtneural = pytest.mark.skipif(
     not RTNEURAL.is_dir(), reason=f"RTNeural's test vectors are not in {RTNEURAL}"
 )
 CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
+RESET_BEFORE = ("gru", "tanh", "before")
 # cell, activation, hidden, layers: weights in groups of blocks, in single blocks, and in both
 MIXED = [
     ("lstm", "tanh", 7, 1),
@@ -111,7 +113,7 @@ def keras_tensors(cell: str, weights: list[Any]) -> dict[str, Any]:
     }
 
 
-ACTIVATIONS = {"": lambda a: a, "tanh": np.tanh, "sigmoid": naive.sigmoid}
+ACTIVATIONS = {"": lambda a: a} | naive.ACTIVATIONS
 
 
 @needs_rtneural
@@ -158,6 +160,53 @@ def test_physical_units_in_and_out(cell, activation, channels):
     assert (np.abs(feed(model, rows).values - expected) / std).max() <= 2e-5
 
 
+def exact(model: Model, rows: np.ndarray) -> np.ndarray:
+    """What the network says of the rows of one sequence, in float64."""
+    activations = {key: [dense.activation for dense in getattr(model, key)] for key in ("before", "after")}
+    return naive.run(model.cell, model.tensors(), rows, model.activation, reset=model.reset, **activations)
+
+
+@pytest.mark.parametrize("highway", [0, 1, 4])
+@pytest.mark.parametrize("after", [[], ADDED["after"]])
+@pytest.mark.parametrize("before", [[], ADDED["before"]])
+@pytest.mark.parametrize(
+    ("cell", "activation", "reset"), [*((*cell, "after") for cell in CELLS), RESET_BEFORE]
+)
+def test_every_network_alone_and_among_others(cell, activation, reset, before, after, highway):
+    """Each stream of a tile, and of part of one, to the last bit as it is alone."""
+    channels, layers = 1 + 3 * highway, 1 + bool(after)
+    more = {"activation": activation, "reset": reset, "before": before, "after": after, "highway": highway}
+    model = untrained(cell, channels, 20, layers=layers, **more)
+    rng = np.random.default_rng(highway)
+    count = TILE_STREAMS + 1
+    rows = model.input_mean + model.input_std * rng.normal(size=(count, 40, channels))
+    ids = [f"s{k}" for k in range(count)]
+    together = Engine(model, count, Faults()).feed(
+        ids, np.repeat(np.arange(count)[None], 40, axis=0).ravel(), rows.swapaxes(0, 1).reshape(-1, channels)
+    )
+    for k, values in enumerate(together.values.reshape(40, count, -1).swapaxes(0, 1)):
+        wanted = exact(model, rows[k].astype(np.float32))
+        assert (np.abs(values - wanted) / model.output_std).max() <= 1e-5
+        np.testing.assert_array_equal(values, feed(model, rows[k]).values)
+
+
+@pytest.mark.parametrize("activation", ["linear", "tanh", "relu", "sigmoid"])
+@pytest.mark.parametrize("units", [1, 16, 130])
+def test_dense_layers_of_any_width(units, activation):
+    layer = {"units": units, "activation": activation}
+    model = random_model("rnn", 5, 7, before=[layer], after=[layer, layer])
+    rows = np.random.default_rng(units).normal(0, 9, size=(50, 5)).astype(np.float32)
+    wanted = exact(model, rows)
+    assert np.abs(feed(model, rows).values - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(("channels", "highway"), [(1, 2), (1, 17), (1, 40), (16, 2), (17, 3), (40, 1)])
+def test_the_highway_looks_back_over_blocks_and_parts_of_them(channels, highway):
+    model = random_model("rnn", channels, 3, highway=highway)
+    rows = np.random.default_rng(highway).normal(size=(100, channels)).astype(np.float32)
+    assert np.abs(feed(model, rows).values - exact(model, rows)).max() <= 1e-5 * highway
+
+
 @compiled
 def run_affine(w, at, b, bias, rows, k_count, z, first, stride, out, to, out_stride, streams):
     affine(w, at, b, bias, rows, k_count, z, first, stride, out, to, out_stride, streams)
@@ -171,7 +220,7 @@ def test_affine(rows, columns):
     junk = np.full(32, np.nan, np.float32)  # beside what may be read
     w, b = np.concatenate([junk, pack(matrix), junk]), np.concatenate([junk, bias, junk])
     inputs = rng.normal(size=(TILE_STREAMS, columns)).astype("f")
-    exact = inputs.astype(np.float64) @ matrix.T.astype(np.float64) + bias
+    wanted = inputs.astype(np.float64) @ matrix.T.astype(np.float64) + bias
     bound = 1e-6 * (np.abs(inputs) @ np.abs(matrix.T) + np.abs(bias))
     for streams in range(1, TILE_STREAMS + 1):
         z = np.full((TILE_STREAMS, columns + 5), np.nan, np.float32)
@@ -180,7 +229,7 @@ def test_affine(rows, columns):
         sizes = z.shape[1], out.reshape(-1), 7, out.shape[1]
         run_affine(w, 32, b, 32, rows, columns, z.reshape(-1), 2, *sizes, streams)
         result = out[:streams, 7 : 7 + rows]
-        assert (np.abs(result - exact[:streams]) <= bound[:streams]).all()
+        assert (np.abs(result - wanted[:streams]) <= bound[:streams]).all()
         assert np.isposinf(out[:, :7]).all()
         assert np.isposinf(out[:, 7 + rows :]).all()
 
@@ -211,11 +260,11 @@ EXTREMES = np.array([0.0, 1e-45, 1e-40, 1.2e-38, 7.9, 7.91, 9.0, 20.0, 88.0, 89.
 def test_tanh_and_sigmoid():
     grid = np.linspace(-20, 20, 400_001).astype(np.float32)
     x = np.concatenate([grid, grid / 1000, EXTREMES, -EXTREMES])
-    exact = x.astype(np.float64)
+    wide = x.astype(np.float64)
     tanh, sigmoid = over(run_tanh, x), over(run_sigmoid, x)
-    assert np.abs(tanh - np.tanh(exact)).max() <= 3e-7
+    assert np.abs(tanh - np.tanh(wide)).max() <= 3e-7
     with np.errstate(over="ignore"):
-        assert np.abs(sigmoid - naive.sigmoid(exact)).max() <= 2e-7
+        assert np.abs(sigmoid - naive.sigmoid(wide)).max() <= 2e-7
     assert np.abs(tanh).max() <= 1
     assert 0 <= sigmoid.min() <= sigmoid.max() <= 1
 
@@ -253,15 +302,15 @@ class Lanes:
     def step(self, streams: list[int], rows: np.ndarray) -> np.ndarray:
         """One step of these streams, in these lanes; what stands in idle ones must not matter."""
         scratch, words = self.scratch, self.state.shape[2]
-        scratch.z[:] = scratch.gates[:] = scratch.recurrent[:] = np.nan
+        scratch.z[:] = scratch.gates[:] = np.nan
         for lane, (stream, row) in enumerate(zip(streams, rows, strict=True)):
             old = self.steps[stream] & 1
-            scratch.z[lane * scratch.z_stride :][: len(row)] = row
+            scratch.z[lane * self.net.z_stride :][: len(row)] = row
             scratch.source[lane] = (2 * stream + old) * words
             scratch.target[lane] = (2 * stream + 1 - old) * words
             self.steps[stream] += 1
         run_forward(self.net, scratch, self.state.reshape(-1), len(streams))
-        tile = scratch.gates.reshape(TILE_STREAMS, scratch.gate_stride)
+        tile = scratch.gates.reshape(TILE_STREAMS, self.net.gate_stride)
         return tile[: len(streams), : self.net.outputs].copy()
 
 
@@ -287,10 +336,12 @@ def digest() -> str:
     """SHA-256 of what some networks say of seven interleaved streams."""
     digest = hashlib.sha256()
     stream = np.arange(7 * 60) * 5 % 7
-    for cell, activation, hidden, layers in MIXED:
-        model = random_model(
-            cell, 9, hidden, layers=layers, activation=activation, mean=np.ones(9), std=np.full(9, 3)
-        )
+    kinds = [
+        (cell, hidden, {"layers": layers, "activation": activation})
+        for cell, activation, hidden, layers in MIXED
+    ]
+    for cell, hidden, more in [*kinds, ("gru", 33, {"reset": "before", **ADDED})]:
+        model = random_model(cell, 9, hidden, mean=np.ones(9), std=np.full(9, 3), **more)
         rows = np.random.default_rng(hidden).normal(1, 3, size=(len(stream), 9)).astype(np.float32)
         answers = Engine(model, 7, Faults()).feed([f"s{k}" for k in range(7)], stream, rows)
         assert np.isfinite(answers.values).all()

@@ -16,12 +16,13 @@ import pytest
 import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from models import ARCHITECTURES, load_header, save_header, save_parts, untrained
+from models import ADDED, ARCHITECTURES, load_header, save_header, save_parts, untrained
 
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.model.inspect import describe_model, format_description
-from streamrnn.model.model import DEFAULTS, Channel, Model, ModelError, random_model, tensor_shapes
+from streamrnn.model.model import Channel, Dense, Model, random_model
 from streamrnn.model.native import read_model, write_model
+from streamrnn.model.settings import DEFAULTS, OPTIONAL, SETTINGS, ModelError, tensor_shapes, with_defaults
 
 
 def assert_same(a: Model, b: Model) -> None:
@@ -29,6 +30,19 @@ def assert_same(a: Model, b: Model) -> None:
     assert a.tensors().keys() == b.tensors().keys()
     for name, array in a.tensors().items():
         np.testing.assert_array_equal(array, b.tensors()[name])
+
+
+def full(**changes) -> Model:
+    """A model with everything that a model can have, of 3 channels and outputs."""
+    settings = {
+        **ADDED,
+        "reset": "before",
+        "target": "value",
+        "ahead": 7,
+        "errors": {"rows": 1234, "mean": [0.5, 0.0, -1.5], "std": [1, 2, 0]},
+        "training": {"by": "a test", "loss": [0.5, 0.25], "seed": None, "data": {"rows": 9405}},
+    }
+    return untrained("gru", **settings | changes)
 
 
 def refusal(path: Path) -> str:
@@ -72,6 +86,52 @@ def test_a_model_does_not_share_the_arrays_it_is_made_of():
     assert not model.input_mean.any()
 
 
+def test_dense_layers_and_a_highway_have_their_shapes():
+    model = full()
+    shapes = {
+        "weight_ih_l0": (15, 5),  # the last of the layers before gives 5
+        "weight_hh_l0": (15, 5),
+        "bias_ih_l0": (15,),
+        "bias_hh_l0": (15,),
+        "before.0.weight": (20, 3),
+        "before.0.bias": (20,),
+        "before.1.weight": (5, 20),
+        "before.1.bias": (5,),
+        "after.0.weight": (18, 5),
+        "after.0.bias": (18,),
+        "after.1.weight": (3, 18),
+        "after.1.bias": (3,),
+        "head.weight": (3, 3),
+        "head.bias": (3,),
+        "highway.weight": (3, 12),
+        **dict.fromkeys(("input.mean", "input.std", "output.mean", "output.std"), (3,)),
+    }
+    assert {name: array.shape for name, array in model.tensors().items()} == shapes
+    assert tensor_shapes(model.settings()) == shapes
+    assert model.highway_weight.shape == (3, 12)
+    assert untrained().highway_weight.shape == (3, 0)
+    assert [(dense.units, dense.activation) for dense in model.before] == [(20, "tanh"), (5, "sigmoid")]
+    for array in (model.highway_weight, model.before[0].weight, model.after[1].bias):
+        assert array.dtype == np.float32
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
+@pytest.mark.parametrize(("target", "ahead"), [("next", 1), ("value", 0)])
+def test_how_far_ahead_follows_from_the_target(target, ahead):
+    model = untrained(target=target)
+    assert model.ahead == ahead
+    assert "ahead" not in model.settings()
+    assert replace(model, target="value", ahead=9).settings()["ahead"] == 9
+
+
+def test_what_a_model_says_of_its_training_is_a_copy():
+    training = {"loss": [1.0]}
+    model = untrained(training=training)
+    training["loss"].append(2.0)
+    assert model.training == {"loss": [1.0]}
+
+
 def test_random_weights_are_seeded_and_within_pytorchs_bounds():
     model = random_model("gru", 4, 16, seed=3)
     weights = np.concatenate([array.ravel() for array in model.tensors().values()])
@@ -113,6 +173,25 @@ def test_random_model_without_scaling_leaves_values_as_they_are():
         ({"output_std": np.array([1, 1, -2])}, "output.std: -2 for 'c2'"),
         ({"input_std": np.array([1, 1e-40, 1])}, "input.std: 9.99995e-41 for 'c1'"),  # 1 / std is infinite
         ({"normalisation": "none"}, 'input.mean: expected 3 times 0, as "normalisation" is "none"'),
+        (
+            {"before": (Dense(np.ones((4, 2)), np.zeros(4)),)},
+            "before.0.weight: expected shape (4, 3), found (4, 2)",
+        ),
+        ({"after": (Dense(np.ones((4, 5)), np.zeros(3)),)}, "after.0.bias: expected shape (4,), found (3,)"),
+        (
+            {"after": (Dense(np.ones((4, 5)), np.zeros(4)),)},
+            "head.weight: expected shape (3, 4), found (3, 5)",
+        ),
+        (
+            {"after": (Dense(np.ones((4, 5)), np.zeros(4), "elu"),)},
+            '"after"[0]: expected activation "linear"',
+        ),
+        ({"highway": 2}, "highway.weight: missing, of shape (3, 6)"),
+        ({"highway_weight": np.ones((3, 3))}, 'highway.weight: not used as "highway" is 0; remove it'),
+        ({"highway": False}, '"highway": expected a whole number, 0 to 1024, found False'),
+        ({"reset": "before"}, '"reset": "before" is for the cell "gru" only, not \'lstm\''),
+        ({"ahead": 0}, '"ahead": expected 1 for the target "next", found 0'),
+        ({"training": {"at": np.float32(1)}}, '"training": cannot be written as JSON'),
     ],
 )
 def test_a_wrong_model_is_refused_by_name(changes, fragment):
@@ -196,9 +275,9 @@ def test_fingerprint_does_not_depend_on_the_order_of_anything_in_the_file(path):
     assert read_model(other).fingerprint == read_model(path).fingerprint == model.fingerprint
 
 
-@pytest.mark.parametrize("name", sorted(untrained(layers=2).tensors()))
+@pytest.mark.parametrize("name", sorted(untrained(layers=2, **ADDED).tensors()))
 def test_fingerprint_changes_with_the_last_bit_of_any_tensor(name):
-    model = untrained(layers=2)
+    model = untrained(layers=2, **ADDED)
     tensors = {key: array.copy() for key, array in model.tensors().items()}
     tensors[name].flat[-1] = np.nextafter(tensors[name].flat[-1], np.float32(np.inf))
     assert Model.from_tensors(model.settings(), tensors).fingerprint != model.fingerprint
@@ -214,11 +293,39 @@ def test_fingerprint_changes_with_the_last_bit_of_any_tensor(name):
         {"relation": "sequence-to-vector"},
         {"horizon": 2},
         {"target": "value"},
+        {"errors": {"rows": 9, "mean": [0, 0, 0], "std": [1, 1, 1]}},
     ],
 )
 def test_fingerprint_changes_with_any_setting(changes):
     model = untrained("rnn")
     assert replace(model, **changes).fingerprint != model.fingerprint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reset": "after"},
+        {"before": [{"units": 20, "activation": "tanh"}, {"units": 5, "activation": "tanh"}]},
+        {"highway": 0},
+        {"ahead": 8},
+        {"errors": None},
+        {"errors": {"rows": 1234, "mean": [0.5, 0.0, -1.5], "std": [1, 2, 0.5]}},
+    ],
+)
+def test_fingerprint_changes_with_any_optional_setting(changes):
+    assert full(**changes).fingerprint != full().fingerprint
+
+
+def test_fingerprint_does_not_depend_on_what_is_said_of_the_training():
+    assert full(training=None).fingerprint == full(training={"by": "another"}).fingerprint
+
+
+def test_what_is_the_default_is_left_out_of_a_file(path):
+    """So a file from before there was a key has the fingerprint that it had."""
+    model = untrained("gru")
+    assert not model.settings().keys() & {*OPTIONAL, "ahead"}
+    stated = save_parts(path, with_defaults(model.settings()), model.tensors())
+    assert read_model(stated).fingerprint == model.fingerprint
 
 
 def test_fingerprint_tells_no_scaling_from_a_scaling_that_does_nothing():
@@ -239,6 +346,17 @@ def test_round_trip(path, cell, activation, layers, scaled):
     read = read_model(path)
     assert_same(read, model)
     assert read.fingerprint == model.fingerprint
+
+
+def test_round_trip_of_everything(path):
+    model = full()
+    write_model(model, path)
+    read = read_model(path)
+    assert_same(read, model)
+    assert read.fingerprint == model.fingerprint
+    assert (read.reset, read.highway, read.ahead) == ("before", 4, 7)
+    assert read.errors == {"rows": 1234, "mean": [0.5, 0, -1.5], "std": [1, 2, 0]}
+    assert read.training == {"by": "a test", "loss": [0.5, 0.25], "seed": None, "data": {"rows": 9405}}
 
 
 def test_the_file_is_what_the_safetensors_library_reads(path):
@@ -337,6 +455,9 @@ def test_a_missing_setting_is_named(path, key):
     assert f'"{key}": missing' in refusal(save_parts(path, stated, model.tensors()))
 
 
+ERRORS = {"rows": 9, "mean": [0, 0, 0], "std": [1, 1, 1]}
+
+
 @pytest.mark.parametrize(
     ("changes", "fragment"),
     [
@@ -362,6 +483,34 @@ def test_a_missing_setting_is_named(path, key):
         ({"channels": [{"name": "a\nb"}]}, '"channels"[0]: expected a printable name'),
         ({"channels": [{"name": "\ud800"}]}, '"channels"[0]: expected a printable name'),
         ({"outputs": [{"name": "c0", "unit": 1}]}, '"outputs"[0]: expected a printable unit, found 1'),
+        ({"reset": "never"}, '"reset": expected "after" or "before", found \'never\''),
+        ({"highway": 1025}, '"highway": expected a whole number, 0 to 1024, found 1025'),
+        ({"highway": None}, '"highway": expected a whole number, 0 to 1024, found None'),
+        ({"ahead": 65536, "target": "value"}, '"ahead": expected a whole number, 0 to 65535, found 65536'),
+        ({"ahead": -1, "target": "value"}, '"ahead": expected a whole number, 0 to 65535, found -1'),
+        ({"ahead": 2}, '"ahead": expected 1 for the target "next", found 2'),
+        ({"before": None}, '"before": expected a list of up to 256 {"units", "activation"}, found None'),
+        ({"after": [{}] * 257}, '"after": expected a list of up to 256'),
+        ({"before": [20]}, '"before"[0]: expected {"units", "activation"}, found 20'),
+        ({"before": [{"units": 20}]}, '"before"[0]: expected {"units", "activation"}, found {\'units\': 20}'),
+        ({"after": [{"units": 0, "activation": "tanh"}]}, '"after"[0]: expected 1 to 65535 units, found 0'),
+        ({"after": [{"units": True, "activation": "tanh"}]}, '"after"[0]: expected 1 to 65535 units'),
+        ({"after": [{"units": 2, "activation": ["tanh"]}]}, '"after"[0]: expected activation "linear" or'),
+        ({"errors": []}, '"errors": expected {"rows", "mean", "std"} or null, found []'),
+        ({"errors": {"rows": 1}}, '"errors": expected {"rows", "mean", "std"} or null'),
+        ({"errors": ERRORS | {"rows": 0}}, '"errors": expected "rows" of 1 or more, found 0'),
+        (
+            {"errors": ERRORS | {"mean": [0, 0]}},
+            '"errors": expected "mean" of 3 numbers, one for each output',
+        ),
+        ({"errors": ERRORS | {"mean": [0, 0, float("nan")]}}, '"errors": expected "mean" of 3 numbers'),
+        ({"errors": ERRORS | {"mean": [0, 0, 10**400]}}, '"errors": expected "mean" of 3 numbers'),
+        ({"errors": ERRORS | {"std": [0, 0, False]}}, '"errors": expected "std" of 3 numbers'),
+        ({"errors": ERRORS | {"std": [0, 0, -1]}}, '"errors": expected "std" of 0 or more, found [0, 0, -1]'),
+        ({"training": "by hand"}, "\"training\": expected a JSON object or null, found 'by hand'"),
+        ({"training": {"loss": float("nan")}}, '"training": cannot be written as JSON'),
+        ({"training": {"a": json.loads("[" * 32 + "]" * 32)}}, '"training": more than 32 lists and objects'),
+        ({"training": {"log": "x" * 65536}}, '"training": 65,547 bytes as JSON, at most 65,536 are kept'),
     ],
 )
 def test_a_wrong_setting_is_named(path, changes, fragment):
@@ -400,9 +549,9 @@ def test_a_file_without_our_metadata_is_refused(path):
 # refusals of tensors
 
 
-@pytest.mark.parametrize("name", sorted(untrained(layers=2).tensors()))
+@pytest.mark.parametrize("name", sorted(untrained(layers=2, **ADDED).tensors()))
 def test_a_tensor_missing_or_of_another_shape_is_named(path, name):
-    model = untrained(layers=2)
+    model = untrained(layers=2, **ADDED)
     tensors = model.tensors()
     array = tensors.pop(name)
     message = refusal(save_parts(path, model.settings(), tensors))
@@ -420,6 +569,8 @@ def test_a_tensor_missing_or_of_another_shape_is_named(path, name):
         ("weight_ih_l1", "'weight_ih_l1': a 1-layer lstm has no such tensor"),
         ("weight_ih_l0_reverse", "'weight_ih_l0_reverse': a 1-layer lstm has no such tensor"),
         ("\x1b[2J", "'\\x1b[2J': a 1-layer lstm has no such tensor"),
+        ("before.0.weight", "'before.0.weight': a 1-layer lstm has no such tensor"),
+        ("highway.weight", 'highway.weight: not used as "highway" is 0; remove it'),
         ("decoder.weight_ih_l0", "'decoder.weight_ih_l0': this version cannot read a second network"),
     ],
 )
@@ -600,7 +751,7 @@ FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCh
 
 
 @FUZZ
-@given(key=st.sampled_from([*untrained().settings(), "unknown"]), value=JSON)
+@given(key=st.sampled_from([*SETTINGS, "unknown"]), value=JSON)
 def test_any_json_in_place_of_a_setting(path, key, value):
     model = untrained("rnn", channels=1, hidden=1)
     save_parts(path, model.settings() | {key: value}, model.tensors())
@@ -681,3 +832,49 @@ def test_the_table_for_people():
         "p        bar       0  1e-07",
     ]
     assert lines[16].split() == ["output", "unit", "mean", "std"]
+
+
+def test_the_description_of_everything():
+    description = json.loads(json.dumps(describe_model(full(), "m")))
+    assert {key: description[key] for key in ("reset", "highway", "ahead", "before", "after")} == {
+        **ADDED,
+        "reset": "before",
+        "ahead": 7,
+    }
+    dense, recurrent, head = 20 * 3 + 5 * 20 + 18 * 5 + 3 * 18, 15 * (5 + 5), 3 * 3 + 3 * 12
+    assert description["multiply_adds"] == dense + recurrent + head
+    assert description["parameters"] == description["multiply_adds"] + (20 + 5 + 18 + 3) + 2 * 15 + 3
+    assert description["state_bytes"] == 4 * (
+        5 + 3 * 3
+    )  # the hidden state, and three frames of three channels
+    assert description["errors"]["rows"] == 1234
+    assert description["training"]["data"] == {"rows": 9405}
+    assert not describe_model(untrained(), "m").keys() & {*OPTIONAL, "ahead"}
+
+
+def test_the_table_of_everything():
+    table = format_description(describe_model(full(), "m"))
+    lines = [" ".join(line.split()) for line in table.splitlines()]
+    for line in (
+        "network gru, 1 x 5 hidden units",
+        "reset gate before the recurrent product",
+        "dense before 20 tanh, 5 sigmoid",
+        "dense after 18 relu, 3 linear",
+        "highway 4 frames",
+        "ahead 7 rows",
+        "error on 1,234 rows mean std",
+        "c0 0.5 1",
+        "by a test",
+        "loss [0.5, 0.25]",
+    ):
+        assert line in lines
+    plain = format_description(describe_model(untrained(), "m"))
+    for word in ("reset", "dense", "highway", "ahead", "error", "training"):
+        assert word not in plain
+
+
+def test_what_is_said_of_the_training_does_nothing_to_a_terminal():
+    said = {"\x1b[2J": "\x1b]0;x\x07", "long": "y" * 10_000, "\x9b2J": ["\x9b", "\ud800"]}
+    table = format_description(describe_model(untrained(training=said), "m"))
+    assert all(line.isprintable() and len(line) < 200 for line in table.splitlines())
+    assert table.encode()

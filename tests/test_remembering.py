@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from models import untrained
+from models import ADDED, untrained
 from plain_rules import (
     LAST_NUMBER,
     SILENCE_NS,
@@ -41,6 +41,7 @@ MODELS = [
     untrained("lstm", channels=2, hidden=5, layers=2),
     untrained("gru", channels=2, hidden=4),
     untrained("rnn", channels=2, hidden=3, activation="relu"),
+    untrained("lstm", channels=2, hidden=4, **ADDED),
 ]
 NAMES = ["a", "b", "valve/温度", "x" * 127, "e", "f"]
 FINITE = [0.0, -30.0, -1.0, 0.5, 3.0, 55.0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import untrained
+from models import ADDED, untrained
 from plain_rules import (
     DEGRADED_STEPS,
     LAST_NUMBER,
@@ -37,6 +37,7 @@ CAPACITY = 3
 DIVERGED = REJECTED + REASONS.index("diverged")
 INFINITE = REJECTED + REASONS.index("infinite")
 FORECASTS = untrained("gru", channels=2, hidden=4)
+SEEING = untrained("gru", channels=2, hidden=4, reset="before", **ADDED)
 OTHER = replace(FORECASTS, target="value", outputs=(Channel("y0"), Channel("y1")))
 
 
@@ -66,7 +67,7 @@ HELD = st.fixed_dictionaries(
         "missing": st.sampled_from(["reject", "hold"]),
     }
 )
-SETTINGS = st.tuples(st.sampled_from([FORECASTS, GROWING]), FILLED) | st.tuples(st.just(OTHER), HELD)
+SETTINGS = st.tuples(st.sampled_from([FORECASTS, SEEING, GROWING]), FILLED) | st.tuples(st.just(OTHER), HELD)
 
 
 def numbered(rows: list[tuple[int, int, list[float]]]) -> list[Row]:

@@ -1,13 +1,15 @@
 """The cells: from preactivations and old state to new state, sixteen units at a time, one stream.
 
-Every array is flat float32; an index says where a vector of ``width`` (hidden, padded to 16) begins.
+Every array is flat float32; an index says where a vector of ``width`` (units, padded to 16) begins. What a
+layer gives goes to ``z``, too, where the product after it reads.
 """
 
 import numpy as np
 
 from streamrnn.jit import inlined
-from streamrnn.kernels.simd import LANES, clamp, fma, load, positive, splat, store
+from streamrnn.kernels.simd import LANES, clamp, fill, fma, load, positive, store
 
+LINEAR, TANH, RELU, SIGMOID = range(4)  # what dense layers do with their sums
 _f = np.float32
 _HALF = _f(0.5)
 _CLAMP = _f(7.90531110763549805)  # where the fraction reaches 1, 3e-7 from the true value
@@ -36,15 +38,15 @@ def _fraction(x):
     """
     x = clamp(x, -_CLAMP, _CLAMP)
     square = x * x
-    p = fma(square, splat(_P13), splat(_P11))
-    p = fma(square, p, splat(_P9))
-    p = fma(square, p, splat(_P7))
-    p = fma(square, p, splat(_P5))
-    p = fma(square, p, splat(_P3))
-    p = fma(square, p, splat(_P1))
-    q = fma(square, splat(_Q6), splat(_Q4))
-    q = fma(square, q, splat(_Q2))
-    q = fma(square, q, splat(_Q0))
+    p = fma(square, fill(x, _P13), fill(x, _P11))
+    p = fma(square, p, fill(x, _P9))
+    p = fma(square, p, fill(x, _P7))
+    p = fma(square, p, fill(x, _P5))
+    p = fma(square, p, fill(x, _P3))
+    p = fma(square, p, fill(x, _P1))
+    q = fma(square, fill(x, _Q6), fill(x, _Q4))
+    q = fma(square, q, fill(x, _Q2))
+    q = fma(square, q, fill(x, _Q0))
     return x * p, q
 
 
@@ -57,46 +59,85 @@ def tanh(x):
 @inlined
 def sigmoid(x):
     """1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2."""
-    half = splat(_HALF)
+    half = fill(x, _HALF)
     return fma(half, tanh(half * x), half)
 
 
 @inlined
 def gated_tanh(gate, x):
     """sigmoid(gate) * tanh(x), with one division for both: it is the slowest operation of a step."""
-    a, b = _fraction(splat(_HALF) * gate)
+    a, b = _fraction(fill(x, _HALF) * gate)
     p, q = _fraction(x)
     return (a + b) * p / ((b + b) * q)
 
 
 @inlined
-def rnn(gates, at, width, rectify, out, h):
-    """h' = phi(a), with a = W [x, h] + b and phi tanh, or the rectifier (Elman 1990)."""
+def activate(which, a, at, width, z, to):
+    """A dense layer's phi of ``a[at:]``, to ``z[to:]``; ``which`` is LINEAR, TANH, RELU or SIGMOID."""
     for unit in range(0, width, LANES):
-        a = load(gates, at + unit)
-        if rectify:
-            store(out, h + unit, positive(a))
-        else:
-            store(out, h + unit, tanh(a))
+        value = load(a, at + unit)
+        if which == TANH:
+            value = tanh(value)
+        elif which == SIGMOID:
+            value = sigmoid(value)
+        elif which == RELU:
+            value = positive(value)
+        store(z, to + unit, value)
 
 
 @inlined
-def gru(from_input, from_state, at, width, state, old, new):
+def rnn(gates, at, width, rectify, state, new, z, to):
+    """h' = phi(a), with a = W [x, h] + b and phi tanh, or the rectifier (Elman 1990)."""
+    for unit in range(0, width, LANES):
+        h = load(gates, at + unit)
+        h = positive(h) if rectify else tanh(h)
+        store(state, new + unit, h)
+        store(z, to + unit, h)
+
+
+@inlined
+def gru(gates, at, width, state, old, new, z, to):
     """The GRU of Cho et al. 2014 as cuDNN and PyTorch compute it, reset gate after the product.
 
     r = sigma(a_r + u_r)   z = sigma(a_z + u_z)   n = tanh(a_n + r * u_n)   h' = (1 - z) * n + z * h
-    with a = W x + b in ``from_input`` and u = W h + b in ``from_state``, each [r | z | n].
+    with a = W x + b and u = W h + b, in ``gates`` as [a_r | a_z | a_n | u_r | u_z | u_n].
     """
+    from_state = at + 3 * width
     for unit in range(0, width, LANES):
-        r = sigmoid(load(from_input, at + unit) + load(from_state, at + unit))
-        z = sigmoid(load(from_input, at + width + unit) + load(from_state, at + width + unit))
-        n = tanh(fma(r, load(from_state, at + 2 * width + unit), load(from_input, at + 2 * width + unit)))
+        r = sigmoid(load(gates, at + unit) + load(gates, from_state + unit))
+        keep = sigmoid(load(gates, at + width + unit) + load(gates, from_state + width + unit))
+        n = tanh(fma(r, load(gates, from_state + 2 * width + unit), load(gates, at + 2 * width + unit)))
         h = load(state, old + unit)
-        store(state, new + unit, fma(z, h - n, n))
+        h = fma(keep, h - n, n)
+        store(state, new + unit, h)
+        store(z, to + unit, h)
 
 
 @inlined
-def lstm(gates, at, width, state, old_c, new_c, new_h):
+def reset_state(gates, at, width, state, old, z, to):
+    """r * h, with r = sigma(a) of ``gates[at:]``, to ``z[to:]``: all that the candidate state sees of h."""
+    for unit in range(0, width, LANES):
+        store(z, to + unit, sigmoid(load(gates, at + unit)) * load(state, old + unit))
+
+
+@inlined
+def gru_reset_before(gates, at, width, state, old, new, z, to):
+    """The GRU of Cho et al. 2014 as written, its reset gate before the product: see ``reset_state``.
+
+    z = sigma(a_z)   n = tanh(a_n)   h' = (1 - z) * n + z * h
+    with a_z = W [x, h] + b and a_n = W [x, r * h] + b, in ``gates`` as [a_r | a_z | a_n].
+    """
+    for unit in range(0, width, LANES):
+        keep = sigmoid(load(gates, at + width + unit))
+        n = tanh(load(gates, at + 2 * width + unit))
+        h = load(state, old + unit)
+        h = fma(keep, h - n, n)
+        store(state, new + unit, h)
+        store(z, to + unit, h)
+
+
+@inlined
+def lstm(gates, at, width, state, old_c, new_c, new_h, z, to):
     """The LSTM of Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000.
 
     c' = sigma(f) * c + sigma(i) * tanh(g)   h' = sigma(o) * tanh(c')
@@ -109,5 +150,7 @@ def lstm(gates, at, width, state, old_c, new_c, new_h):
         g = load(gates, at + 2 * width + unit)
         o = load(gates, at + 3 * width + unit)
         c = fma(sigmoid(f), load(state, old_c + unit), gated_tanh(i, g))
+        h = gated_tanh(o, c)
         store(state, new_c + unit, c)
-        store(state, new_h + unit, gated_tanh(o, c))
+        store(state, new_h + unit, h)
+        store(z, to + unit, h)

@@ -1,4 +1,8 @@
-"""One step of a whole network: stacked layers and the head, for one stream or a tile of them."""
+"""One step of a whole network for one stream or a tile of them: a chain of products, and what follows each.
+
+The chain is data, made once by ``pack_network``: dense layers, recurrent ones and the head all pass the one
+matrix product, which is therefore compiled, and inlined, once.
+"""
 
 from typing import NamedTuple
 
@@ -8,9 +12,29 @@ from streamrnn.jit import inlined
 from streamrnn.kernels import cells
 from streamrnn.kernels.affine import TILE_STREAMS, affine, pack, packed_rows
 from streamrnn.kernels.simd import LANES, fma, load, store
-from streamrnn.model.model import GATES, Layer, Model
+from streamrnn.model.model import Dense, Layer, Model
 
-RNN_TANH, RNN_RELU, GRU, LSTM = range(4)
+RNN_TANH, RNN_RELU, GRU, GRU_RESET_BEFORE, LSTM = range(5)
+
+# What follows a product: nothing, the reset of a state, a layer's new state, or an activation, counted from
+# _DENSE on.
+_NOTHING, _RESET, _CELL, _DENSE = range(4)
+_ACTIVATIONS = {"linear": cells.LINEAR, "tanh": cells.TANH, "relu": cells.RELU, "sigmoid": cells.SIGMOID}
+
+# A product of the chain: a packed matrix and what is done with it in each lane, in float32 elements.
+FIELDS = (
+    "weights",  # begin of the matrix
+    "biases",
+    "rows",
+    "columns",
+    "first",  # where in z the vector begins that it is multiplied with
+    "to",  # where its result goes in the preactivations
+    "then",  # what follows
+    "out",  # where in z that puts its vector, for a product after it
+    "hidden",  # where the hidden state of a recurrent layer begins among those of all layers
+    "state",  # where in z the layer's old hidden state is put first; -1 = nowhere
+)
+PRODUCT = np.dtype([(field, np.int64) for field in FIELDS])
 
 
 def aligned(count: int, dtype: type = np.float32) -> np.ndarray:
@@ -25,7 +49,8 @@ class Network(NamedTuple):
     """A model in the form that the step reads. Immutable; sizes in float32 elements.
 
     Vectors of hidden units are padded to ``width``, those of outputs to ``out_width`` and those of
-    channels to ``in_width``, multiples of 16 whose extra lanes stay zero.
+    channels to ``in_width``, multiples of 16 whose extra lanes stay zero. ``past`` is padded likewise, with
+    values of frames before those that are needed.
     """
 
     cell: int
@@ -33,12 +58,17 @@ class Network(NamedTuple):
     inputs: int
     hidden: int
     outputs: int
+    highway: int  # frames that the head sees, the current one first
     in_width: int
     width: int
     out_width: int
+    past: int  # of these frames, the values that a stream remembers
+    z_stride: int  # of a lane in Scratch.z
+    gate_stride: int  # of a lane in Scratch.gates
+    head_at: int  # where in a lane of z the head's vector begins: the frames, then what the layer below gives
     weights: np.ndarray  # every packed matrix, one after another
     biases: np.ndarray
-    at: np.ndarray  # (layers + 1, 4) int64: weights, biases, then a GRU's second pair; the head is last
+    chain: np.ndarray  # (products,) of PRODUCT, in the order of the step; the head is last
     mean: np.ndarray  # (in_width,) input scaling: (x - mean) * scale
     scale: np.ndarray  # (in_width,)
     out_std: np.ndarray  # (out_width,) output scaling: y * out_std + out_mean
@@ -49,13 +79,10 @@ class Network(NamedTuple):
 class Scratch(NamedTuple):
     """What a step works in; one lane per stream of a tile."""
 
-    z: np.ndarray  # (TILE_STREAMS * z_stride,) float32: [input | hidden state]
+    z: np.ndarray  # (TILE_STREAMS * z_stride,) float32: [input | hidden state], then what the head sees
     gates: np.ndarray  # (TILE_STREAMS * gate_stride,) float32: preactivations
-    recurrent: np.ndarray  # the same, of a GRU's recurrent product
     source: np.ndarray  # (TILE_STREAMS,) int64: where in the state array the old h begins
     target: np.ndarray  # (TILE_STREAMS,) int64: where the new h begins
-    z_stride: int
-    gate_stride: int
 
 
 def _padded(values: np.ndarray, width: int) -> np.ndarray:
@@ -64,81 +91,113 @@ def _padded(values: np.ndarray, width: int) -> np.ndarray:
     return out
 
 
-def _by_gate(values: np.ndarray, gates: int, hidden: int, width: int) -> np.ndarray:
-    """Rows of each gate padded from ``hidden`` to ``width`` with zeros."""
-    padded = np.zeros((gates, width, *values.shape[1:]), np.float32)
-    padded[:, :hidden] = values.reshape(gates, hidden, *values.shape[1:])
-    return padded.reshape(gates * width, *values.shape[1:])
+def _by_gate(values: np.ndarray, gates: int) -> np.ndarray:
+    """The rows of each gate, or of all outputs of a layer, padded with zeros to whole blocks."""
+    units = len(values) // gates
+    padded = np.zeros((gates, packed_rows(units), *values.shape[1:]), np.float32)
+    padded[:, :units] = values.reshape(gates, units, *values.shape[1:])
+    return padded.reshape(-1, *values.shape[1:])
 
 
-def _products(cell: str, layer: Layer) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The matrix products of a layer, (matrix, bias) each: one over [x, h], a GRU's two apart."""
-    if cell == "gru":
-        return [(layer.weight_ih, layer.bias_ih), (layer.weight_hh, layer.bias_hh)]
-    return [(np.hstack([layer.weight_ih, layer.weight_hh]), layer.bias_ih + layer.bias_hh)]
+class _Chain:
+    """A chain in the making."""
+
+    def __init__(self) -> None:
+        self.matrices: list[np.ndarray] = []
+        self.biases: list[np.ndarray] = []
+        self.products: list[dict[str, int]] = []
+
+    def add(self, matrix: np.ndarray, bias: np.ndarray, gates: int = 1, **fields: int) -> None:
+        """One product; its fields are 0 where nothing is said."""
+        padded = _by_gate(matrix, gates)
+        sizes = {"rows": len(padded), "columns": padded.shape[1]}
+        begins = {"weights": sum(map(len, self.matrices)), "biases": sum(map(len, self.biases))}
+        self.products.append(dict.fromkeys(FIELDS, 0) | {"state": -1} | sizes | begins | fields)
+        self.matrices.append(pack(padded))
+        self.biases.append(_by_gate(bias, gates))
+
+    def add_dense(self, dense: Dense) -> None:
+        self.add(dense.weight, dense.bias, then=_DENSE + _ACTIVATIONS[dense.activation])
+
+    def add_layer(self, cell: int, number: int, layer: Layer) -> None:
+        """A recurrent layer: one product over [x, h], or a GRU's two."""
+        inputs, size = layer.weight_ih.shape[1], layer.weight_hh.shape[1]
+        width = packed_rows(size)
+        hidden = number * width
+        if cell == GRU:
+            self.add(layer.weight_ih, layer.bias_ih, 3, hidden=hidden, state=inputs)
+            self.add(layer.weight_hh, layer.bias_hh, 3, hidden=hidden, first=inputs, to=3 * width, then=_CELL)
+            return
+        matrix, bias = np.hstack([layer.weight_ih, layer.weight_hh]), layer.bias_ih + layer.bias_hh
+        if cell == GRU_RESET_BEFORE:
+            gates = 2 * size  # rows; those of the candidate state wait for the reset gate
+            self.add(matrix[:gates], bias[:gates], 2, hidden=hidden, state=inputs, then=_RESET, out=inputs)
+            self.add(matrix[gates:], bias[gates:], hidden=hidden, to=2 * width, then=_CELL)
+        else:
+            self.add(matrix, bias, len(bias) // size, hidden=hidden, state=inputs, then=_CELL)
+
+
+def _cell_of(model: Model) -> int:
+    if model.cell == "rnn":
+        return RNN_RELU if model.activation == "relu" else RNN_TANH
+    if model.cell == "gru":
+        return GRU_RESET_BEFORE if model.reset == "before" else GRU
+    return LSTM
 
 
 def pack_network(model: Model) -> Network:
     """The compiled form of a model."""
-    hidden, gates = model.hidden, GATES[model.cell]
-    width, out_width = packed_rows(hidden), packed_rows(len(model.outputs))
-    in_width = packed_rows(len(model.channels))
-    matrices: list[np.ndarray] = []
-    biases: list[np.ndarray] = []
-    at = np.zeros((len(model.layers) + 1, 4), np.int64)
+    cell, inputs, outputs = _cell_of(model), len(model.channels), len(model.outputs)
+    in_width, width = packed_rows(inputs), packed_rows(model.hidden)
+    widths = [in_width, width, *(packed_rows(dense.units) for dense in model.before + model.after)]
+    work = max(widths) + width  # [input | hidden state], whichever layer's
+    seen = model.highway * inputs
+    head_at = work if seen else 0
 
-    def place(row: int, slot: int, matrix: np.ndarray, bias: np.ndarray) -> None:
-        at[row, slot : slot + 2] = sum(map(len, matrices)), sum(map(len, biases))
-        matrices.append(pack(matrix))
-        biases.append(bias)
-
+    chain = _Chain()
+    for dense in model.before:
+        chain.add_dense(dense)
     for number, layer in enumerate(model.layers):
-        for slot, (matrix, bias) in enumerate(_products(model.cell, layer)):
-            place(
-                number,
-                2 * slot,
-                _by_gate(matrix, gates, hidden, width),
-                _by_gate(bias, gates, hidden, width),
-            )
-    head = np.zeros((out_width, hidden), np.float32)
-    head[: len(model.outputs)] = model.head_weight
-    place(len(model.layers), 0, head, _padded(model.head_bias, out_width))
+        chain.add_layer(cell, number, layer)
+    for dense in model.after:
+        chain.add_dense(dense)
+    chain.products[-1]["out"] = head_at + seen
+    chain.add(np.hstack([model.highway_weight, model.head_weight]), model.head_bias, first=head_at)
 
-    codes = {"gru": GRU, "lstm": LSTM, "rnn": RNN_RELU if model.activation == "relu" else RNN_TANH}
-    packed = np.concatenate(matrices)
+    weights, biases = np.concatenate(chain.matrices), np.concatenate(chain.biases)
     return Network(
-        cell=codes[model.cell],
+        cell=cell,
         layers=len(model.layers),
-        inputs=len(model.channels),
-        hidden=hidden,
-        outputs=len(model.outputs),
+        inputs=inputs,
+        hidden=model.hidden,
+        outputs=outputs,
+        highway=model.highway,
         in_width=in_width,
         width=width,
-        out_width=out_width,
-        weights=_padded(packed, len(packed)),
-        biases=_padded(np.concatenate(biases), sum(map(len, biases))),
-        at=at,
+        out_width=packed_rows(outputs),
+        past=packed_rows(max(model.highway - 1, 0) * inputs),
+        # Vectors are copied sixteen at a time, so a part may spill into the next, written after it, and the
+        # last one past its end: hence the padded widths.
+        z_stride=max(work, packed_rows(head_at + seen) + max(widths)),
+        gate_stride=max(product["to"] + product["rows"] for product in chain.products),
+        head_at=head_at,
+        weights=_padded(weights, len(weights)),
+        biases=_padded(biases, len(biases)),
+        chain=np.array([tuple(product.values()) for product in chain.products], PRODUCT),
         mean=_padded(model.input_mean, in_width),
         scale=_padded(1 / model.input_std.astype(np.float64), in_width),
-        out_std=_padded(model.output_std, out_width),
-        out_mean=_padded(model.output_mean, out_width),
-        out_scale=_padded(1 / model.output_std.astype(np.float64), out_width),
+        out_std=_padded(model.output_std, packed_rows(outputs)),
+        out_mean=_padded(model.output_mean, packed_rows(outputs)),
+        out_scale=_padded(1 / model.output_std.astype(np.float64), packed_rows(outputs)),
     )
 
 
 def make_scratch(network: Network) -> Scratch:
-    # Vectors are copied sixteen at a time, so a part may spill into the next, written after it, and
-    # the last one past its end: hence the padded widths.
-    z_stride = max(network.in_width, network.width) + network.width
-    gate_stride = max(4 * network.width, network.out_width)
     return Scratch(
-        z=aligned(TILE_STREAMS * z_stride),
-        gates=aligned(TILE_STREAMS * gate_stride),
-        recurrent=aligned(TILE_STREAMS * gate_stride),
+        z=aligned(TILE_STREAMS * network.z_stride),
+        gates=aligned(TILE_STREAMS * network.gate_stride),
         source=np.zeros(TILE_STREAMS, np.int64),
         target=np.zeros(TILE_STREAMS, np.int64),
-        z_stride=z_stride,
-        gate_stride=gate_stride,
     )
 
 
@@ -150,47 +209,32 @@ def copy(out, to, source, first, width):
 
 
 @inlined
-def _product(net, row, which, rows, k_count, z, first, scratch, out, streams):
-    affine(
-        net.weights,
-        net.at[row, which],
-        net.biases,
-        net.at[row, which + 1],
-        rows,
-        k_count,
-        z,
-        first,
-        scratch.z_stride,
-        out,
-        0,
-        scratch.gate_stride,
-        streams,
-    )
+def _places(net, scratch, lane, hidden, out):
+    """Where a lane has its preactivations, a layer's old and new hidden state, and the place ``out`` of z."""
+    old, new = scratch.source[lane] + hidden, scratch.target[lane] + hidden
+    return lane * net.gate_stride, old, new, lane * net.z_stride + out
 
 
 @inlined
-def _layer(net, scratch, state, layer, inputs, streams):
-    """One layer for each lane: gates from [input, old h] in ``scratch.z``, new state to its target."""
-    hidden_at = layer * net.width
-    cell_at = net.layers * net.width + hidden_at  # the cell states follow all hidden states
-    if net.cell == GRU:
-        _product(net, layer, 0, 3 * net.width, inputs, scratch.z, 0, scratch, scratch.gates, streams)
-        _product(
-            net, layer, 2, 3 * net.width, net.hidden, scratch.z, inputs, scratch, scratch.recurrent, streams
-        )
+def _new_state(net, scratch, state, hidden, out, streams):
+    """The new state of a layer in each lane, from its preactivations and its old state."""
+    if net.cell == LSTM:
+        beyond = net.layers * net.width  # the cell states follow all hidden states
+        for lane in range(streams):
+            at, old, new, to = _places(net, scratch, lane, hidden, out)
+            cells.lstm(scratch.gates, at, net.width, state, old + beyond, new + beyond, new, scratch.z, to)
+    elif net.cell == GRU:
+        for lane in range(streams):
+            at, old, new, to = _places(net, scratch, lane, hidden, out)
+            cells.gru(scratch.gates, at, net.width, state, old, new, scratch.z, to)
+    elif net.cell == GRU_RESET_BEFORE:
+        for lane in range(streams):
+            at, old, new, to = _places(net, scratch, lane, hidden, out)
+            cells.gru_reset_before(scratch.gates, at, net.width, state, old, new, scratch.z, to)
     else:
-        rows = 4 * net.width if net.cell == LSTM else net.width
-        _product(net, layer, 0, rows, inputs + net.hidden, scratch.z, 0, scratch, scratch.gates, streams)
-    for lane in range(streams):
-        at = lane * scratch.gate_stride
-        old, new = scratch.source[lane] + hidden_at, scratch.target[lane] + hidden_at
-        if net.cell == LSTM:
-            old_c, new_c = scratch.source[lane] + cell_at, scratch.target[lane] + cell_at
-            cells.lstm(scratch.gates, at, net.width, state, old_c, new_c, new)
-        elif net.cell == GRU:
-            cells.gru(scratch.gates, scratch.recurrent, at, net.width, state, old, new)
-        else:
-            cells.rnn(scratch.gates, at, net.width, net.cell == RNN_RELU, state, new)
+        for lane in range(streams):
+            at, _, new, to = _places(net, scratch, lane, hidden, out)
+            cells.rnn(scratch.gates, at, net.width, net.cell == RNN_RELU, state, new, scratch.z, to)
 
 
 @inlined
@@ -199,37 +243,73 @@ def forward(net, scratch, state, streams):
 
     The scaled input of lane s stands at ``scratch.z[s * z_stride:]``; its old state is read at
     ``state[source[s]:]`` and its new state written at ``state[target[s]:]``, hidden states of all
-    layers first and then, for an LSTM, cell states. The head's output, in the model's own scale,
-    is left at ``scratch.gates[s * gate_stride:]``.
+    layers first and then, for an LSTM, cell states. What ``look_back`` keeps is not touched. The head's
+    output, in the model's own scale, is left at ``scratch.gates[s * gate_stride:]``.
     """
-    for layer in range(net.layers):
-        inputs = net.inputs if layer == 0 else net.hidden
-        for lane in range(streams):
-            row = lane * scratch.z_stride
-            if layer > 0:
-                below = scratch.target[lane] + (layer - 1) * net.width
-                copy(scratch.z, row, state, below, net.width)
-            copy(scratch.z, row + inputs, state, scratch.source[lane] + layer * net.width, net.width)
-        _layer(net, scratch, state, layer, inputs, streams)
-    for lane in range(streams):
-        top = scratch.target[lane] + (net.layers - 1) * net.width
-        copy(scratch.z, lane * scratch.z_stride, state, top, net.width)
-    _product(net, net.layers, 0, net.out_width, net.hidden, scratch.z, 0, scratch, scratch.gates, streams)
+    for number in range(net.chain.size):
+        product = net.chain[number]
+        then = product.then
+        if product.state >= 0:
+            for lane in range(streams):
+                row = lane * net.z_stride + product.state
+                copy(scratch.z, row, state, scratch.source[lane] + product.hidden, net.width)
+        affine(
+            net.weights,
+            product.weights,
+            net.biases,
+            product.biases,
+            product.rows,
+            product.columns,
+            scratch.z,
+            product.first,
+            net.z_stride,
+            scratch.gates,
+            product.to,
+            net.gate_stride,
+            streams,
+        )
+        if then == _CELL:
+            _new_state(net, scratch, state, product.hidden, product.out, streams)
+        elif then == _RESET:
+            for lane in range(streams):
+                at, old, _, to = _places(net, scratch, lane, product.hidden, product.out)
+                cells.reset_state(scratch.gates, at, net.width, state, old, scratch.z, to)
+        elif then >= _DENSE:
+            for lane in range(streams):
+                at, _, _, to = _places(net, scratch, lane, 0, product.out)
+                cells.activate(then - _DENSE, scratch.gates, at, product.rows, scratch.z, to)
 
 
 @inlined
 def scale_input(net, scratch, lane, values, at):
     """(x - mean) / std of the physical values at ``values[at:]``, into the lane's input."""
-    row = lane * scratch.z_stride
+    row = lane * net.z_stride
     for unit in range(0, net.in_width, LANES):
         scaled = (load(values, at + unit) - load(net.mean, unit)) * load(net.scale, unit)
         store(scratch.z, row + unit, scaled)
 
 
 @inlined
+def look_back(net, scratch, state, lane, continues):
+    """Puts a lane's scaled input, and those before it, where the head sees them: the highway.
+
+    Those before are read at ``state[source - past:]``, or taken equal to the input where a sequence begins;
+    those that the next step looks back to are written at ``state[target - past:]``.
+    """
+    now = lane * net.z_stride + net.head_at
+    copy(scratch.z, now, scratch.z, lane * net.z_stride, net.in_width)
+    if continues:
+        copy(scratch.z, now + net.inputs, state, scratch.source[lane] - net.past, net.past)
+    else:
+        for value in range(net.past):
+            scratch.z[now + net.inputs + value] = scratch.z[now + value]
+    copy(state, scratch.target[lane] - net.past, scratch.z, now, net.past)
+
+
+@inlined
 def scale_output(net, scratch, lane, values, at):
     """The head's output of a lane in physical units, to ``values[at:]``."""
-    row = lane * scratch.gate_stride
+    row = lane * net.gate_stride
     for unit in range(0, net.out_width, LANES):
         y = load(scratch.gates, row + unit)
         store(values, at + unit, fma(y, load(net.out_std, unit), load(net.out_mean, unit)))

@@ -1,11 +1,12 @@
-"""Sixteen float32 lanes as a Numba type, so that a kernel reads like its formula.
+"""Sixteen lanes of floats as a Numba type, so that a kernel reads like its formula.
 
-``f32x16`` is one LLVM ``<16 x float>``: a register of AVX-512, two of AVX2, four of 64-bit Arm.
+``f32x16`` is one LLVM ``<16 x float>``: a register of AVX-512, two of AVX2, four of 64-bit Arm. What works
+on it works on ``f64x16`` too, which the training of a network in double precision takes.
 A ``Tile`` is blocks x streams of them: the accumulators of a small matrix product, held in
 registers because LLVM sees each as a value of its own. Every operation is a single IEEE operation
 (``llvm.fma`` is fused everywhere), so results are the same bits on every instruction set.
 
-Loads and stores take a one-dimensional float32 array and an element index, need no alignment and
+Loads and stores take a one-dimensional array and an element index, need no alignment and
 check nothing: the caller answers for ``index + 16 <= array.size``.
 """
 
@@ -18,39 +19,41 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 from numba.np import arrayobj
 
 LANES = 16
-_FLOAT = ir.FloatType()
-_VECTOR = ir.VectorType(_FLOAT, LANES)
 
 
-class F32x16(types.Type):
-    """Numba's type of sixteen float32 lanes."""
+class Vector(types.Type):
+    """Numba's type of sixteen lanes of ``element``, float32 or float64."""
 
-    def __init__(self):
-        super().__init__(name="f32x16")
+    def __init__(self, element, suffix):
+        self.element = element
+        self.suffix = f"v{LANES}{suffix}"  # of the names of LLVM's intrinsics
+        self.ir = ir.VectorType(ir.FloatType() if element == types.float32 else ir.DoubleType(), LANES)
+        super().__init__(name=f"{suffix}x{LANES}")
 
 
 class Tile(types.Type):
-    """Numba's type of ``blocks x streams`` accumulators of sixteen lanes."""
+    """Numba's type of ``blocks x streams`` accumulators, each a ``vector``."""
 
-    def __init__(self, blocks, streams):
-        self.blocks, self.streams = blocks, streams
-        super().__init__(name=f"tile{blocks}x{streams}")
-
-
-f32x16 = F32x16()
+    def __init__(self, vector, blocks, streams):
+        self.vector, self.blocks, self.streams = vector, blocks, streams
+        super().__init__(name=f"tile{blocks}x{streams} {vector}")
 
 
-@register_model(F32x16)
+f32x16, f64x16 = Vector(types.float32, "f32"), Vector(types.float64, "f64")
+_OF = {types.float32: f32x16, types.float64: f64x16}
+
+
+@register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager, vector):
-        super().__init__(manager, vector, _VECTOR)
+        super().__init__(manager, vector, vector.ir)
 
 
 @register_model(Tile)
 class _TileModel(models.PrimitiveModel):
     def __init__(self, manager, tile):
         cells = tile.blocks * tile.streams
-        super().__init__(manager, tile, ir.LiteralStructType([_VECTOR] * cells))
+        super().__init__(manager, tile, ir.LiteralStructType([tile.vector.ir] * cells))
 
 
 def _element(context, builder, array_type, array, index):
@@ -59,38 +62,39 @@ def _element(context, builder, array_type, array, index):
     return builder.gep(data, [index])
 
 
-def _load(builder, address):
-    vector = builder.load(builder.bitcast(address, _VECTOR.as_pointer()))
-    vector.align = 4
-    return vector
+def _load(builder, address, vector):
+    value = builder.load(builder.bitcast(address, vector.ir.as_pointer()))
+    value.align = vector.element.bitwidth // 8
+    return value
 
 
-def _store(builder, vector, address):
-    builder.store(vector, builder.bitcast(address, _VECTOR.as_pointer())).align = 4
+def _store(builder, value, address, vector):
+    stored = builder.store(value, builder.bitcast(address, vector.ir.as_pointer()))
+    stored.align = vector.element.bitwidth // 8
 
 
-def _splat(builder, scalar):
-    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, ir.IntType(32)(0))
-    return builder.shuffle_vector(
-        one, ir.Constant(_VECTOR, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
+def _splat(builder, scalar, vector):
+    none = ir.Constant(vector.ir, ir.Undefined)
+    one = builder.insert_element(none, scalar, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, none, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
+
+
+def _call(builder, name, vector, *args):
+    kind = ir.FunctionType(vector.ir, [vector.ir] * len(args))
+    return builder.call(
+        cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{vector.suffix}"), args
     )
-
-
-def _fma(builder, a, b, c):
-    function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), "llvm.fma.v16f32"
-    )
-    return builder.call(function, [a, b, c])
 
 
 @intrinsic
 def load(typingctx, array, index):
     """The sixteen values from ``array[index]`` on."""
+    vector = _OF[array.dtype]
 
     def codegen(context, builder, sig, args):
-        return _load(builder, _element(context, builder, sig.args[0], *args))
+        return _load(builder, _element(context, builder, sig.args[0], *args), vector)
 
-    return f32x16(array, types.intp), codegen
+    return vector(array, types.intp), codegen
 
 
 @intrinsic
@@ -98,20 +102,31 @@ def store(typingctx, array, index, vector):
     """Writes the sixteen lanes of ``vector`` to ``array[index:index + 16]``."""
 
     def codegen(context, builder, sig, args):
-        _store(builder, args[2], _element(context, builder, sig.args[0], *args[:2]))
+        _store(builder, args[2], _element(context, builder, sig.args[0], *args[:2]), vector)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, f32x16), codegen
+    return types.void(array, types.intp, _OF[array.dtype]), codegen
 
 
 @intrinsic
 def splat(typingctx, scalar):
-    """One float32 in all sixteen lanes."""
+    """One float in all sixteen lanes."""
+    vector = _OF[scalar]
 
     def codegen(context, builder, sig, args):
-        return _splat(builder, args[0])
+        return _splat(builder, args[0], vector)
 
-    return f32x16(types.float32), codegen
+    return vector(scalar), codegen
+
+
+@intrinsic
+def fill(typingctx, like, scalar):
+    """A scalar in all sixteen lanes of a vector of the type of ``like``."""
+
+    def codegen(context, builder, sig, args):
+        return _splat(builder, args[1], like)
+
+    return like(like, like.element), codegen
 
 
 @intrinsic
@@ -119,9 +134,9 @@ def fma(typingctx, a, b, c):
     """a * b + c, rounded once."""
 
     def codegen(context, builder, sig, args):
-        return _fma(builder, *args)
+        return _call(builder, "fma", a, *args)
 
-    return f32x16(f32x16, f32x16, f32x16), codegen
+    return a(a, a, a), codegen
 
 
 @intrinsic
@@ -129,11 +144,11 @@ def clamp(typingctx, vector, low, high):
     """Each lane held between two scalars."""
 
     def codegen(context, builder, sig, args):
-        value, low, high = args[0], _splat(builder, args[1]), _splat(builder, args[2])
+        value, low, high = args[0], _splat(builder, args[1], vector), _splat(builder, args[2], vector)
         value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
         return builder.select(builder.fcmp_ordered(">", value, high), high, value)
 
-    return f32x16(f32x16, types.float32, types.float32), codegen
+    return vector(vector, vector.element, vector.element), codegen
 
 
 @intrinsic
@@ -141,10 +156,10 @@ def positive(typingctx, vector):
     """max(x, 0), lane by lane: the rectifier. NaN stays NaN, so that a step gone wrong is seen."""
 
     def codegen(context, builder, sig, args):
-        zero = ir.Constant(_VECTOR, None)
+        zero = ir.Constant(vector.ir, None)
         return builder.select(builder.fcmp_unordered(">", args[0], zero), args[0], zero)
 
-    return f32x16(f32x16), codegen
+    return vector(vector), codegen
 
 
 @intrinsic
@@ -152,13 +167,13 @@ def beyond(typingctx, vector, limit):
     """1 in each lane whose absolute value is above a scalar, 0 in the others."""
 
     def codegen(context, builder, sig, args):
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        absolute = cgutils.get_or_insert_function(builder.module, kind, "llvm.fabs.v16f32")
-        size = builder.call(absolute, args[:1])
-        over = builder.fcmp_ordered(">", size, _splat(builder, args[1]))
-        return builder.select(over, _splat(builder, ir.FloatType()(1)), ir.Constant(_VECTOR, None))
+        size = _call(builder, "fabs", vector, args[0])
+        over = builder.fcmp_ordered(">", size, _splat(builder, args[1], vector))
+        return builder.select(
+            over, _splat(builder, vector.ir.element(1), vector), ir.Constant(vector.ir, None)
+        )
 
-    return f32x16(f32x16, types.float32), codegen
+    return vector(vector, vector.element), codegen
 
 
 @intrinsic
@@ -176,15 +191,16 @@ def total(typingctx, vector):
             value = builder.fadd(low, high)
         return builder.extract_element(value, ir.IntType(32)(0))
 
-    return types.float32(f32x16), codegen
+    return vector.element(vector), codegen
 
 
 def _arithmetic(operation, emit):
     @infer_global(operation)
     class _Typing(ConcreteTemplate):
-        cases = (signature(f32x16, f32x16, f32x16),)
+        cases = tuple(signature(vector, vector, vector) for vector in (f32x16, f64x16))
 
     @lower_builtin(operation, f32x16, f32x16)
+    @lower_builtin(operation, f64x16, f64x16)
     def _lower(context, builder, sig, args):
         return getattr(builder, emit)(*args)
 
@@ -201,13 +217,13 @@ def tile_load(typingctx, array, index, blocks, streams):
 
     ``blocks`` and ``streams`` must be literal integers.
     """
-    tile = Tile(blocks.literal_value, streams.literal_value)
+    tile = Tile(_OF[array.dtype], blocks.literal_value, streams.literal_value)
 
     def codegen(context, builder, sig, args):
         value = ir.Constant(context.get_value_type(tile), ir.Undefined)
         address = _element(context, builder, sig.args[0], *args[:2])
         for block in range(tile.blocks):
-            vector = _load(builder, builder.gep(address, [ir.IntType(64)(LANES * block)]))
+            vector = _load(builder, builder.gep(address, [ir.IntType(64)(LANES * block)]), tile.vector)
             for stream in range(tile.streams):
                 value = builder.insert_value(value, vector, block * tile.streams + stream)
         return value
@@ -229,13 +245,15 @@ def tile_fma(typingctx, tile, weights, at, inputs, first, stride):
         lanes = []
         for stream in range(tile.streams):
             offset = builder.mul(stride, ir.IntType(64)(stream))
-            lanes.append(_splat(builder, builder.load(builder.gep(source, [offset]))))
+            lanes.append(_splat(builder, builder.load(builder.gep(source, [offset])), tile.vector))
         for block in range(tile.blocks):
-            vector = _load(builder, builder.gep(weight, [ir.IntType(64)(LANES * block)]))
+            vector = _load(builder, builder.gep(weight, [ir.IntType(64)(LANES * block)]), tile.vector)
             for stream in range(tile.streams):
                 cell = block * tile.streams + stream
-                accumulator = builder.extract_value(value, cell)
-                value = builder.insert_value(value, _fma(builder, vector, lanes[stream], accumulator), cell)
+                added = _call(
+                    builder, "fma", tile.vector, vector, lanes[stream], builder.extract_value(value, cell)
+                )
+                value = builder.insert_value(value, added, cell)
         return value
 
     return tile(tile, weights, types.intp, inputs, types.intp, types.intp), codegen
@@ -253,7 +271,7 @@ def tile_store(typingctx, tile, array, index, stride):
             row = builder.gep(address, [offset])
             for block in range(tile.blocks):
                 vector = builder.extract_value(value, block * tile.streams + stream)
-                _store(builder, vector, builder.gep(row, [ir.IntType(64)(LANES * block)]))
+                _store(builder, vector, builder.gep(row, [ir.IntType(64)(LANES * block)]), tile.vector)
         return context.get_dummy_value()
 
     return types.void(tile, array, types.intp, types.intp), codegen

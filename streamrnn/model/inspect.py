@@ -1,42 +1,39 @@
 """What is in a model, for programs (a dict) and for people (a table)."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from streamrnn.model.model import GATES, Channel, Model
+from streamrnn.model.model import Channel, Model
+from streamrnn.model.settings import NORMALISATION
+
+SHOWN = 80  # characters of one fact about the training
 
 
 def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
-    """A JSON-ready description of ``model``, which was read from ``path``.
+    """A JSON-ready description of ``model``, which was read from ``path``: its settings, and what follows.
 
     ``parameters`` counts weights and biases; ``multiply_adds`` those of one step of one stream;
-    ``state_bytes`` its hidden state, and for lstm its cell state.
+    ``state_bytes`` its hidden state, for lstm its cell state, and the frames that its highway looks back to.
+    An optional setting is there where it is not the default.
     """
-    states = 2 if model.cell == "lstm" else 1
-    rows = GATES[model.cell] * model.hidden
-    inputs = [layer.weight_ih.shape[1] for layer in model.layers]
-    multiply_adds = sum(rows * (size + model.hidden) for size in inputs) + model.head_weight.size
-    biases = 2 * rows * len(model.layers) + model.head_bias.size
-    return {
-        "file": str(path),
-        "fingerprint": model.fingerprint,
-        "cell": model.cell,
-        "activation": model.activation,
-        "layers": len(model.layers),
-        "hidden": model.hidden,
-        "parameters": multiply_adds + biases,
-        "multiply_adds": multiply_adds,
-        "state_bytes": states * len(model.layers) * model.hidden * np.dtype(np.float32).itemsize,
-        "relation": model.relation,
-        "horizon": model.horizon,
-        "target": model.target,
-        "normalisation": model.normalisation,
-        "sample_period_s": model.sample_period_s,
-        "channels": _describe_channels(model.channels, model.input_mean, model.input_std),
-        "outputs": _describe_channels(model.outputs, model.output_mean, model.output_std),
-    }
+    sizes = {name: array.size for name, array in model.tensors().items() if name not in NORMALISATION}
+    states = (2 if model.cell == "lstm" else 1) * len(model.layers) * model.hidden
+    past = max(model.highway - 1, 0) * len(model.channels)
+    of_the_file = {"file": str(path), "fingerprint": model.fingerprint}
+    return (
+        of_the_file
+        | model.settings()
+        | {
+            "parameters": sum(sizes.values()),
+            "multiply_adds": sum(size for name, size in sizes.items() if "weight" in name),
+            "state_bytes": (states + past) * np.dtype(np.float32).itemsize,
+            "channels": _describe_channels(model.channels, model.input_mean, model.input_std),
+            "outputs": _describe_channels(model.outputs, model.output_mean, model.output_std),
+        }
+    )
 
 
 def format_description(description: dict[str, Any]) -> str:
@@ -48,6 +45,7 @@ def format_description(description: dict[str, Any]) -> str:
         ("file", description["file"]),
         ("fingerprint", description["fingerprint"]),
         ("network", f"{network}, {description['layers']} x {description['hidden']} hidden units"),
+        *_optional_facts(description),
         ("relation", description["relation"]),
         ("horizon", f"{description['horizon']}"),
         ("target", description["target"]),
@@ -61,7 +59,39 @@ def format_description(description: dict[str, Any]) -> str:
     for title, key in (("channel", "channels"), ("output", "outputs")):
         rows = [[c["name"], c["unit"], f"{c['mean']:.6g}", f"{c['std']:.6g}"] for c in description[key]]
         parts.append(align([[title, "unit", "mean", "std"], *rows], "<<>>"))
+    if errors := description.get("errors"):
+        names = [output["name"] for output in description["outputs"]]
+        each = zip(names, errors["mean"], errors["std"], strict=True)
+        title = f"error on {errors['rows']:,} rows"
+        parts.append(
+            align([[title, "mean", "std"], *([n, f"{m:.6g}", f"{s:.6g}"] for n, m, s in each)], "<>>")
+        )
+    if training := description.get("training"):
+        parts.append("training\n" + align([[_shown(key), _shown(training[key])] for key in training], "<<"))
     return "\n\n".join(parts)
+
+
+def _optional_facts(description: dict[str, Any]) -> list[tuple[str, str]]:
+    """What few networks have."""
+    facts = []
+    if description.get("reset") == "before":
+        facts.append(("reset gate", "before the recurrent product"))
+    for key in ("before", "after"):
+        if dense := description.get(key):
+            listed = ", ".join(f"{layer['units']} {layer['activation']}" for layer in dense)
+            facts.append((f"dense {key}", listed))
+    if frames := description.get("highway"):
+        facts.append(("highway", f"{frames} frame{'s' if frames > 1 else ''}"))
+    if "ahead" in description:
+        rows = description["ahead"]
+        facts.append(("ahead", f"{rows} row{'s' if rows != 1 else ''}"))
+    return facts
+
+
+def _shown(value: object) -> str:
+    """A value out of a file, on one line, with no character that a terminal would obey."""
+    text = value if isinstance(value, str) and value.isprintable() else json.dumps(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
 def _describe_channels(channels: tuple[Channel, ...], mean: np.ndarray, std: np.ndarray) -> list[dict]:

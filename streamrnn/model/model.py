@@ -1,56 +1,34 @@
-"""What a network is: its architecture, channels, weights and scaling, checked once and then frozen.
-
-Settings have one form, the JSON object of a model file, and tensors one naming, PyTorch's. All checks
-are here: a file's reader calls them before it reads a weight, and a Model when it is made.
-"""
+"""What a network is: its architecture, channels, weights and scaling, checked once and then frozen."""
 
 import hashlib
 import json
 import math
-import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from streamrnn.errors import ConfigError
+from streamrnn.model.settings import (
+    DENSE,
+    NORMALISATION,
+    SETTINGS,
+    ModelError,
+    ahead_by_default,
+    check_settings,
+    check_shapes,
+    quoted,
+    tensor_shapes,
+    with_defaults,
+    without_defaults,
+)
 
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of hidden rows in a layer's tensors
-
-CHOICES = {
-    "cell": tuple(GATES),
-    "activation": ("tanh", "relu"),
-    "relation": ("sequence-to-sequence", "sequence-to-vector", "vector-to-sequence", "encoder-decoder"),
-    "target": ("next", "value"),
-    "normalisation": ("standard", "none"),
-}
-# the largest sizes accepted; the horizon's is that of its field on the wire
-SIZES = {"layers": 256, "hidden": 65535, "horizon": 65535}
-SETTINGS = (*CHOICES, *SIZES, "channels", "outputs", "sample_period_s")
-DEFAULTS: dict[str, Any] = {"activation": "tanh", "horizon": 1, "normalisation": "standard"}
-PERIOD_LIMIT_S = 1e9  # as nanoseconds it fits the int64 of the wire
-
-NORMALISATION = ("input.mean", "input.std", "output.mean", "output.std")
+ARCHITECTURE = ("cell", "activation", "reset", "layers", "hidden", "highway")
 # the tensors of a model file that are fields of Model
-FIELDS = {name: name.replace(".", "_") for name in ("head.weight", "head.bias", *NORMALISATION)}
+TENSORS = ("head.weight", "head.bias", "highway.weight", *NORMALISATION)
+FIELDS = {name: name.replace(".", "_") for name in TENSORS}
 SMALLEST_STD = float(np.finfo(np.float32).tiny)  # below it, 1 / std may be infinite
-
-PROBLEMS_SHOWN = 12
-_shorten = reprlib.Repr()
-_shorten.maxstring = _shorten.maxother = 200
-
-
-class ModelError(ConfigError):
-    """A model that cannot be used: ``problems`` says each thing that is wrong, ``where`` in what."""
-
-    def __init__(self, *problems: str, where: str = "model"):
-        self.problems = problems
-        lines = list(problems[:PROBLEMS_SHOWN])
-        if len(problems) > len(lines):
-            lines.append(f"and {len(problems) - len(lines)} more")
-        super().__init__(("\n  " if len(lines) > 1 else " ").join([f"{where}:", *lines]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,24 +57,46 @@ class Layer:
             object.__setattr__(self, part, _frozen(getattr(self, part)))
 
 
-LAYER_PARTS = tuple(field.name for field in fields(Layer))
+LAYER_PARTS = tuple(part.name for part in fields(Layer))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dense:
+    """A layer without a state: activation(weight @ x + bias). Arrays are copied as Layer's are."""
+
+    weight: np.ndarray  # (units, inputs)
+    bias: np.ndarray  # (units,)
+    activation: str = "linear"  # or "tanh", "relu", "sigmoid"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", _frozen(self.weight))
+        object.__setattr__(self, "bias", _frozen(self.bias))
+
+    @property
+    def units(self) -> int:
+        return len(self.weight)
+
+
+def _no_highway() -> np.ndarray:
+    return np.zeros((0, 0), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
     """A network of C channels, H hidden units and O outputs: immutable, shared by all streams.
 
-    Arrays are copied to read-only, C-contiguous float32. The first layer takes
-    ``(x - input_mean) / input_std``; a prediction in physical units is
-    ``(head_weight @ h + head_bias) * output_std + output_mean``. Raises ModelError naming every setting
-    and tensor that is wrong.
+    Arrays are copied to read-only, C-contiguous float32. A row becomes ``x = (row - input_mean) / input_std``
+    and passes the dense layers ``before``, the recurrent ``layers`` and the dense layers ``after``, which
+    leave a. With ``y = head_weight @ a + head_bias + highway_weight @ [x_t, x_t-1, ...]`` the prediction, in
+    physical units, is ``y * output_std + output_mean``. Frames older than a sequence are taken equal to its
+    first one. Raises ModelError naming every setting and tensor that is wrong.
     """
 
     cell: str  # "lstm", "gru" or "rnn"
     activation: str  # "tanh", or "relu" for rnn
     hidden: int
     layers: tuple[Layer, ...]
-    head_weight: np.ndarray  # (O, H)
+    head_weight: np.ndarray  # (O, units of the last of `after`, or H)
     head_bias: np.ndarray  # (O,)
     input_mean: np.ndarray  # (C,); zeros when normalisation is "none"
     input_std: np.ndarray  # (C,); ones when it is "none"
@@ -109,12 +109,29 @@ class Model:
     horizon: int  # rows per prediction
     target: str  # "next": output k forecasts channel k one period ahead; "value": quantities of their own
     normalisation: str  # "standard" or "none"
+    reset: str = "after"  # gru: its reset gate acts "after" the product with the state, or "before" it
+    before: tuple[Dense, ...] = ()
+    after: tuple[Dense, ...] = ()
+    highway: int = 0  # frames that the head sees directly, the current one first
+    highway_weight: np.ndarray = field(default_factory=_no_highway)  # (O, highway * C), the newest first
+    ahead: int = -1  # rows from the input row to the outputs; -1, the default, becomes the target's, 1 or 0
+    errors: dict[str, Any] | None = None  # of prediction - truth on validation rows: "rows", "mean", "std"
+    training: dict[str, Any] | None = None  # what whoever made the model said of it; any JSON
 
     def __post_init__(self) -> None:
-        check_settings(self.settings())
+        if self.ahead == -1:
+            object.__setattr__(self, "ahead", ahead_by_default(self.target))
+        check_settings(self._all_settings())
         object.__setattr__(self, "sample_period_s", float(self.sample_period_s))
-        for field in FIELDS.values():
-            object.__setattr__(self, field, _frozen(getattr(self, field)))
+        if self.errors is not None:
+            numbers = {key: [float(number) for number in self.errors[key]] for key in ("mean", "std")}
+            object.__setattr__(self, "errors", {"rows": self.errors["rows"]} | numbers)
+        # copied, and in the form that a file gives back
+        object.__setattr__(self, "training", json.loads(json.dumps(self.training)))
+        for name in FIELDS.values():
+            object.__setattr__(self, name, _frozen(getattr(self, name)))
+        if not self.highway_weight.size:
+            object.__setattr__(self, "highway_weight", _frozen(np.zeros((len(self.outputs), 0))))
         check_shapes(self.settings(), {name: array.shape for name, array in self.tensors().items()})
         self._check_values()
 
@@ -124,43 +141,64 @@ class Model:
 
         Raises ModelError for settings or tensors that are wrong, missing or of no use.
         """
-        settings = DEFAULTS | dict(settings)
+        settings = with_defaults(settings)
         check_settings(settings)
         check_shapes(settings, {name: np.shape(tensor) for name, tensor in tensors.items()})
         given = {**tensors, **(_identity(settings) if settings["normalisation"] == "none" else {})}
-        parts: dict[str, Any] = {field: given[name] for name, field in FIELDS.items()}
+        parts: dict[str, Any] = {part: given[name] for name, part in FIELDS.items() if name in given}
         parts["channels"] = tuple(Channel(**channel) for channel in settings["channels"])
         parts["outputs"] = tuple(Channel(**output) for output in settings["outputs"])
         parts["layers"] = tuple(
             Layer(*(tensors[f"{part}_l{k}"] for part in LAYER_PARTS)) for k in range(settings["layers"])
         )
+        for key in DENSE:
+            parts[key] = tuple(
+                Dense(tensors[f"{key}.{k}.weight"], tensors[f"{key}.{k}.bias"], dense["activation"])
+                for k, dense in enumerate(settings[key])
+            )
         return cls(**(settings | parts))
 
     def settings(self) -> dict[str, Any]:
         """Everything but the tensors, as the JSON object of a model file."""
+        return without_defaults(self._all_settings())
+
+    def _all_settings(self) -> dict[str, Any]:
         settings = {key: getattr(self, key) for key in SETTINGS}
         settings["layers"] = len(self.layers)
         settings["channels"] = [asdict(channel) for channel in self.channels]
         settings["outputs"] = [asdict(output) for output in self.outputs]
+        for key in DENSE:
+            settings[key] = [
+                {"units": dense.units, "activation": dense.activation} for dense in getattr(self, key)
+            ]
         return settings
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Every tensor of a model file by its name; no means and deviations if normalisation is "none"."""
-        recurrent = {
+        tensors = {
             f"{part}_l{k}": getattr(layer, part)
             for k, layer in enumerate(self.layers)
             for part in LAYER_PARTS
         }
-        return recurrent | {
-            name: getattr(self, field)
-            for name, field in FIELDS.items()
-            if self.normalisation == "standard" or name not in NORMALISATION
-        }
+        for key in DENSE:
+            for k, dense in enumerate(getattr(self, key)):
+                tensors |= {f"{key}.{k}.weight": dense.weight, f"{key}.{k}.bias": dense.bias}
+        absent = [] if self.normalisation == "standard" else [*NORMALISATION]
+        if not self.highway_weight.size:
+            absent.append("highway.weight")
+        return tensors | {name: getattr(self, part) for name, part in FIELDS.items() if name not in absent}
+
+    def shape(self) -> dict[str, Any]:
+        """What the state of a stream, and the memory of a step, must fit: settings and channel counts."""
+        settings = self._all_settings()
+        sizes = {key: len(settings[key]) for key in ("channels", "outputs")}
+        return sizes | {key: settings[key] for key in (*ARCHITECTURE, *DENSE)}
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of all settings and tensors: equal for equal models, whatever their files."""
-        digest = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode())
+        """SHA-256, in hex, of all tensors and all settings but "training": of what the model does."""
+        settings = {key: value for key, value in self.settings().items() if key != "training"}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for name, array in sorted(self.tensors().items()):
             digest.update(json.dumps([name, array.shape]).encode())
             digest.update(array.astype("<f4", copy=False).tobytes())
@@ -189,134 +227,41 @@ def random_model(
     channels: int | Sequence[str] = 8,
     hidden: int = 32,
     *,
-    layers: int = 1,
-    activation: str = "tanh",
     mean: np.ndarray | None = None,
     std: np.ndarray | None = None,
-    sample_period_s: float = 0.0,
     seed: int = 0,
+    **settings: Any,
 ) -> Model:
     """An untrained model that forecasts its own channels, with PyTorch's first weights, U(±1/sqrt(hidden)).
 
     ``channels`` is their names, or how many (named c0, c1, ...). ``mean`` and ``std``, (channels,), scale
-    both sides; with neither, normalisation is "none". The same arguments give the same model.
+    both sides; with neither, normalisation is "none". ``settings`` are others of a model file, by default
+    one layer and a sample period of 0. The same arguments give the same model.
     """
     names = [f"c{k}" for k in range(channels)] if isinstance(channels, int) else channels
     scaled = mean is not None or std is not None
-    settings: dict[str, Any] = DEFAULTS | {
-        "cell": cell,
-        "activation": activation,
-        "layers": layers,
-        "hidden": hidden,
-        "channels": [{"name": name} for name in names],
-        "outputs": [{"name": name} for name in names],
-        "sample_period_s": sample_period_s,
-        "relation": "sequence-to-sequence",
-        "target": "next",
-        "normalisation": "standard" if scaled else "none",
-    }
-    check_settings(settings)
+    stated: dict[str, Any] = with_defaults(
+        {
+            "cell": cell,
+            "layers": 1,
+            "hidden": hidden,
+            "channels": [{"name": name} for name in names],
+            "outputs": [{"name": name} for name in names],
+            "sample_period_s": 0.0,
+            "relation": "sequence-to-sequence",
+            "target": "next",
+            "normalisation": "standard" if scaled else "none",
+            **settings,
+        }
+    )
+    check_settings(stated)
     bound, rng = 1 / math.sqrt(hidden), np.random.default_rng(seed)
-    tensors = {name: rng.uniform(-bound, bound, shape) for name, shape in tensor_shapes(settings).items()}
+    tensors = {name: rng.uniform(-bound, bound, shape) for name, shape in tensor_shapes(stated).items()}
     if scaled:
         for side in ("input", "output"):
             tensors[f"{side}.mean"] = np.zeros(len(names)) if mean is None else mean
             tensors[f"{side}.std"] = np.ones(len(names)) if std is None else std
-    return Model.from_tensors(settings, tensors)
-
-
-def tensor_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The name and shape of every tensor that a model file of these checked settings has."""
-    hidden, rows = settings["hidden"], GATES[settings["cell"]] * settings["hidden"]
-    inputs, outputs = len(settings["channels"]), len(settings["outputs"])
-    shapes: dict[str, tuple[int, ...]] = {}
-    for k in range(settings["layers"]):
-        shapes[f"weight_ih_l{k}"] = (rows, inputs if k == 0 else hidden)
-        shapes[f"weight_hh_l{k}"] = (rows, hidden)
-        shapes[f"bias_ih_l{k}"] = shapes[f"bias_hh_l{k}"] = (rows,)
-    shapes |= {"head.weight": (outputs, hidden), "head.bias": (outputs,)}
-    if settings["normalisation"] == "standard":
-        shapes |= {name: (inputs if name.startswith("input") else outputs,) for name in NORMALISATION}
-    return shapes
-
-
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise ModelError naming every key that is missing, unknown, or of a value that cannot be."""
-    problems = [f'"{key}": missing' for key in SETTINGS if key not in settings]
-    problems += [f"{quoted(key)}: unknown key; remove it" for key in settings if key not in SETTINGS]
-    if problems:
-        raise ModelError(*problems)
-    for key, choices in CHOICES.items():
-        if settings[key] not in choices:
-            expected = " or ".join(f'"{choice}"' for choice in choices)
-            problems.append(f'"{key}": expected {expected}, found {quoted(settings[key])}')
-    for key, limit in SIZES.items():
-        if type(settings[key]) is not int or not 1 <= settings[key] <= limit:
-            problems.append(f'"{key}": expected a whole number, 1 to {limit}, found {quoted(settings[key])}')
-    period = settings["sample_period_s"]
-    if isinstance(period, bool) or not isinstance(period, int | float) or not 0 <= period <= PERIOD_LIMIT_S:
-        problems.append(f'"sample_period_s": expected seconds, or 0 for unknown, found {quoted(period)}')
-    problems += _channel_problems("channels", settings["channels"])
-    problems += _channel_problems("outputs", settings["outputs"])
-    if settings["activation"] == "relu" and settings["cell"] != "rnn":
-        problems.append(f'"activation": "relu" is for the cell "rnn" only, not {quoted(settings["cell"])}')
-    if problems:
-        raise ModelError(*problems)
-    channels, outputs = ([channel["name"] for channel in settings[key]] for key in ("channels", "outputs"))
-    if settings["target"] == "next" and outputs != channels[: len(outputs)]:
-        raise ModelError(
-            f'"outputs": {quoted(outputs)} must be the first of the channels, {quoted(channels)}, in their '
-            'order, for the target "next"; for other quantities say "target": "value"'
-        )
-
-
-def check_shapes(settings: Mapping[str, Any], found: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise ModelError naming every tensor that is missing, of no use, or not of the settings' shape.
-
-    ``settings`` are checked ones, ``found`` the shape of each tensor by its name.
-    """
-    expected = tensor_shapes(settings)
-    missing = [name for name in expected if name not in found]
-    problems = [
-        f"{name}: missing, of shape {expected[name]}" for name in missing if name not in NORMALISATION
-    ]
-    if unscaled := [name for name in missing if name in NORMALISATION]:
-        remedy = 'add them, or say "normalisation": "none" if the network takes values as they are'
-        problems.append(f"{', '.join(unscaled)}: missing; {remedy}")
-    for name, shape in found.items():
-        if name in expected:
-            if shape != expected[name]:
-                problems.append(f"{name}: expected shape {expected[name]}, found {quoted(shape)}")
-        elif name in NORMALISATION:
-            problems.append(f'{name}: not used as "normalisation" is "none"; remove it, or say "standard"')
-        elif name.startswith("decoder."):
-            problems.append(f"{quoted(name)}: this version cannot read a second network, the decoder's")
-        else:
-            network = f"{settings['layers']}-layer {settings['cell']}"
-            problems.append(f"{quoted(name)}: a {network} has no such tensor; remove it")
-    if problems:
-        raise ModelError(*problems)
-
-
-def _channel_problems(key: str, channels: object) -> list[str]:
-    """What is wrong with a list of ``{"name", "unit"}``; the unit may be left out."""
-    if not isinstance(channels, list) or not channels:
-        return [f'"{key}": expected a list of one or more {{"name", "unit"}}, found {quoted(channels)}']
-    problems, names = [], set()
-    for k, channel in enumerate(channels):
-        if not isinstance(channel, dict) or not {"name"} <= set(channel) <= {"name", "unit"}:
-            problems.append(f'"{key}"[{k}]: expected {{"name", "unit"}}, found {quoted(channel)}')
-            continue
-        name, unit = channel["name"], channel.get("unit", "")
-        if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            problems.append(f'"{key}"[{k}]: expected a printable name, found {quoted(name)}')
-        elif name in names:
-            problems.append(f'"{key}"[{k}]: {quoted(name)} is already a name; give it another')
-        else:
-            names.add(name)
-        if not isinstance(unit, str) or not unit.isprintable():
-            problems.append(f'"{key}"[{k}]: expected a printable unit, found {quoted(unit)}')
-    return problems
+    return Model.from_tensors(stated, tensors)
 
 
 def _std_problems(name: str, std: np.ndarray, channels: Sequence[Channel]) -> list[str]:
@@ -339,8 +284,3 @@ def _frozen(values: np.ndarray) -> np.ndarray:
         array = np.array(values, np.float32, order="C")
     array.setflags(write=False)
     return array
-
-
-def quoted(value: object) -> str:
-    """A value out of a file for a message: quoted, escaped and, if long or deep, cut short."""
-    return _shorten.repr(value)

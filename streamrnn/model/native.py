@@ -14,7 +14,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from streamrnn.errors import UserError
-from streamrnn.model.model import DEFAULTS, Model, ModelError, check_settings, check_shapes, quoted
+from streamrnn.model.model import Model
+from streamrnn.model.settings import ModelError, check_settings, check_shapes, quoted, with_defaults
 
 FORMAT = "streamrnn/1"
 HEADER_LIMIT = 100_000_000  # bytes; the safetensors library accepts no longer header
@@ -81,7 +82,7 @@ def _encode(model: Model) -> bytes:
 
 def _read(file: safe_open, path: Path) -> Model:
     """The model in an open file, whose offsets the library has checked against the file's size."""
-    _refuse_repeated_names(path)
+    read_header(path)
     settings = _read_settings(file.metadata() or {})
     names = list(file.keys())
     headers = {name: file.get_slice(name) for name in names}
@@ -96,11 +97,11 @@ def _read(file: safe_open, path: Path) -> Model:
     return Model.from_tensors(settings, {name: file.get_tensor(name) for name in names})
 
 
-def _refuse_repeated_names(path: Path) -> None:
-    """Raise ModelError if the header has a name twice; the library would keep the last in silence."""
+def read_header(path: Path) -> Any:
+    """The header. Raises ModelError if it has a name twice; the library would keep the last in silence."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        _parse_json(file.read(min(size, HEADER_LIMIT)), "header")
+        return parse_json(file.read(min(size, HEADER_LIMIT)), "header")
 
 
 def _read_settings(metadata: dict[str, str]) -> dict[str, Any]:
@@ -113,15 +114,15 @@ def _read_settings(metadata: dict[str, str]) -> dict[str, Any]:
         raise ModelError(*(f"metadata {quoted(key)}: unknown key; remove it" for key in unknown))
     if "model" not in metadata:
         raise ModelError('metadata "model": missing; it holds the settings as one JSON object')
-    settings = _parse_json(metadata["model"], 'metadata "model"')
+    settings = parse_json(metadata["model"], 'metadata "model"')
     if not isinstance(settings, dict):
         raise ModelError(f'metadata "model": expected a JSON object, found {quoted(settings)}')
-    settings = DEFAULTS | settings
+    settings = with_defaults(settings)
     check_settings(settings)
     return settings
 
 
-def _parse_json(text: str | bytes, what: str) -> Any:
+def parse_json(text: str | bytes, what: str) -> Any:
     """``text`` as JSON. Raises ModelError if it is not, or if an object in it has a name twice."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

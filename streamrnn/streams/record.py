@@ -1,7 +1,8 @@
 """A record: all that is remembered of one stream, and how its bits are vouched for.
 
 A record is float32 words: ``HEADER`` words, the last input (in_width), the last prediction
-(out_width), the hidden states of all layers, then an LSTM's cell states; all multiples of 16.
+(out_width), what the highway looks back to (past), the hidden states of all layers, then an LSTM's cell
+states; all multiples of 16.
 """
 
 from typing import NamedTuple
@@ -49,7 +50,7 @@ class Layout(NamedTuple):
 def layout_of(network: Network) -> Layout:
     input_at = HEADER
     prediction_at = input_at + network.in_width
-    hidden_at = prediction_at + network.out_width
+    hidden_at = prediction_at + network.out_width + network.past
     cell_at = hidden_at + network.layers * network.width
     return Layout(
         words=cell_at + (network.layers * network.width if network.cell == LSTM else 0),

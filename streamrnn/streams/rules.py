@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.jit import compiled, inlined
-from streamrnn.kernels.network import copy, scale_input, scale_output
+from streamrnn.kernels.network import copy, look_back, scale_input, scale_output
 from streamrnn.kernels.simd import LANES, splat, store
 from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED
@@ -195,16 +195,15 @@ def _keep_boundary(slots, batch, row, old):
 
 
 @inlined
-def _fill_gap(net, slots, rules, scratch, lane, old, new):
-    """Sets a lane up for a row that is missing: its input is the last one, or what was forecast of it."""
+def _fill_gap(net, slots, rules, old, new):
+    """The input of a row that is missing: the last one, or what was forecast of it."""
     filler = slots.prediction_at if rules.gap == _GAP_PREDICT else slots.input_at
     copy(slots.state, new + slots.input_at, slots.state, old + filler, net.in_width)
-    scale_input(net, scratch, lane, slots.state, new + slots.input_at)
 
 
 @inlined
-def _take_row(net, slots, rules, batch, scratch, row, lane, old, new, continues):
-    """Sets a lane up for a row's own values, and notes what its prediction says of it."""
+def _take_row(net, slots, rules, batch, row, lane, old, new, continues):
+    """The input of a row that is there, and what its prediction says of it."""
     said = np.uint16(frame.WARMING)
     batch.residual[row] = _NAN
     if continues:
@@ -222,7 +221,6 @@ def _take_row(net, slots, rules, batch, scratch, row, lane, old, new, continues)
         said |= np.uint16(frame.WAS_RESET)
     batch.said[row] = said
     copy(slots.state, new + slots.input_at, batch.values, row * net.in_width, net.in_width)
-    scale_input(net, scratch, lane, batch.values, row * net.in_width)
 
 
 @inlined
@@ -259,13 +257,16 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
     scratch.target[lane] = new + slots.hidden_at
     batch.lane_row[lane] = row
     batch.lane_reset[lane] = reset
-    if gap > np.uint64(0) and continues and rules.gap != _GAP_STEP:
-        batch.lane_imagined[lane] = 1
-        _fill_gap(net, slots, rules, scratch, lane, old, new)
-        return IMAGINED
-    batch.lane_imagined[lane] = 0
-    _take_row(net, slots, rules, batch, scratch, row, lane, old, new, continues)
-    return STEPPED
+    imagined = gap > np.uint64(0) and continues and rules.gap != _GAP_STEP
+    batch.lane_imagined[lane] = imagined
+    if imagined:
+        _fill_gap(net, slots, rules, old, new)
+    else:
+        _take_row(net, slots, rules, batch, row, lane, old, new, continues)
+    scale_input(net, scratch, lane, slots.state, new + slots.input_at)
+    if net.highway > 0:
+        look_back(net, scratch, slots.state, lane, continues)
+    return IMAGINED if imagined else STEPPED
 
 
 @inlined

@@ -1,0 +1,287 @@
+"""What a model file says of its network, checked: the settings, and the tensors that they call for.
+
+Settings have one form, the JSON object of a model file. A file's reader calls the checks before it reads a
+weight, and a Model when it is made. Until then nothing is believed: a size may be any number, or none.
+"""
+
+import json
+import math
+import reprlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from streamrnn.errors import ConfigError
+
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of hidden rows in a layer's tensors
+ACTIVATIONS = ("linear", "tanh", "relu", "sigmoid")  # of dense layers
+
+CHOICES = {
+    "cell": tuple(GATES),
+    "activation": ("tanh", "relu"),
+    "relation": ("sequence-to-sequence", "sequence-to-vector", "vector-to-sequence", "encoder-decoder"),
+    "target": ("next", "value"),
+    "normalisation": ("standard", "none"),
+    "reset": ("after", "before"),
+}
+# the sizes accepted; the horizon's largest is that of its field on the wire
+SIZES = {
+    "layers": (1, 256),
+    "hidden": (1, 65535),
+    "horizon": (1, 65535),
+    "highway": (0, 1024),
+    "ahead": (0, 65535),
+}
+DENSE = ("before", "after")  # the lists of dense layers
+SETTINGS = (*CHOICES, *SIZES, "channels", "outputs", "sample_period_s", *DENSE, "errors", "training")
+# what a file leaves out where it is this
+OPTIONAL: dict[str, Any] = {
+    "reset": "after",
+    "before": [],
+    "after": [],
+    "highway": 0,
+    "errors": None,
+    "training": None,
+}
+DEFAULTS: dict[str, Any] = {"activation": "tanh", "horizon": 1, "normalisation": "standard"} | OPTIONAL
+PERIOD_LIMIT_S = 1e9  # as nanoseconds it fits the int64 of the wire
+DENSE_LIMIT = 256  # dense layers in a list
+ROWS_LIMIT = 1 << 63
+LARGEST = sys.float_info.max
+TRAINING_LIMIT, TRAINING_DEPTH = 1 << 16, 32  # bytes of JSON; lists and objects in each other
+
+NORMALISATION = ("input.mean", "input.std", "output.mean", "output.std")
+
+PROBLEMS_SHOWN = 12
+_shorten = reprlib.Repr()
+_shorten.maxstring = _shorten.maxother = 200
+
+
+class ModelError(ConfigError):
+    """A model that cannot be used: ``problems`` says each thing that is wrong, ``where`` in what."""
+
+    def __init__(self, *problems: str, where: str = "model"):
+        self.problems = problems
+        lines = list(problems[:PROBLEMS_SHOWN])
+        if len(problems) > len(lines):
+            lines.append(f"and {len(problems) - len(lines)} more")
+        super().__init__(("\n  " if len(lines) > 1 else " ").join([f"{where}:", *lines]))
+
+
+def ahead_by_default(target: object) -> int:
+    """How many rows after the input row the outputs lie, where nothing is said."""
+    return 1 if target == "next" else 0
+
+
+def with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings``, with every key that may be left out."""
+    return DEFAULTS | {"ahead": ahead_by_default(settings.get("target"))} | dict(settings)
+
+
+def without_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` as a file has them: an optional key that says what its absence would is left out."""
+    optional = OPTIONAL | {"ahead": ahead_by_default(settings["target"])}
+    return {key: value for key, value in settings.items() if key not in optional or value != optional[key]}
+
+
+def tensor_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The name and shape of every tensor that a model file of these checked settings has."""
+    settings = with_defaults(settings)
+    hidden, rows = settings["hidden"], GATES[settings["cell"]] * settings["hidden"]
+    inputs, outputs = len(settings["channels"]), len(settings["outputs"])
+    dense: dict[str, tuple[int, ...]] = {}
+    widths = {"before": inputs, "after": hidden}  # of what comes out of each list's last layer
+    for key in DENSE:
+        for k, layer in enumerate(settings[key]):
+            dense[f"{key}.{k}.weight"] = (layer["units"], widths[key])
+            dense[f"{key}.{k}.bias"] = (layer["units"],)
+            widths[key] = layer["units"]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for k in range(settings["layers"]):
+        shapes[f"weight_ih_l{k}"] = (rows, widths["before"] if k == 0 else hidden)
+        shapes[f"weight_hh_l{k}"] = (rows, hidden)
+        shapes[f"bias_ih_l{k}"] = shapes[f"bias_hh_l{k}"] = (rows,)
+    shapes |= {"head.weight": (outputs, widths["after"]), "head.bias": (outputs,)} | dense
+    if settings["highway"]:
+        shapes["highway.weight"] = (outputs, settings["highway"] * inputs)
+    if settings["normalisation"] == "standard":
+        shapes |= {name: (inputs if name.startswith("input") else outputs,) for name in NORMALISATION}
+    return shapes
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ModelError naming every key that is missing, unknown, or of a value that cannot be."""
+    problems = [f'"{key}": missing' for key in SETTINGS if key not in settings]
+    problems += [f"{quoted(key)}: unknown key; remove it" for key in settings if key not in SETTINGS]
+    if problems:
+        raise ModelError(*problems)
+    for key, choices in CHOICES.items():
+        if settings[key] not in choices:
+            expected = " or ".join(f'"{choice}"' for choice in choices)
+            problems.append(f'"{key}": expected {expected}, found {quoted(settings[key])}')
+    for key, (low, high) in SIZES.items():
+        if type(settings[key]) is not int or not low <= settings[key] <= high:
+            found = quoted(settings[key])
+            problems.append(f'"{key}": expected a whole number, {low} to {high}, found {found}')
+    period = settings["sample_period_s"]
+    if isinstance(period, bool) or not isinstance(period, int | float) or not 0 <= period <= PERIOD_LIMIT_S:
+        problems.append(f'"sample_period_s": expected seconds, or 0 for unknown, found {quoted(period)}')
+    problems += _channel_problems("channels", settings["channels"])
+    problems += _channel_problems("outputs", settings["outputs"])
+    for key in DENSE:
+        problems += _dense_problems(key, settings[key])
+    for key, only, value in (("rnn", "activation", "relu"), ("gru", "reset", "before")):
+        if settings[only] == value and settings["cell"] != key:
+            found = quoted(settings["cell"])
+            problems.append(f'"{only}": "{value}" is for the cell "{key}" only, not {found}')
+    problems += _training_problems(settings["training"])
+    if problems:
+        raise ModelError(*problems)
+    problems = _target_problems(settings) + _error_problems(settings["errors"], len(settings["outputs"]))
+    if problems:
+        raise ModelError(*problems)
+
+
+def check_shapes(settings: Mapping[str, Any], found: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ModelError naming every tensor that is missing, of no use, or not of the settings' shape.
+
+    ``settings`` are checked ones, ``found`` the shape of each tensor by its name.
+    """
+    expected = tensor_shapes(settings)
+    missing = [name for name in expected if name not in found]
+    problems = [
+        f"{name}: missing, of shape {expected[name]}" for name in missing if name not in NORMALISATION
+    ]
+    if unscaled := [name for name in missing if name in NORMALISATION]:
+        remedy = 'add them, or say "normalisation": "none" if the network takes values as they are'
+        problems.append(f"{', '.join(unscaled)}: missing; {remedy}")
+    for name, shape in found.items():
+        if name in expected:
+            if shape != expected[name]:
+                problems.append(f"{name}: expected shape {expected[name]}, found {quoted(shape)}")
+        elif name in NORMALISATION:
+            problems.append(f'{name}: not used as "normalisation" is "none"; remove it, or say "standard"')
+        elif name == "highway.weight":
+            problems.append(
+                f'{name}: not used as "highway" is 0; remove it, or say how many frames it is for'
+            )
+        elif name.startswith("decoder."):
+            problems.append(f"{quoted(name)}: this version cannot read a second network, the decoder's")
+        else:
+            network = f"{settings['layers']}-layer {settings['cell']}"
+            problems.append(f"{quoted(name)}: a {network} has no such tensor; remove it")
+    if problems:
+        raise ModelError(*problems)
+
+
+def _channel_problems(key: str, channels: object) -> list[str]:
+    """What is wrong with a list of ``{"name", "unit"}``; the unit may be left out."""
+    if not isinstance(channels, list) or not channels:
+        return [f'"{key}": expected a list of one or more {{"name", "unit"}}, found {quoted(channels)}']
+    problems, names = [], set()
+    for k, channel in enumerate(channels):
+        if not isinstance(channel, dict) or not {"name"} <= set(channel) <= {"name", "unit"}:
+            problems.append(f'"{key}"[{k}]: expected {{"name", "unit"}}, found {quoted(channel)}')
+            continue
+        name, unit = channel["name"], channel.get("unit", "")
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            problems.append(f'"{key}"[{k}]: expected a printable name, found {quoted(name)}')
+        elif name in names:
+            problems.append(f'"{key}"[{k}]: {quoted(name)} is already a name; give it another')
+        else:
+            names.add(name)
+        if not isinstance(unit, str) or not unit.isprintable():
+            problems.append(f'"{key}"[{k}]: expected a printable unit, found {quoted(unit)}')
+    return problems
+
+
+def _dense_problems(key: str, layers: object) -> list[str]:
+    """What is wrong with a list of ``{"units", "activation"}``."""
+    form = '{"units", "activation"}'
+    if not isinstance(layers, list) or len(layers) > DENSE_LIMIT:
+        return [f'"{key}": expected a list of up to {DENSE_LIMIT} {form}, found {quoted(layers)}']
+    problems, (low, high) = [], SIZES["hidden"]
+    for k, layer in enumerate(layers):
+        if not isinstance(layer, dict) or set(layer) != {"units", "activation"}:
+            problems.append(f'"{key}"[{k}]: expected {form}, found {quoted(layer)}')
+            continue
+        units, activation = layer["units"], layer["activation"]
+        if type(units) is not int or not low <= units <= high:
+            problems.append(f'"{key}"[{k}]: expected {low} to {high} units, found {quoted(units)}')
+        if activation not in ACTIVATIONS:
+            expected = " or ".join(f'"{choice}"' for choice in ACTIVATIONS)
+            problems.append(f'"{key}"[{k}]: expected activation {expected}, found {quoted(activation)}')
+    return problems
+
+
+def _target_problems(settings: Mapping[str, Any]) -> list[str]:
+    """What a forecast of the channels cannot have: other outputs, or ones that lie elsewhere."""
+    if settings["target"] != "next":
+        return []
+    problems = []
+    channels, outputs = ([channel["name"] for channel in settings[key]] for key in ("channels", "outputs"))
+    if outputs != channels[: len(outputs)]:
+        problems.append(
+            f'"outputs": {quoted(outputs)} must be the first of the channels, {quoted(channels)}, in their '
+            'order, for the target "next"; for other quantities say "target": "value"'
+        )
+    if settings["ahead"] != 1:
+        problems.append(
+            f'"ahead": expected 1 for the target "next", found {settings["ahead"]}; for outputs that lie '
+            'elsewhere say "target": "value"'
+        )
+    return problems
+
+
+def _error_problems(errors: object, outputs: int) -> list[str]:
+    """What is wrong with ``{"rows", "mean", "std"}``, or null."""
+    if errors is None:
+        return []
+    if not isinstance(errors, dict) or set(errors) != {"rows", "mean", "std"}:
+        return [f'"errors": expected {{"rows", "mean", "std"}} or null, found {quoted(errors)}']
+    problems, rows = [], errors["rows"]
+    if type(rows) is not int or not 1 <= rows < ROWS_LIMIT:
+        problems.append(f'"errors": expected "rows" of 1 or more, found {quoted(rows)}')
+    for key, least in (("mean", -math.inf), ("std", 0.0)):
+        numbers = errors[key]
+        if not isinstance(numbers, list) or len(numbers) != outputs or not all(_number(n) for n in numbers):
+            expected = f'"{key}" of {outputs} numbers, one for each output'
+            problems.append(f'"errors": expected {expected}, found {quoted(numbers)}')
+        elif min(numbers) < least:
+            problems.append(f'"errors": expected "{key}" of 0 or more, found {quoted(numbers)}')
+    return problems
+
+
+def _number(value: object) -> bool:
+    """Whether a value is a finite number that a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def _training_problems(training: object) -> list[str]:
+    """What is wrong with what a trainer left: any JSON object, or null."""
+    if training is None:
+        return []
+    if not isinstance(training, dict):
+        return [f'"training": expected a JSON object or null, found {quoted(training)}']
+    if _deeper(training, TRAINING_DEPTH):
+        return [f'"training": more than {TRAINING_DEPTH} lists and objects in each other; make it flatter']
+    try:
+        size = len(json.dumps(training, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        return [f'"training": cannot be written as JSON ({error})']
+    if size > TRAINING_LIMIT:
+        return [f'"training": {size:,} bytes as JSON, at most {TRAINING_LIMIT:,} are kept; say less']
+    return []
+
+
+def _deeper(value: object, levels: int) -> bool:
+    """Whether more than ``levels`` lists and objects stand in each other."""
+    if not isinstance(value, dict | list | tuple):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(one, levels - 1) for one in inner)
+
+
+def quoted(value: object) -> str:
+    """A value out of a file for a message: quoted, escaped and, if long or deep, cut short."""
+    return _shorten.repr(value)
