@@ -1,0 +1,308 @@
+"""What a network learns from: unbroken sequences of rows, each with its target, split in time order."""
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.errors import UserError
+from streamrnn.table.progress import counted
+from streamrnn.train.recording import DataOptions, Part, Recording, find_begins, find_period_s, read_recording
+
+WARM = 1024  # rows; as many as the highway of a model can see
+SHORT = 20  # rows between gaps, on average, that are worth a warning
+BLOCK = 1 << 16  # rows summed at once
+SMALLEST_STD = float(np.finfo(np.float32).tiny)
+FILES_NAMED = 3  # in a message
+
+
+class Sequence(NamedTuple):
+    """n consecutive rows of one stream, nothing missing between them; views, not to be written to."""
+
+    stream: str
+    values: np.ndarray  # (n, C) float32 in physical units; a missing cell has the value of the row before
+    targets: np.ndarray  # (n, O) float32 in physical units: what each row's output is to be; NaN = none
+    warm: int = 0  # leading rows that only bring the state up; their targets are NaN
+
+
+class Scaling(NamedTuple):
+    """Means and standard deviations of the training rows; a column that never varies has a deviation of 1."""
+
+    input_mean: np.ndarray  # (C,) float32
+    input_std: np.ndarray  # (C,) float32
+    output_mean: np.ndarray  # (O,) float32
+    output_std: np.ndarray  # (O,) float32
+
+
+class Facts(NamedTuple):
+    """What was found in the files."""
+
+    files: int
+    streams: int
+    rows: int  # read and not skipped
+    gaps: int  # places within the streams of a file where rows are missing
+    missing: int  # cells of channels
+    dropped: int  # rows of no use: before every channel has had a value, or too few between two gaps
+    skipped: int  # bad rows
+
+
+class Dataset(NamedTuple):
+    """Rows to learn from, and later ones of the same streams to validate on."""
+
+    channels: list[str]
+    outputs: list[str]
+    target: str  # "next" = the outputs are the channels one row ahead; "value" = columns of their own
+    ahead: int  # rows from an input row to its target
+    period_s: float  # 0 = unknown
+    train: list[Sequence]
+    validation: list[Sequence]
+    scaling: Scaling
+    facts: Facts
+    warnings: list[str]
+
+
+class Parts(NamedTuple):
+    """The sequences of both parts, as they are found."""
+
+    train: list[Sequence]
+    validation: list[Sequence]
+
+
+class Run(NamedTuple):
+    """n rows of a part with nothing missing between them."""
+
+    begin: int  # its first row in the part
+    values: np.ndarray  # (n, C) float32: missing cells held from the row before
+    targets: np.ndarray  # (n, O) float32: the outputs of each row itself; NaN = missing
+
+
+def load(options: DataOptions, progress: Callable[[int], object] = lambda rows: None) -> Dataset:
+    """The sequences of the files that ``options`` name.
+
+    The target of a row is the columns named in ``targets``, ``ahead`` rows later; with None, all channels,
+    by default of the next row. A target that is missing, behind a gap or behind the end is none. A sequence
+    ends at every gap, see ``find_begins``, and at the end of a file. A missing cell of a channel is held
+    from the row before, as the daemon does; rows before every channel has had a value are dropped.
+
+    Each file is a stream of its own (or its stream column's streams). The same stream in several files is
+    one stream when its times go on from file to file, in whatever order they are named. The last
+    ``validation`` of the rows of each stream is kept from training: no training row has its input or
+    its target there, and every row there with a row ``ahead`` before it is a target of the validation
+    part. Up to ``WARM`` training rows lead a validation sequence, to bring the state up.
+
+    ``progress`` is told the rows of every block read. Memory holds one copy of the rows, a second one of
+    sequences with missing cells, and for a moment of files in which streams take turns. Raises UserError
+    for files or columns that cannot be used, and for too few rows.
+    """
+    ahead = _check(options)
+    recording = read_recording(options, progress)
+    names, width = recording.names, len(recording.channels)
+    outputs = [names.index(name) for name in recording.outputs]
+    period_s = find_period_s(recording.parts)
+    parts = Parts([], [])
+    moments = Moments(len(names))
+    rows = gaps = kept = missing = 0
+    for stream in _join_streams(recording.parts):
+        runs = list[list[Run]]()
+        for part in stream:
+            begins = find_begins(part, period_s, options.max_step_s)
+            rows += len(begins)
+            gaps += int(begins.sum()) - 1
+            missing += int(np.isnan(part.values[:, :width]).sum())
+            runs.append([run for run in _find_runs(part, begins, width, outputs) if len(run.values) > ahead])
+        kept += sum(len(run.values) for of_part in runs for run in of_part)
+        _split_stream(stream, runs, options.validation, ahead, parts, moments)
+    ids = {part.stream for part in recording.parts}
+    facts = Facts(len(options.sources), len(ids), rows, gaps, missing, rows - kept, recording.skipped)
+    _check_enough(parts, recording, facts, options)
+    mean, std, constant = moments.scaling()
+    return Dataset(
+        recording.channels,
+        recording.outputs,
+        "next" if options.targets is None and ahead == 1 else "value",
+        ahead,
+        period_s,
+        parts.train,
+        parts.validation,
+        Scaling(mean[:width], std[:width], mean[outputs], std[outputs]),
+        facts,
+        _warnings([name for name, flat in zip(names, constant, strict=True) if flat], facts, period_s),
+    )
+
+
+def _check(options: DataOptions) -> int:
+    """``ahead``, or its default. Raises UserError for options that cannot be."""
+    least = 1 if options.targets is None else 0
+    ahead = least if options.ahead is None else options.ahead
+    if ahead < least:
+        raise UserError(f"{ahead} rows ahead: a target must lie {least} or more rows after its row")
+    if not 0 <= options.validation < 1:
+        raise UserError(
+            f"a validation part of {options.validation:g} of the rows; use 0 or more, less than 1"
+        )
+    return ahead
+
+
+def _join_streams(parts: list[Part]) -> list[list[Part]]:
+    """The parts of each stream in time order; parts whose times overlap, or are not known, stand alone."""
+    by_name = dict[str, list[Part]]()
+    for part in parts:
+        by_name.setdefault(part.stream, []).append(part)
+    streams = list[list[Part]]()
+    for same in by_name.values():
+        timed = sorted(((*_span(part), place) for place, part in enumerate(same) if part.ts_ns.any()))
+        goes_on = all(before[1] <= after[0] for before, after in pairwise(timed))
+        joined = len(timed) == len(same) and goes_on
+        streams += [[same[place] for *_, place in timed]] if joined else [[part] for part in same]
+    return streams
+
+
+def _span(part: Part) -> tuple[int, int]:
+    """The first and the last time of a part that has times."""
+    known = np.flatnonzero(part.ts_ns)
+    return int(part.ts_ns[known[0]]), int(part.ts_ns[known[-1]])
+
+
+def _find_runs(part: Part, begins: np.ndarray, width: int, outputs: list[int]) -> Iterator[Run]:
+    """The runs of a part, each from the first row by which all ``width`` channels have had a value."""
+    values, targets = part.values[:, :width], _columns(part.values, outputs)
+    places = [*map(int, np.flatnonzero(begins)), len(begins)]
+    for begin, end in pairwise(places):
+        there = ~np.isnan(values[begin:end])
+        if there.all():
+            yield Run(begin, values[begin:end], targets[begin:end])
+        elif there.any(axis=0).all():
+            late = int(there.argmax(axis=0).max())
+            yield Run(begin + late, _hold(values[begin:end], there)[late:], targets[begin + late : end])
+
+
+def _columns(values: np.ndarray, places: list[int]) -> np.ndarray:
+    """Some columns: a view if they stand side by side, else a copy."""
+    first = places[0]
+    if places == list(range(first, first + len(places))):
+        return values[:, first : first + len(places)]
+    return values[:, places]
+
+
+def _hold(values: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """A copy with each cell that is not ``there`` filled from the last row where its channel is."""
+    held, places = values.copy(), np.arange(len(values))
+    for channel in np.flatnonzero(~there.all(axis=0)):
+        last = np.maximum.accumulate(np.where(there[:, channel], places, 0))
+        held[:, channel] = values[last, channel]
+    return held
+
+
+def _split_stream(
+    stream: list[Part], runs: list[list[Run]], validation: float, ahead: int, parts: Parts, moments: "Moments"
+) -> None:
+    """Adds the sequences of a stream, given the runs of each of its parts, and the moments before the cut."""
+    total = sum(len(run.values) for of_part in runs for run in of_part)
+    left = total - round(total * validation)  # rows to learn from that are yet to come
+    for part, of_part in zip(stream, runs, strict=True):
+        learned = 0
+        for run in of_part:
+            cut = min(left, len(run.values))
+            left -= cut
+            learned = run.begin + cut if cut else learned
+            _split(part.stream, run, cut, ahead, parts)
+        moments.add(part.values[:learned])
+
+
+def _split(stream: str, run: Run, cut: int, ahead: int, parts: Parts) -> None:
+    """Adds the rows whose targets lie before ``cut`` to the training part, the others to validation."""
+    first = max(cut - ahead, 0)
+    if first:
+        parts.train.append(Sequence(stream, run.values[:first], run.targets[ahead:cut]))
+    if cut < len(run.values):
+        begin = max(first - WARM, 0)
+        targets = run.targets[begin + ahead :].copy()
+        targets[: first - begin] = np.nan
+        parts.validation.append(
+            Sequence(stream, run.values[begin : len(run.values) - ahead], targets, first - begin)
+        )
+
+
+class Moments:
+    """Means and standard deviations of columns, NaN left out, from blocks of rows.
+
+    In float64, merged as in Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance".
+    """
+
+    def __init__(self, columns: int) -> None:
+        self.count = np.zeros(columns)
+        self._mean = np.zeros(columns)
+        self._squares = np.zeros(columns)  # sums of squared distances from the mean
+        self._least = np.full(columns, np.nan)
+        self._most = np.full(columns, np.nan)
+
+    def add(self, values: np.ndarray) -> None:
+        """Takes rows in, (n, columns) float32."""
+        for begin in range(0, len(values), BLOCK):
+            block = values[begin : begin + BLOCK].astype(np.float64)
+            there = ~np.isnan(block)
+            count = there.sum(axis=0)
+            mean = np.where(there, block, 0).sum(axis=0) / np.maximum(count, 1)
+            squares = (np.where(there, block - mean, 0) ** 2).sum(axis=0)
+            total = np.maximum(self.count + count, 1)
+            distance = mean - self._mean
+            self._squares += squares + distance**2 * self.count * count / total
+            self._mean += distance * count / total
+            self.count += count
+            self._least = np.fmin(self._least, np.fmin.reduce(block, axis=0))
+            self._most = np.fmax(self._most, np.fmax.reduce(block, axis=0))
+
+    def scaling(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Means and deviations, (columns,) float32, and which columns do not vary, (columns,) bool."""
+        std = np.sqrt(self._squares / np.maximum(self.count, 1))
+        constant = (self._least == self._most) | (std < SMALLEST_STD)
+        return self._mean.astype(np.float32), np.where(constant, 1, std).astype(np.float32), constant
+
+
+def _check_enough(parts: Parts, recording: Recording, facts: Facts, options: DataOptions) -> None:
+    """Raises UserError if there are too few rows with a target, or an output without any."""
+    where = ", ".join(options.sources[:FILES_NAMED]) + (" ..." if len(options.sources) > FILES_NAMED else "")
+    wanted = {"learn from": (parts.train, 2), "validate on": (parts.validation, 1)}
+    if options.validation == 0:
+        del wanted["validate on"]
+    for purpose, (sequences, least) in wanted.items():
+        count = sum(len(sequence.values) - sequence.warm for sequence in sequences)
+        if count < least:
+            raise UserError(
+                f"{where}: {counted(count, 'row')} to {purpose}, at least {least} needed: "
+                f"{counted(facts.rows, 'row')} read, {counted(facts.gaps, 'gap')} found, "
+                f"{facts.dropped:,} dropped{_empty_text(recording)}; give more rows"
+            )
+        seen = [np.isfinite(sequence.targets).any(axis=0) for sequence in sequences]
+        if unseen := [
+            name for name, any_ in zip(recording.outputs, np.any(seen, axis=0), strict=True) if not any_
+        ]:
+            raise UserError(
+                f'{where}: "{unseen[0]}" has no value in any row to {purpose}; leave the column out, or '
+                "give more rows"
+            )
+
+
+def _empty_text(recording: Recording) -> str:
+    """Which channels have kept every row from being used."""
+    empty = [
+        f'"{name}"'
+        for place, name in enumerate(recording.channels)
+        if all(np.isnan(part.values[:, place]).all() for part in recording.parts)
+    ]
+    return f" (channel {', '.join(empty)} has no value at all: leave it out)" if empty else ""
+
+
+def _warnings(constant: list[str], facts: Facts, period_s: float) -> list[str]:
+    """What a user should know before the training."""
+    warnings = []
+    if constant:
+        names = ", ".join(f'"{name}"' for name in constant)
+        warnings.append(f"{names}: never varies in the rows to learn from; leave out what says nothing")
+    if facts.gaps * SHORT > facts.rows:
+        warnings.append(
+            f"{counted(facts.gaps, 'gap')} in {counted(facts.rows, 'row')}, as a rule {period_s:g} s apart; "
+            "if nothing is missing there, give the longest step that is no gap with --max-step"
+        )
+    return warnings

@@ -1,0 +1,154 @@
+"""The network that is trained: its weights in one vector, its forward pass and its gradient.
+
+Backpropagation through time, truncated at the ends of chunks over which the state is carried (Werbos 1990;
+Williams & Peng 1990). Tensors have the names and layout of a model file; inputs and targets are standardised.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamrnn.model.settings import GATES
+from streamrnn.train.layer import Layer
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network looks like."""
+
+    cell: str  # "lstm", "gru" or "rnn"
+    inputs: int  # C
+    outputs: int  # O
+    hidden: int = 32  # H
+    layers: int = 1
+    activation: str = "tanh"  # or "relu", rnn only
+    highway: int = 0  # frames that the head sees, the current one first
+
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every tensor, by its name in a model file."""
+        rows = GATES[self.cell] * self.hidden
+        shapes: dict[str, tuple[int, ...]] = {}
+        for k in range(self.layers):
+            shapes[f"weight_ih_l{k}"] = (rows, self.hidden if k else self.inputs)
+            shapes[f"weight_hh_l{k}"] = (rows, self.hidden)
+            shapes[f"bias_ih_l{k}"] = shapes[f"bias_hh_l{k}"] = (rows,)
+        shapes |= {"head.weight": (self.outputs, self.hidden), "head.bias": (self.outputs,)}
+        if self.highway:
+            shapes["highway.weight"] = (self.outputs, self.highway * self.inputs)
+        return shapes
+
+
+class Network:
+    """Weights, their gradient, and the pass through both over one chunk of T steps and B lanes.
+
+    ``tensors`` and ``gradients`` are views, by name, into ``weights`` and ``gradient``, (P,), of ``dtype``.
+    """
+
+    def __init__(self, shape: Shape, dtype: type = np.float32) -> None:
+        self.shape = shape
+        count = sum(map(math.prod, shape.tensors().values()))
+        self.weights: np.ndarray = np.zeros(count, dtype)
+        self.gradient: np.ndarray = np.zeros(count, dtype)
+        self.tensors = self.views(self.weights)
+        self.gradients = self.views(self.gradient)
+        self.layers = [
+            Layer(
+                shape.cell,
+                shape.activation,
+                shape.hidden if k else shape.inputs,
+                shape.hidden,
+                [self.tensors[f"{part}_l{k}"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")],
+                [self.gradients[f"{part}_l{k}"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")],
+            )
+            for k in range(shape.layers)
+        ]
+
+    def views(self, vector: np.ndarray) -> dict[str, np.ndarray]:
+        """The parts of a vector (P,) that belong to each tensor, in its shape."""
+        views, at = {}, 0
+        for name, shape in self.shape.tensors().items():
+            size = math.prod(shape)
+            views[name] = vector[at : at + size].reshape(shape)
+            at += size
+        return views
+
+    def start(self, rng: np.random.Generator) -> None:
+        """First weights: recurrent ones orthogonal gate by gate (Saxe et al. 2014), others uniform with the
+        variance of Glorot & Bengio 2010, biases 0 but those of the gate that keeps the state, 1: an LSTM's
+        forget gate (Gers et al. 2000), a GRU's update gate.
+
+        With a highway the head starts at zero: whatever the highway does, the network begins with that.
+        """
+        shape = self.shape
+        for name, tensor in self.tensors.items():
+            if name.startswith("weight_hh"):
+                for gate in tensor.reshape(-1, shape.hidden, shape.hidden):
+                    gate[:] = _orthogonal(rng, shape.hidden)
+            elif name.startswith("weight_ih") or (name == "head.weight" and not shape.highway):
+                fan_out = shape.hidden if name.startswith("weight") else shape.outputs
+                bound = math.sqrt(6 / (tensor.shape[1] + fan_out))
+                tensor[:] = rng.uniform(-bound, bound, tensor.shape)
+            else:
+                tensor[:] = 0
+        if shape.cell != "rnn":
+            for k in range(shape.layers):
+                self.tensors[f"bias_ih_l{k}"][shape.hidden : 2 * shape.hidden] = 1
+
+    def load(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Takes over weights, by name."""
+        for name, tensor in self.tensors.items():
+            tensor[:] = tensors[name]
+
+    def forward(
+        self,
+        x: np.ndarray,
+        past: np.ndarray | None,
+        begins: np.ndarray,
+        carried: bool,
+        masks: list[np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Predictions (T, B, O) for inputs ``x`` (T, B, C), with ``past`` (T, B, highway * C) for the head.
+
+        ``begins`` (T, B) uint8 is 1 where a sequence begins; ``carried``: states go on from the chunk before.
+        ``masks`` (B, H), one a layer, are what dropout leaves of its outputs.
+        """
+        self._past, self._masks = past, masks
+        for k, layer in enumerate(self.layers):
+            x = layer.forward(x, begins, carried)[..., : layer.hidden]
+            if masks is not None:
+                x = x * masks[k]
+        self._top = x
+        y = x @ self.tensors["head.weight"].T + self.tensors["head.bias"]
+        if past is not None:
+            y += past @ self.tensors["highway.weight"].T
+        return y
+
+    def backward(self, dy: np.ndarray) -> None:
+        """Sets the gradient from dL/dy, (T, B, O), of the last ``forward``."""
+        self.gradient[:] = 0
+        flat = dy.reshape(-1, self.shape.outputs)
+        self.gradients["head.weight"][:] = flat.T @ self._top.reshape(-1, self.shape.hidden)
+        self.gradients["head.bias"][:] = flat.sum(0)
+        if self._past is not None:
+            self.gradients["highway.weight"][:] = flat.T @ self._past.reshape(len(flat), -1)
+        self.backward_layers(dy @ self.tensors["head.weight"], inputs=False)
+
+    def backward_layers(self, dh: np.ndarray, inputs: bool) -> np.ndarray | None:
+        """Adds to the gradient of all layers from dL/dh, (T, B, H), of the last one's outputs.
+
+        Returns dL/dx, (T, B, C), if ``inputs``.
+        """
+        d: np.ndarray | None = dh
+        for k in range(self.shape.layers - 1, -1, -1):
+            assert d is not None
+            if self._masks is not None:
+                d = d * self._masks[k]
+            d = self.layers[k].backward(d, wanted=k > 0 or inputs)
+        return d
+
+
+def _orthogonal(rng: np.random.Generator, size: int) -> np.ndarray:
+    q, r = np.linalg.qr(rng.normal(size=(size, size)))
+    return q * np.sign(np.diag(r))  # so that every orthogonal matrix is as likely (Mezzadri 2007)

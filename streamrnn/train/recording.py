@@ -1,0 +1,255 @@
+"""What files hold of each stream, and where rows are missing in it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.errors import UserError
+from streamrnn.table import Columns, RowReader, Rows, open_rows
+from streamrnn.table.columns import find_columns
+
+CLOCKS_NS = (10**9, 10**6, 10**3)  # what times may be rounded to; else to 1 ns
+JITTER = 0.5  # of a sample period: how far a time step may be off
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What to learn from: the files, which of their columns, and how they are taken."""
+
+    sources: tuple[str, ...]  # CSV or parquet files, or - for standard input
+    channels: tuple[str, ...] | None = None  # None = every column of numbers but the targets
+    targets: tuple[str, ...] | None = None  # columns to estimate; None = the channels
+    ahead: int | None = None  # rows from an input row to its target; None = 0, without targets 1
+    validation: float = 0.2  # the share of each stream's rows, its last ones, to validate on
+    columns: Columns = field(default_factory=Columns)
+    delimiter: str | None = None
+    on_error: str = "fail"  # or "skip"
+    limit: int | None = None  # rows of each file
+    max_step_s: float | None = None  # the longest time step that is no gap; None = by the sample period
+
+
+class Part(NamedTuple):
+    """What one file holds of one stream: n rows in the file's order, W columns."""
+
+    source: str
+    stream: str
+    values: np.ndarray  # (n, W) float32: the channels, then the outputs that are none; NaN = missing
+    seq: np.ndarray  # (n,) uint64
+    ts_ns: np.ndarray  # (n,) int64: since the Unix epoch; 0 = none
+
+
+class Recording(NamedTuple):
+    """All that the files hold."""
+
+    channels: list[str]
+    outputs: list[str]
+    parts: list[Part]
+    skipped: int  # bad rows left out
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns of a part."""
+        return column_names(self.channels, self.outputs)
+
+
+def column_names(channels: list[str], outputs: list[str]) -> list[str]:
+    """The channels, then the outputs that are none of them."""
+    return channels + [name for name in outputs if name not in channels]
+
+
+def read_recording(options: DataOptions, progress: Callable[[int], object]) -> Recording:
+    """All rows of the files; ``progress`` is told the number of rows of every block.
+
+    The first file says which columns there are. Raises UserError for a file that cannot be read or does
+    not have the same ones, and for an infinite value unless bad rows are to be skipped.
+    """
+    recording: Recording | None = None
+    parts, skipped = list[Part](), 0
+    for source in options.sources:
+        wanted = None if options.channels is None else column_names(*_named(options))
+        with open_rows(
+            source, wanted, options.columns, options.delimiter, options.on_error, options.limit
+        ) as reader:
+            channels, outputs = _choose(reader.channels, source, options)
+            if recording is None:
+                recording = Recording(channels, outputs, parts, 0)
+            elif options.channels is None:
+                _check_same(recording, channels, outputs, options.sources[0], source)
+                channels, outputs = recording.channels, recording.outputs
+            places = [reader.channels.index(name) for name in column_names(channels, outputs)]
+            found, infinite = _read_parts(reader, source, places, options, progress)
+            parts += found
+            skipped += reader.skipped + infinite
+    if recording is None:
+        raise UserError("no file to learn from; name one or more CSV or parquet files")
+    return recording._replace(skipped=skipped)
+
+
+def _named(options: DataOptions) -> tuple[list[str], list[str]]:
+    """The channels and outputs that the options name."""
+    channels = list(options.channels or ())
+    return channels, channels if options.targets is None else list(options.targets)
+
+
+def _choose(found: list[str], source: str, options: DataOptions) -> tuple[list[str], list[str]]:
+    """Channels and outputs as a file spells them; ``found`` are its columns that were asked for."""
+    channels, outputs = _named(options)
+    if options.channels is not None:
+        spelled = dict(zip(column_names(channels, outputs), found, strict=True))
+        channels, outputs = [spelled[name] for name in channels], [spelled[name] for name in outputs]
+    elif options.targets is None:
+        channels = outputs = found
+    else:
+        try:
+            outputs = [found[place] for place in find_columns(outputs, found, source)]
+        except UserError as error:
+            raise UserError(f"{error} (those that hold numbers)") from None
+        channels = [name for name in found if name not in outputs]
+    for names, what in ((channels, "channels"), (outputs, "targets")):
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UserError(f'"{twice[0]}" is named twice among the {what}; name it once')
+    if not channels:
+        raise UserError(f"{source}: no column of numbers is left beside the targets; name the channels")
+    return channels, outputs
+
+
+def _check_same(first: Recording, channels: list[str], outputs: list[str], where: str, source: str) -> None:
+    """Raises UserError saying which columns only one of two files has."""
+    here, there = set(column_names(channels, outputs)), set(first.names)
+    differences = [
+        f"{verb} " + ", ".join(f'"{name}"' for name in sorted(names))
+        for verb, names in (("lacks", there - here), ("has besides", here - there))
+        if names
+    ]
+    if differences:
+        raise UserError(
+            f"{source}: its columns of numbers are not those of {where}: it {' and '.join(differences)}; "
+            "name the channels that all files have with --channels"
+        )
+
+
+def _read_parts(
+    reader: RowReader, source: str, places: list[int], options: DataOptions, progress: Callable[[int], object]
+) -> tuple[list[Part], int]:
+    """The rows of a file by stream, and how many infinite ones were left out."""
+    arrays: tuple[np.ndarray, ...] = (  # stream, values, seq and ts_ns of Rows
+        np.zeros(0, np.int32),
+        np.zeros((0, len(places)), np.float32),
+        np.zeros(0, np.uint64),
+        np.zeros(0, np.int64),
+    )
+    rows = infinite = 0
+    for block in reader:
+        progress(len(block.seq))
+        bad = np.isinf(block.values).any(axis=1)
+        if bad.any():
+            if options.on_error == "fail":
+                raise UserError(_infinite_text(block, int(bad.argmax()), reader, source))
+            infinite += int(bad.sum())
+            block = block.only(~bad)
+        end = rows + len(block.seq)
+        if end > len(arrays[0]):
+            _resize(arrays, end + end // 4)
+        read = (block.stream, block.values[:, places], block.seq, block.ts_ns)
+        for array, of_block in zip(arrays, read, strict=True):
+            array[rows:end] = of_block
+        rows = end
+    _resize(arrays, rows)
+    stream, values, seq, ts_ns = arrays
+    if (np.diff(stream) < 0).any():  # streams take turns
+        order = np.argsort(stream, kind="stable")
+        stream, values, seq, ts_ns = stream[order], values[order], seq[order], ts_ns[order]
+    begins = np.flatnonzero(np.diff(stream, prepend=-1))
+    parts = [
+        Part(source, reader.streams[stream[begin]], values[begin:end], seq[begin:end], ts_ns[begin:end])
+        for begin, end in pairwise([*begins, rows])
+    ]
+    return parts, infinite
+
+
+def _resize(arrays: tuple[np.ndarray, ...], rows: int) -> None:
+    """Gives arrays that no one else looks at more or fewer rows, in place: memory holds one copy."""
+    for array in arrays:
+        array.resize((rows, *array.shape[1:]), refcheck=False)
+
+
+def _infinite_text(block: Rows, row: int, reader: RowReader, source: str) -> str:
+    column = int(np.isinf(block.values[row]).argmax())
+    return (
+        f'{source}: column "{reader.channels[column]}": the value of row {block.seq[row]} of stream '
+        f'"{reader.streams[block.stream[row]]}" is infinite as a float32; mend it, or leave such rows out '
+        "with --on-error skip"
+    )
+
+
+def find_period_s(parts: list[Part]) -> float:
+    """The sample period: the median time step, of several files the median of theirs; 0 without times.
+
+    Raises UserError when files differ in it by more than the jitter allowed, or run backwards.
+    """
+    by_source = dict[str, list[Part]]()
+    for part in parts:
+        by_source.setdefault(part.source, []).append(part)
+    found = {source: _file_period_ns(source, of_file) for source, of_file in by_source.items()}
+    known = {source: period for source, period in found.items() if period > 0}
+    if not known:
+        return 0.0
+    usual = sorted(known, key=known.__getitem__)[(len(known) - 1) // 2]
+    for source, period in known.items():
+        if abs(period - known[usual]) > JITTER * known[usual]:
+            raise UserError(
+                f"{source}: a row every {period / 1e9:g} s, but {usual} has one every "
+                f"{known[usual] / 1e9:g} s; a model has one sample period: bring the files to one, or train "
+                "on them apart"
+            )
+    return known[usual] / 1e9
+
+
+def _file_period_ns(source: str, parts: list[Part]) -> float:
+    """The median time step. Where the clock is coarser than the rows, the mean within one of its ticks."""
+    every = np.concatenate([np.zeros(0), *(steps / rows for steps, rows, _ in map(_time_steps, parts))])
+    if not len(every):
+        return 0.0
+    median = float(np.median(every))
+    if median < 0:
+        raise UserError(f"{source}: its time runs backwards; sort the rows by time, the oldest first")
+    if median == 0:
+        tick = max(_tick_ns(part) for part in parts)
+        return float(every[(every >= 0) & (every <= tick)].mean())
+    return median
+
+
+def _time_steps(part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From each row with a time to the next one with a time: ns, rows, and the place of the latter."""
+    known = np.flatnonzero(part.ts_ns)
+    return np.diff(part.ts_ns[known]), np.diff(known), known[1:]
+
+
+def _tick_ns(part: Part) -> int:
+    """What the times of a part are rounded to: the largest of CLOCKS_NS that they are multiples of."""
+    return next((tick for tick in CLOCKS_NS if not (part.ts_ns % tick).any()), 1)
+
+
+def find_begins(part: Part, period_s: float, max_step_s: float | None) -> np.ndarray:
+    """Where rows are missing before a row, or nothing is before it: (n,) bool.
+
+    That is where seq is not the one before + 1, where time runs backwards, and where a time step is off
+    the sample period by more than half of it and a tick of the clock. The tick matters to rows that come
+    about as often as a clock of whole seconds ticks: every 1.06 s gives a step of 2 s now and then, with
+    nothing missing. With ``max_step_s``, longer steps are gaps, no others. Rows without a time share the
+    step between the times around them.
+    """
+    begins = np.ones(len(part.seq), bool)
+    begins[1:] = part.seq[1:] != part.seq[:-1] + np.uint64(1)
+    if period_s > 0:
+        steps, rows, places = _time_steps(part)
+        off = steps - rows * (period_s * 1e9)
+        if max_step_s is None:
+            gap = np.abs(off) > JITTER * period_s * 1e9 + _tick_ns(part)
+        else:
+            gap = off > (max_step_s - period_s) * 1e9
+        begins[places[gap | (steps < 0)]] = True
+    return begins

@@ -1,0 +1,230 @@
+"""One recurrent layer over a chunk of time, forwards and backwards: what of training is compiled.
+
+Everything that can wait until the chunk is through (gradients of weights, of a layer's inputs) is left to
+NumPy's matrix products. What is here must go step by step: the product with the hidden state, the
+gates, and their derivatives. Arrays are flat, float32 or float64; a step handles ``lanes`` sequences at once,
+a multiple of ROWS. Hidden units are padded to ``width``, a multiple of sixteen; a unit of zero weights
+stays zero, and so do its gradients.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.jit import compiled, inlined
+from streamrnn.kernels.affine import TILE_BLOCKS
+from streamrnn.kernels.cells import sigmoid, tanh
+from streamrnn.kernels.network import GRU, LSTM, RNN_RELU
+from streamrnn.kernels.simd import (
+    LANES,
+    beyond,
+    fill,
+    fma,
+    load,
+    positive,
+    store,
+    tile_fma,
+    tile_load,
+    tile_store,
+)
+
+# Sixteen accumulators of 512 bits leave room in the registers of AVX-512; elsewhere four, of two or four.
+ROWS = 16 if TILE_BLOCKS > 1 else 4
+_ONE = np.float32(1)
+_ZERO = np.float32(0)
+_LEAST = np.float32(1e-25)  # a gradient below is none: what vanishes would be denormal, and slow, for long
+
+
+class Unrolled(NamedTuple):
+    """A layer unrolled over T steps of B lanes, W units (padded) and I inputs: what is kept for the way back.
+
+    Preactivations and gates are in blocks of sixteen units, all gates of a block side by side: of an LSTM
+    i, f, g, o; of a GRU r, z, n and the candidate's recurrent part; of a plain neuron one.
+    """
+
+    inputs: int  # I
+    width: int  # W
+    lanes: int  # B
+    steps: int  # T
+    z: np.ndarray  # (T + 1, B, I + W + 1): [input | hidden state before the step | 1]
+    gates: np.ndarray  # (T, B, gates * W): what the gates let through; after `backward`, dL/d(preactivation)
+    c: np.ndarray  # (T + 1, B, W): cell states, the first one before the chunk; of an LSTM
+    tanh_c: np.ndarray  # (T, B, W)
+    h: np.ndarray  # (T, B, W): hidden states, the layer's outputs
+    begins: np.ndarray  # (T, B) uint8: 1 = a sequence begins here, from a state of zeros
+    zeros: np.ndarray  # (16,)
+
+
+@inlined
+def _product(w, at, z, first, stride, count, zeros, out, to, out_stride):
+    """out[r] = W z[r] for ROWS rows of z and sixteen rows of W, packed [count][16] from ``at`` on."""
+    tile = tile_load(zeros, 0, 1, ROWS)
+    for k in range(count):
+        tile = tile_fma(tile, w, at + k * LANES, z, first + k, stride)
+    tile_store(tile, out, to, out_stride)
+
+
+@inlined
+def _lstm(unrolled, at, unit, before):
+    """From preactivations at ``gates[at:]`` to gates, and the new states of sixteen units at ``unit``."""
+    gates, one = unrolled.gates, LANES
+    i = sigmoid(load(gates, at))
+    f = sigmoid(load(gates, at + one))
+    g = tanh(load(gates, at + 2 * one))
+    o = sigmoid(load(gates, at + 3 * one))
+    c = fma(f, load(unrolled.c, unit) * fill(f, before), i * g)
+    squashed = tanh(c)
+    store(gates, at, i)
+    store(gates, at + one, f)
+    store(gates, at + 2 * one, g)
+    store(gates, at + 3 * one, o)
+    store(unrolled.c, unit + unrolled.lanes * unrolled.width, c)
+    store(unrolled.tanh_c, unit, squashed)
+    return o * squashed
+
+
+@inlined
+def _gru(unrolled, at, h):
+    """The same of a GRU, ``h`` its state before."""
+    gates, one = unrolled.gates, LANES
+    r = sigmoid(load(gates, at))
+    z = sigmoid(load(gates, at + one))
+    n = tanh(fma(r, load(gates, at + 3 * one), load(gates, at + 2 * one)))
+    store(gates, at, r)
+    store(gates, at + one, z)
+    store(gates, at + 2 * one, n)
+    return fma(z, h - n, n)
+
+
+@compiled
+def forward(cell, unrolled, w):
+    """All steps. ``unrolled.z`` has its inputs and ones, and the hidden state before the first step.
+
+    ``w`` holds the layer's weights packed [W / 16][gates][I + W + 1][16].
+    """
+    z, gates, h = unrolled.z, unrolled.gates, unrolled.h
+    inputs, width, lanes = unrolled.inputs, unrolled.width, unrolled.lanes
+    count = 4 if cell in (LSTM, GRU) else 1
+    stride, row_gates = inputs + width + 1, count * width
+    for step in range(unrolled.steps):
+        for lane in range(lanes):
+            if unrolled.begins[step * lanes + lane] == 1:
+                first = (step * lanes + lane) * stride + inputs
+                for unit in range(width):
+                    z[first + unit] = 0
+        for block in range(width // LANES):
+            for low in range(step * lanes, (step + 1) * lanes, ROWS):
+                for gate in range(count):
+                    _product(
+                        w,
+                        (block * count + gate) * stride * LANES,
+                        z,
+                        low * stride,
+                        stride,
+                        stride,
+                        unrolled.zeros,
+                        gates,
+                        low * row_gates + (block * count + gate) * LANES,
+                        row_gates,
+                    )
+                for row in range(low, low + ROWS):
+                    at, unit = row * row_gates + block * count * LANES, row * width + block * LANES
+                    here = row * stride + inputs + block * LANES
+                    if cell == LSTM:
+                        new = _lstm(unrolled, at, unit, _ZERO if unrolled.begins[row] == 1 else _ONE)
+                    elif cell == GRU:
+                        new = _gru(unrolled, at, load(z, here))
+                    elif cell == RNN_RELU:
+                        new = positive(load(gates, at))
+                    else:
+                        new = tanh(load(gates, at))
+                    store(h, unit, new)
+                    store(z, here + lanes * stride, new)
+
+
+@inlined
+def _lstm_back(unrolled, at, unit, dh, dc, before):
+    """dL/d(preactivation) over the gates of sixteen units; dL/dc of the step before, to ``dc``."""
+    gates, one = unrolled.gates, LANES
+    i, f = load(gates, at), load(gates, at + one)
+    g, o = load(gates, at + 2 * one), load(gates, at + 3 * one)
+    squashed = load(unrolled.tanh_c, unit)
+    ones, kept = fill(i, _ONE), fill(i, before)
+    here = unit % (unrolled.lanes * unrolled.width)
+    d_cell = fma(dh * o, ones - squashed * squashed, load(dc, here))
+    d_cell = d_cell * beyond(d_cell, _LEAST)
+    store(gates, at, d_cell * g * i * (ones - i))
+    store(gates, at + one, d_cell * load(unrolled.c, unit) * kept * f * (ones - f))
+    store(gates, at + 2 * one, d_cell * i * (ones - g * g))
+    store(gates, at + 3 * one, dh * squashed * o * (ones - o))
+    store(dc, here, d_cell * f * kept)
+
+
+@inlined
+def _gru_back(unrolled, at, h, dh):
+    """The same of a GRU. Returns what of dL/dh goes to the state before, ``h``, past the gates."""
+    gates, one = unrolled.gates, LANES
+    r, z = load(gates, at), load(gates, at + one)
+    n, u = load(gates, at + 2 * one), load(gates, at + 3 * one)
+    ones = fill(r, _ONE)
+    dn = dh * (ones - z) * (ones - n * n)
+    store(gates, at, dn * u * r * (ones - r))
+    store(gates, at + one, dh * (h - n) * z * (ones - z))
+    store(gates, at + 2 * one, dn)
+    store(gates, at + 3 * one, dn * r)
+    return dh * z
+
+
+@compiled
+def backward(cell, unrolled, w_back, dh, dc, carry):
+    """From dL/dh, (T, B, W), to dL/d(preactivation), in place of the gates. Changes ``dc`` and ``carry``.
+
+    ``w_back`` holds the recurrent weights packed [W / 16][gates * W][16], to go back through; ``dc`` and
+    ``carry``, (B, W), are dL/dc and dL/dh that come from after the chunk, zeros where it is cut, and leave
+    as those of the state before it. A GRU, which has no cell state, keeps in ``dc`` what goes past its gates.
+    """
+    z, gates = unrolled.z, unrolled.gates
+    inputs, width, lanes = unrolled.inputs, unrolled.width, unrolled.lanes
+    count = 4 if cell in (LSTM, GRU) else 1
+    stride, row_gates = inputs + width + 1, count * width
+    for step in range(unrolled.steps - 1, -1, -1):
+        for lane in range(lanes):
+            row = step * lanes + lane
+            before = _ZERO if unrolled.begins[row] == 1 else _ONE
+            for block in range(width // LANES):
+                at, unit = row * row_gates + block * count * LANES, row * width + block * LANES
+                here = lane * width + block * LANES
+                state = row * stride + inputs + block * LANES
+                d = load(dh, unit) + load(carry, here)
+                d = d * beyond(d, _LEAST)
+                if cell == LSTM:
+                    _lstm_back(unrolled, at, unit, d, dc, before)
+                elif cell == GRU:
+                    store(dc, here, _gru_back(unrolled, at, load(z, state), d))
+                else:
+                    h = load(unrolled.h, unit)
+                    if cell == RNN_RELU:
+                        store(gates, at, d * beyond(h, _ZERO))
+                    else:
+                        store(gates, at, d * (fill(h, _ONE) - h * h))
+        for block in range(width // LANES):
+            for low in range(0, lanes, ROWS):
+                _product(
+                    w_back,
+                    block * row_gates * LANES,
+                    gates,
+                    (step * lanes + low) * row_gates,
+                    row_gates,
+                    row_gates,
+                    unrolled.zeros,
+                    carry,
+                    low * width + block * LANES,
+                    width,
+                )
+        for lane in range(lanes):
+            begins = unrolled.begins[step * lanes + lane] == 1
+            for unit in range(lane * width, (lane + 1) * width, LANES):
+                if begins:
+                    store(carry, unit, fill(load(carry, unit), _ZERO))
+                elif cell == GRU:
+                    store(carry, unit, load(carry, unit) + load(dc, unit))

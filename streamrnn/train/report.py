@@ -1,0 +1,112 @@
+"""What came of a training, beside what is simple: for people (a table) and for programs (a dict)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamrnn.model.inspect import align
+from streamrnn.table.progress import counted
+from streamrnn.train.data import Facts
+from streamrnn.train.explain import describe_reach, reach_text
+from streamrnn.train.fit import Course
+
+PAYS = 0.01  # the least share by which a network must be better to be worth it
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Mean squared errors on the validation part, (O,) each, in standard deviations squared."""
+
+    network: np.ndarray
+    linear: np.ndarray
+    simple: np.ndarray
+    simple_name: str  # "persistence", or "mean"
+
+
+@dataclass(frozen=True)
+class Report:
+    """A training in figures."""
+
+    path: str
+    network: str  # in words
+    outputs: list[str]
+    output_std: np.ndarray  # (O,)
+    errors: Errors
+    frames: int  # of the linear method
+    facts: Facts
+    learned: int  # rows
+    validated: int  # rows
+    course: Course
+    seconds: float
+    warnings: list[str]
+    reaches: dict[str, np.ndarray] | None  # by network
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; "validation_mse" is in standard deviations squared, the root in each output's unit."""
+        columns = self._columns()
+        course = self.course
+        description: dict[str, Any] = {
+            "file": self.path,
+            "network": self.network,
+            "rows": {"learned": self.learned, "validated": self.validated} | self.facts._asdict(),
+            "epochs": course.epoch,
+            "best_epoch": course.best,
+            "ended": course.ended,
+            "seconds": self.seconds,
+            "validation_mse": {name: float(mse.mean()) for name, mse in columns.items()},
+            "validation_rmse": {
+                output: {name: float(self._rmse(mse)[k]) for name, mse in columns.items()}
+                for k, output in enumerate(self.outputs)
+            },
+            "linear_frames": self.frames,
+            "warnings": self.warnings,
+        }
+        if self.reaches is not None:
+            description["gradient_reach"] = {
+                name: describe_reach(reach) for name, reach in self.reaches.items()
+            }
+        return description
+
+    def text(self) -> str:
+        course = self.course
+        ended = {
+            "epochs": "",
+            "patience": ", as it got no better",
+            "diverged": ", as it diverged (a smaller --rate may go further)",
+            "interrupted": ", as it was interrupted",
+        }[course.ended]
+        rows = f"{counted(self.learned, 'row')} learned from, {self.validated:,} validated on"
+        epochs = f"{counted(course.epoch, 'epoch')} in {self.seconds:.1f} s{ended}; the best is {course.best}"
+        columns = self._columns()
+        table = [["validation error", *columns]]
+        table += [
+            [name, *(f"{self._rmse(mse)[k]:.4g}" for mse in columns.values())]
+            for k, name in enumerate(self.outputs)
+        ]
+        overall = [f"{np.sqrt(mse.mean()):.4g}" for mse in columns.values()]
+        table.append(["all, in standard deviations", *overall])
+        parts = [f"{self.path}: {self.network}", f"{rows}; {epochs}"]
+        parts.append("\n" + align(table, "<" + ">" * len(columns)))
+        parts.append(f"(root mean squares; linear: autoregression over {counted(self.frames, 'row')})\n")
+        parts.append(self._verdict())
+        if self.reaches is not None:
+            parts.append("\n" + reach_text(self.reaches))
+        return "\n".join(parts)
+
+    def _columns(self) -> dict[str, np.ndarray]:
+        errors = self.errors
+        return {"network": errors.network, "linear": errors.linear, errors.simple_name: errors.simple}
+
+    def _rmse(self, mse: np.ndarray) -> np.ndarray:
+        return np.sqrt(mse) * self.output_std
+
+    def _verdict(self) -> str:
+        columns = {name: float(mse.mean()) for name, mse in self._columns().items()}
+        network = columns.pop("network")
+        name, best = min(columns.items(), key=lambda pair: pair[1])
+        gain = 1 - network / best if best > 0 else 0.0
+        if gain < PAYS:
+            beside = f"{-gain:.1%} above" if gain < 0 else f"{gain:.1%} below"
+            return f"the network does not pay here: its squared error is {beside} that of {name}"
+        return f"the network pays: its squared error is {gain:.1%} below that of {name}"

@@ -1,0 +1,266 @@
+"""Training here beside training with PyTorch: the time of an epoch, and the error of what comes out.
+
+    pip install torch                            # into the environment that has streamrnn
+    OPENBLAS_NUM_THREADS=1 python tools/training.py speed
+    OPENBLAS_NUM_THREADS=1 python tools/training.py error
+    python tools/training.py memory              # the adding problem; needs no torch
+
+Both run on one thread, warm, on the same sizes and the same data, in turns.
+"""
+
+import argparse
+import copy
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from streamrnn.train.adam import Adam
+from streamrnn.train.data import Dataset, Facts, Scaling, Sequence
+from streamrnn.train.fit import AVERAGE, RISE, Settings, chunks, fit
+from streamrnn.train.lanes import Lanes
+from streamrnn.train.network import Network, Shape
+
+SIZES = ((8, 32, 32), (8, 64, 32), (16, 128, 64))  # inputs, hidden units, lanes
+CHUNK = 64
+ROUNDS = 9
+
+
+def make_dataset(values: np.ndarray, targets: np.ndarray, cut: int) -> Dataset:
+    """One stream whose rows before ``cut`` are learned from, the others validated on."""
+    width, outputs = values.shape[1], targets.shape[1]
+    parts = [[Sequence("s", values[part], targets[part])] for part in (slice(cut), slice(cut, None))]
+    scaling = Scaling(
+        values[:cut].mean(0), values[:cut].std(0), np.nanmean(targets[:cut], 0), np.nanstd(targets[:cut], 0)
+    )
+    names = [f"c{k}" for k in range(width)], [f"y{k}" for k in range(outputs)]
+    return Dataset(*names, "value", 0, 0.0, *parts, scaling, Facts(1, 1, len(values), 0, 0, 0, 0), [])
+
+
+def speed() -> None:
+    """The time of an epoch: data into lanes, forwards, backwards, clipping and Adam; 20,000 rows."""
+    import torch
+
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    print("ms per epoch of 20,000 rows; x = how many times ours PyTorch takes")
+    print(f"{'cell':>6}{'in':>4}{'hidden':>8}{'lanes':>7}{'ours':>9}{'torch':>9}{'x':>6}  (least, most)")
+    for cell in ("lstm", "gru", "rnn"):
+        for inputs, hidden, lanes in SIZES:
+            rows = rng.normal(size=(25_000, inputs)).astype(np.float32)
+            dataset = make_dataset(rows[:-1], rows[1:], 20_000)
+            ours = our_epoch(cell, hidden, lanes, dataset)
+            theirs = torch_epoch(torch, cell, hidden, lanes, dataset)
+            ours(), theirs()
+            pairs = [(clocked(ours), clocked(theirs)) for _ in range(ROUNDS)]
+            ratios = sorted(b / a for a, b in pairs)
+            ms = [statistics.median(times) * 1000 for times in zip(*pairs, strict=True)]
+            print(
+                f"{cell:>6}{inputs:4}{hidden:8}{lanes:7}{ms[0]:9.1f}{ms[1]:9.1f}"
+                f"{statistics.median(ratios):6.2f}  ({ratios[0]:.2f}, {ratios[-1]:.2f})",
+                flush=True,
+            )
+
+
+def clocked(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def our_epoch(cell: str, hidden: int, lanes: int, dataset: Dataset) -> Callable[[], None]:
+    network = Network(Shape(cell, len(dataset.channels), len(dataset.outputs), hidden))
+    network.start(np.random.default_rng(0))
+    optimiser = Adam(network, 1e-2, 1.0)
+
+    def epoch() -> None:
+        packed = Lanes(dataset.train, dataset.scaling, lanes)
+        for carried, chunk, _ in chunks(packed, 0, CHUNK):
+            error = (network.forward(chunk.x, None, chunk.begins, carried) - chunk.y) * chunk.weight
+            network.backward(error * np.float32(2 / chunk.weight.sum()))
+            optimiser.update(1e-3)
+
+    return epoch
+
+
+def torch_epoch(torch, cell: str, hidden: int, lanes: int, dataset: Dataset) -> Callable[[], None]:
+    net, head, weights = torch_network(torch, cell, len(dataset.channels), hidden, len(dataset.outputs))
+    optimiser = torch.optim.AdamW(weights, lr=1e-3, weight_decay=1e-2, fused=True)
+
+    def epoch() -> None:
+        packed = Lanes(dataset.train, dataset.scaling, lanes).chunk(0, 1 << 30)
+        x, y = torch.from_numpy(packed.x), torch.from_numpy(packed.y)
+        state = None
+        for begin in range(0, len(x), CHUNK):
+            top, state = net(x[begin : begin + CHUNK], state)
+            state = tuple(part.detach() for part in state) if cell == "lstm" else state.detach()
+            loss = torch.nn.functional.mse_loss(head(top), y[begin : begin + CHUNK])
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, 1.0)
+            optimiser.step()
+
+    return epoch
+
+
+def torch_network(torch, cell: str, inputs: int, hidden: int, outputs: int):
+    kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[cell]
+    net, head = kind(inputs, hidden), torch.nn.Linear(hidden, outputs)
+    return net, head, [*net.parameters(), *head.parameters()]
+
+
+def mackey_glass(rows: int, seed: int) -> np.ndarray:
+    """Mackey & Glass 1977 with a delay of 17, by steps of 0.1, every tenth kept: (rows,) float32."""
+    rng, delay, step = np.random.default_rng(seed), 170, 0.1
+    x = np.full(rows * 10 + 2000 + delay, 1.2)
+    x[:delay] += rng.normal(0, 0.05, delay)
+    for t in range(delay, len(x)):
+        past = x[t - delay]
+        x[t] = x[t - 1] + step * (0.2 * past / (1 + past**10) - 0.1 * x[t - 1])
+    return x[2000 + delay :: 10].astype(np.float32)
+
+
+def error() -> None:
+    """The error on rows that neither saw, of networks of one size, data and schedule, by seed."""
+    import torch
+
+    torch.set_num_threads(1)
+    series = mackey_glass(9000, 0)[:, None]
+    noisy = series + np.random.default_rng(1).normal(0, 0.02, series.shape).astype(np.float32)
+    values, targets = noisy[:-6], series[6:]
+    dataset = make_dataset(values[:7000], targets[:7000], 5600)
+    held = make_dataset(values, targets, 7000).validation
+    held = dataset._replace(validation=held)
+    settings = Settings(epochs=60, patience=60, dropout=0.0, rate=5e-3)
+    print("mean square error of Mackey-Glass 6 rows ahead, in standard deviations squared, LSTM 1 -> 32")
+    both = []
+    for seed in range(5):
+        chosen = Settings(**(vars(settings) | {"seed": seed}))
+        ours = fit(dataset, Shape("lstm", 1, 1, 32), chosen, None)[0]
+        both.append((held_error(ours.forward, held), torch_fit(torch, dataset, chosen, held)))
+        print(f"seed {seed}: ours {both[-1][0]:.5f}  torch {both[-1][1]:.5f}", flush=True)
+    ours_mean, torch_mean = np.mean(both, axis=0)
+    print(f"mean: ours {ours_mean:.5f}  torch {torch_mean:.5f}  ours / torch {ours_mean / torch_mean:.3f}")
+
+
+def held_error(forward: Callable[..., np.ndarray], dataset: Dataset) -> float:
+    packed = Lanes(dataset.validation, dataset.scaling, 16, overlap=512)
+    chunk = packed.chunk(0, packed.steps)
+    error = (forward(chunk.x, None, chunk.begins, False) - chunk.y) * chunk.weight
+    return float((error**2).sum() / chunk.weight.sum())
+
+
+def torch_fit(torch, dataset: Dataset, settings: Settings, held: Dataset) -> float:
+    """The schedule of ``streamrnn.train.fit`` with torch.nn.LSTM, autograd and torch's AdamW."""
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    net, head, weights = torch_network(torch, "lstm", 1, 32, 1)
+    for tensor in weights:
+        if tensor.ndim == 1:
+            torch.nn.init.zeros_(tensor)
+        elif tensor is net.weight_hh_l0:
+            for gate in tensor.data.chunk(4):
+                torch.nn.init.orthogonal_(gate)
+        else:
+            bound = math.sqrt(6 / (tensor.shape[1] + (1 if tensor is head.weight else 32)))
+            torch.nn.init.uniform_(tensor, -bound, bound)
+    torch.nn.init.ones_(net.bias_ih_l0.data[32:64])
+    average = [tensor.detach().clone() for tensor in weights]
+    decayed = [{"params": [w for w in weights if w.ndim == 2], "weight_decay": settings.decay}]
+    decayed += [{"params": [w for w in weights if w.ndim == 1], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(decayed, lr=settings.rate)
+    updates, best, kept = 0, math.inf, None
+
+    def forward(x, past, begins, carried):
+        with torch.no_grad():
+            saved = copy.deepcopy([w.data for w in weights])
+            for weight, mean in zip(weights, average, strict=True):
+                weight.data.copy_(mean)
+            top, _ = net(torch.from_numpy(x))
+            out = head(top).numpy()
+            for weight, value in zip(weights, saved, strict=True):
+                weight.data.copy_(value)
+            return out
+
+    for epoch in range(settings.epochs):
+        offset = int(rng.integers(len(dataset.train[0].values)))
+        packed = Lanes(dataset.train, dataset.scaling, settings.lanes, offset)
+        state, count = None, -(-packed.steps // settings.chunk)
+        for number, (_, chunk, _) in enumerate(chunks(packed, 0, settings.chunk), 1):
+            # torch.nn.LSTM cannot begin anew within a chunk: it goes on, where ours begins
+            top, state = net(torch.from_numpy(chunk.x), state)
+            state = tuple(part.detach() for part in state)
+            error = (head(top) - torch.from_numpy(chunk.y)) * torch.from_numpy(chunk.weight)
+            loss = error.square().sum() / float(chunk.weight.sum())
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(weights, settings.clip)
+            done = (epoch + number / count) / settings.epochs
+            rate = settings.rate * (1 + math.cos(math.pi * done)) / 2 * min(1.0, (updates + 1) / RISE)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+            updates += 1
+            keep = min(AVERAGE, updates / (updates + 10))
+            for mean, weight in zip(average, weights, strict=True):
+                mean += (1 - keep) * (weight.detach() - mean)
+        error = held_error(forward, dataset)
+        if error < best:
+            best, kept = error, copy.deepcopy(average)
+    for mean, value in zip(average, kept, strict=True):
+        mean.copy_(value)
+    return held_error(forward, held)
+
+
+def memory() -> None:
+    """The adding problem (Hochreiter & Schmidhuber 1997): the sum of two marked numbers among 100."""
+    print("adding problem, 100 rows; the error of always saying the mean is 0.167 (1.0 standardised)")
+    dataset = adding(4000, 100)
+    for cell in ("rnn", "gru", "lstm"):
+        settings = Settings(epochs=60, patience=60, chunk=500, lanes=32, dropout=0.0, rate=4e-3, decay=0.0)
+        began = time.perf_counter()
+        _, course = fit(dataset, Shape(cell, 2, 1, 32), settings, None)
+        print(
+            f"{cell:>6}: {course.errors[course.best]:.4f} standardised, {course.epoch} epochs, "
+            f"{time.perf_counter() - began:.0f} s",
+            flush=True,
+        )
+
+
+def adding(count: int, rows: int) -> Dataset:
+    """``count`` sequences to learn from and a tenth of that to validate on; the target is on the last row."""
+    rng = np.random.default_rng(0)
+
+    def sequence() -> Sequence:
+        values = np.zeros((rows, 2), np.float32)
+        values[:, 0] = rng.random(rows)
+        values[rng.integers(rows // 10), 1] = 1
+        values[rng.integers(rows // 10, rows // 2), 1] = 1
+        targets = np.full((rows, 1), np.nan, np.float32)
+        targets[-1] = values[values[:, 1] > 0, 0].sum()
+        return Sequence("s", values, targets)
+
+    learned, checked = ([sequence() for _ in range(size)] for size in (count, count // 10))
+    one = np.ones(2, np.float32)
+    scaling = Scaling(one * 0, one, np.float32([1]), np.sqrt(np.float32([1 / 6])))
+    names = ["number", "mark"], ["sum"]
+    return Dataset(
+        *names, "value", 0, 0.0, learned, checked, scaling, Facts(1, count, count * rows, 0, 0, 0, 0), []
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["speed", "error", "memory"])
+    what = parser.parse_args().what
+    try:
+        {"speed": speed, "error": error, "memory": memory}[what]()
+    except ModuleNotFoundError as missing:
+        sys.exit(f"error: {missing.name} is not installed: pip install {missing.name}")
+
+
+if __name__ == "__main__":
+    main()
