@@ -1,11 +1,13 @@
 """Simulated machines -> daemon -> predictions, in one process tree."""
 
+import csv
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -13,11 +15,13 @@ import click
 import numpy as np
 import zmq
 
-from streamrnn.config import Faults
-from streamrnn.engine import Engine
 from streamrnn.errors import UserError
-from streamrnn.model.model import Channel, Model, random_model
-from streamrnn.model.native import write_model
+from streamrnn.model.model import Channel, Model
+from streamrnn.model.native import read_model, write_model
+from streamrnn.table import Columns
+from streamrnn.train.fit import Settings
+from streamrnn.train.job import TrainOptions, train
+from streamrnn.train.recording import DataOptions
 from streamrnn.wire.frame import pack_frame
 
 CHANNELS = (
@@ -29,9 +33,10 @@ CHANNELS = (
 )
 MACHINES = ("pump-1", "pump-2", "pump-3")
 PERIOD_S = 0.5
-_HIDDEN = 48
+BEGAN = datetime(2026, 1, 4)  # a recording of seed n is of n days later
+TRAINING_S = 2000.0
+EPOCHS = 20
 _PEER_MS = 10_000  # how long the daemon may take to connect
-_TRAINING_ROWS = 4000
 _SETTLING_STEPS = 500  # until motors that start cold are warm
 
 
@@ -65,42 +70,38 @@ class Pumps:
         return (exact + noise).astype(np.float32)
 
 
-def _hidden_states(model: Model, rows: np.ndarray) -> np.ndarray:
-    """The hidden state after each row, (rows, hidden): a head that hands them out unchanged."""
-    units = tuple(Channel(f"h{unit}") for unit in range(model.hidden))
-    ones, zeros = np.ones(model.hidden, np.float32), np.zeros(model.hidden, np.float32)
-    open_model = replace(
-        model,
-        head_weight=np.eye(model.hidden, dtype=np.float32),
-        head_bias=zeros,
-        outputs=units,
-        output_mean=zeros,
-        output_std=ones,
-        target="value",
-    )
-    stream = np.zeros(len(rows), np.int64)
-    return Engine(open_model, 1, Faults()).feed(["training"], stream, rows).values
+def record(path: Path, seconds: float, seed: int) -> int:
+    """Writes a CSV of what the machines' sensors would say in ``seconds``. Returns its rows.
+
+    Raises UserError if it cannot be written.
+    """
+    pumps, began = Pumps(len(MACHINES), seed), BEGAN + timedelta(days=seed)
+    steps = round(seconds / PERIOD_S)
+    try:
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["time", "machine", *(channel.name for channel in CHANNELS)])
+            for step in range(steps):
+                time_of_step = (began + timedelta(seconds=step * PERIOD_S)).isoformat(timespec="milliseconds")
+                for name, sample in zip(MACHINES, pumps.step().tolist(), strict=True):
+                    writer.writerow([time_of_step, name, *(f"{value:.6g}" for value in sample)])
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    return steps * len(MACHINES)
 
 
-def make_model() -> Model:
-    """A forecaster for the pumps, made in a moment: a random LSTM whose head alone is fitted, by ridge
-    regression on its hidden states (an echo state network; Jaeger 2001)."""
-    pumps = Pumps(1, seed=1)
-    rows = np.concatenate([pumps.step() for _ in range(_TRAINING_ROWS)])
-    mean, std = rows.mean(0), rows.std(0)
-    names = [channel.name for channel in CHANNELS]
-    model = random_model("lstm", names, _HIDDEN, mean=mean, std=std, sample_period_s=PERIOD_S, seed=1)
-    states = _hidden_states(model, rows)[200:-1].astype(np.float64)
-    inputs = np.hstack([states, np.ones((len(states), 1))])
-    targets = ((rows - mean) / std)[201:]
-    gram = inputs.T @ inputs + 1e-3 * np.eye(_HIDDEN + 1)
-    weights = np.linalg.solve(gram, inputs.T @ targets).astype(np.float32)
+def make_model(folder: Path) -> Model:
+    """A forecaster for the pumps, trained in a moment on a recording of them, put into ``folder``."""
+    recording, model = folder / "recording.csv", folder / "trained.safetensors"
+    record(recording, TRAINING_S, seed=1)
+    data = DataOptions((str(recording),), columns=Columns(stream="machine"))
+    train(TrainOptions(data, model, settings=Settings(epochs=EPOCHS)))
+    units = {channel.name: channel for channel in CHANNELS}
+    trained = read_model(model)
     return replace(
-        model,
-        channels=CHANNELS,
-        outputs=CHANNELS,
-        head_weight=weights[:-1].T.copy(),
-        head_bias=weights[-1].copy(),
+        trained,
+        channels=tuple(units[channel.name] for channel in trained.channels),
+        outputs=tuple(units[output.name] for output in trained.outputs),
     )
 
 
@@ -144,7 +145,7 @@ def demo(seconds: float | None, http: str) -> int:
     click.echo(f"making a forecaster for {len(MACHINES)} simulated pumps", err=True)
     with tempfile.TemporaryDirectory(prefix="streamrnn-demo-") as folder, zmq.Context() as context:
         model = Path(folder) / "pumps.safetensors"
-        write_model(make_model(), model)
+        write_model(make_model(Path(folder)), model)
         source, sink = f"ipc://{folder}/frames", f"ipc://{folder}/predictions"
         children: list[subprocess.Popen[str]] = []
         with context.socket(zmq.XPUB) as socket:

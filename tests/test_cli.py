@@ -76,7 +76,7 @@ def test_the_commands_are_those_of_this_version():
     paths = {" ".join(path) for path, _ in commands()}
     assert paths == {
         *("bench", "config", "config check", "demo", "inspect", "keygen", "replay", "send", "serve", "tail"),
-        *("state", "state show", "state export", "state import", "state reset"),
+        *("train", "import", "state", "state show", "state export", "state import", "state reset"),
     }
 
 
@@ -92,7 +92,8 @@ def test_help_has_a_summary_and_an_example(path, command):
 
 @pytest.mark.parametrize(("path", "command"), ALL)
 def test_the_examples_are_correct_usage(path, command):
-    lines = [line.strip() for line in command.epilog.splitlines() if line.startswith("  streamrnn")]
+    epilog = command.epilog.replace("\\\n", "")  # a line goes on behind a backslash
+    lines = [line.strip() for line in epilog.splitlines() if line.startswith("  streamrnn")]
     assert lines
     for line in lines:
         words = shlex.split(line)

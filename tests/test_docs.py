@@ -10,7 +10,6 @@ from click.testing import CliRunner
 
 from streamrnn.cli import main
 from streamrnn.config import Config, config_text, describe_keys
-from streamrnn.model.native import read_model
 from streamrnn.web.metrics import METRICS
 
 ROOT = Path(__file__).parent.parent
@@ -74,10 +73,3 @@ def test_command_lines_in_readme_parse(line):
 def test_scripts_in_readme_exist():
     for script in set(re.findall(r"\./(tools/\w+)", README)):
         assert (ROOT / script).stat().st_mode & 0o111, script
-
-
-def test_model_example_in_readme_writes_a_model(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (example,) = (block for block in blocks("python") if "write_model" in block)
-    exec(compile(example, "README.md", "exec"), {})
-    assert [channel.name for channel in read_model("model.safetensors").channels] == ["flow", "pressure"]

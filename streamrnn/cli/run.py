@@ -14,13 +14,28 @@ from streamrnn.cli.shared import (
 )
 
 
-@click.command(epilog=example("streamrnn demo --seconds 60"))
+@click.command(
+    epilog=example("streamrnn demo --seconds 60", "streamrnn demo --record pumps.csv --seconds 3600")
+)
 @click.option(
     "--seconds", type=POSITIVE, metavar="S", help="Stop by itself after this long.  [default: at Ctrl-C]"
 )
 @click.option("--http", default="127.0.0.1:9464", metavar="HOST:PORT", help="Of the metrics.")
-def demo(seconds: float | None, http: str) -> int:
+@click.option(
+    "--record",
+    type=PATH,
+    metavar="FILE",
+    help="Write what the machines' sensors say in S seconds, or an hour, to a CSV file, at once; no daemon.",
+)
+@click.option("--seed", type=click.IntRange(0), default=1, metavar="N", help="Of what happens in FILE.")
+def demo(seconds: float | None, http: str, record: Path | None, seed: int) -> int:
     """Watch simulated machines and a daemon at work."""
+    if record is not None:
+        from streamrnn.demo import record as write
+
+        rows = write(record, seconds or 3600.0, seed)
+        click.echo(f"{record}: {rows:,} rows", err=True)
+        return 0
     from streamrnn.config import load_config
 
     listen = load_config(None, {"http.listen": http}).http.listen

@@ -1,0 +1,260 @@
+"""Commands that make model files."""
+
+import csv
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamrnn.cli.shared import (
+    COUNT,
+    INTERRUPTED,
+    PATH,
+    POSITIVE,
+    as_json_option,
+    delimiter_option,
+    example,
+    limit_option,
+    seq_option,
+    stream_option,
+    time_option,
+)
+
+
+def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Names between commas; one that has a comma is quoted as in CSV."""
+    if value is None:
+        return None
+    found = tuple(name.strip() for name in next(csv.reader([value], skipinitialspace=True), []))
+    if not found or not all(found):
+        raise click.BadParameter(f"{value!r} is not a list of names between commas.")
+    return found
+
+
+def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """Finite numbers between commas."""
+    if value is None:
+        return None
+    try:
+        found = tuple(float(number) for number in value.split(","))
+    except ValueError:
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
+        raise click.BadParameter(f"{value!r} is not a list of numbers between commas.")
+    return found
+
+
+def activations(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    from streamrnn.model.settings import ACTIVATIONS
+
+    found = names(ctx, param, value)
+    if unknown := sorted(set(found or ()) - set(ACTIVATIONS)):
+        raise click.BadParameter(f"{', '.join(unknown)}: only {', '.join(ACTIVATIONS)} can be run.")
+    return found
+
+
+def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    from streamrnn.values import parse_duration
+
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command(
+    "import",
+    epilog=example(
+        "streamrnn import lstm.safetensors -o model.safetensors --channels flow,pressure \\",
+        "    --target next --scaling recording.csv --sample-period 1s",
+    ),
+)
+@click.argument("file", type=PATH, metavar="FILE")
+@click.option("-o", "--output", type=PATH, required=True, metavar="MODEL", help="Model file to write.")
+@click.option("--channels", callback=names, metavar="A,B,...", help="Names of what goes in.")
+@click.option(
+    "--target",
+    type=click.Choice(["next", "value"]),
+    help="next: output k forecasts channel k one row ahead; value: outputs are quantities of their own.",
+)
+@click.option(
+    "--outputs", callback=names, metavar="A,B,...", help="Names of what comes out.  [next: the channels]"
+)
+@click.option(
+    "--ahead", type=click.IntRange(0, 65535), metavar="N", help="Rows from input to output.  [value: 0]"
+)
+@click.option(
+    "--scaling",
+    metavar="TABLE|none",
+    help="Means and deviations are those of the columns of this CSV or parquet file; none: values go in and "
+    "come out as they are.",
+)
+@click.option("--mean", callback=numbers, metavar="X,Y,...", help="Of the channels, instead of --scaling.")
+@click.option("--std", callback=numbers, metavar="X,Y,...", help="Of the channels.")
+@click.option(
+    "--output-mean", callback=numbers, metavar="X,...", help="Of the outputs.  [next: the channels']"
+)
+@click.option(
+    "--output-std", callback=numbers, metavar="X,...", help="Of the outputs.  [next: the channels']"
+)
+@click.option(
+    "--sample-period",
+    "sample_period_s",
+    callback=seconds,
+    metavar="DURATION",
+    help="From row to row: 10ms, 1s, 5m, 1h; 0: not known.",
+)
+@click.option("--activation", type=click.Choice(["tanh", "relu"]), help="Of an nn.RNN.  [tanh]")
+@click.option(
+    "--dense", callback=activations, metavar="A,B,...", help="Activations of the nn.Linear layers.  [linear]"
+)
+@click.option("--reset", type=click.Choice(["after", "before"]), help="Of a GRU in ONNX, against the file.")
+@as_json_option
+def import_(file: Path, output: Path, as_json: bool, **rest: Any) -> None:
+    """Make a model file of a network from elsewhere.
+
+    FILE is a state dict of PyTorch in safetensors, a Keras file (.keras, .h5), ONNX, or RTNeural's JSON,
+    told by its content. What it does not say of channels, target, scaling and sample period, the options
+    must. Where the original library is installed, both run the same rows and are compared.
+    """
+    from streamrnn.foreign.importing import import_model
+    from streamrnn.foreign.network import ImportOptions
+    from streamrnn.model.inspect import format_description
+
+    imported = import_model(file, output, ImportOptions(**rest))
+    for note in imported.notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(imported.checked, err=True)
+    description = imported.describe(output)
+    click.echo(json.dumps(description) if as_json else format_description(description))
+
+
+def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
+    if value % 16:
+        raise click.BadParameter(f"{value} is not a multiple of 16.")
+    return value
+
+
+@click.command(
+    epilog=example(
+        "streamrnn train valves.csv -o model.safetensors",
+        "streamrnn train mon.csv tue.csv -o power.safetensors --target power --horizon 10 --cell gru",
+    )
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("-o", "--output", type=PATH, required=True, metavar="MODEL", help="Model file to write.")
+@click.option("--cell", type=click.Choice(["lstm", "gru", "rnn"]), default="lstm", help="Recurrent cell.")
+@click.option("--activation", type=click.Choice(["tanh", "relu"]), default="tanh", help="Of an rnn.")
+@click.option("--hidden", type=click.IntRange(1, 4096), default=32, metavar="N", help="Units of a layer.")
+@click.option("--layers", type=click.IntRange(1, 16), default=1, metavar="N", help="Layers.")
+@click.option(
+    "--highway",
+    type=click.IntRange(0, 1024),
+    metavar="N",
+    help="Last rows that the head sees besides.  [default: as many as help]",
+)
+@click.option("--channels", callback=names, metavar="A,B,...", help="Inputs.  [default: numeric columns]")
+@click.option(
+    "--target",
+    callback=names,
+    default="next",
+    metavar="next|A,B,...",
+    help="What to estimate: the next row of all channels, or these columns.",
+)
+@click.option(
+    "--horizon",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Rows ahead that it lies.  [default: next 1, columns 0]",
+)
+@click.option(
+    "--validation",
+    type=click.FloatRange(0.01, 0.9),
+    default=0.2,
+    metavar="SHARE",
+    help="Of each stream's rows, the last ones.",
+)
+@click.option("--epochs", type=COUNT, default=200, metavar="N", help="Most passes over the rows.")
+@click.option("--patience", type=COUNT, default=20, metavar="N", help="Epochs that may bring nothing.")
+@click.option("--batch", callback=lanes, type=COUNT, default=16, metavar="N", help="Pieces side by side.")
+@click.option("--chunk", type=COUNT, default=64, metavar="N", help="Rows that the gradient reaches back.")
+@click.option("--rate", type=POSITIVE, default=1e-2, metavar="X", help="Highest learning rate, of Adam.")
+@click.option("--decay", type=click.FloatRange(min=0), default=1e-2, metavar="X", help="Weight decay.")
+@click.option(
+    "--dropout",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    metavar="SHARE",
+    help="Of a layer's outputs.",
+)
+@click.option("--clip", type=POSITIVE, default=1.0, metavar="X", help="Largest norm of a gradient.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Same seed, same model.")
+@limit_option
+@seq_option
+@time_option
+@stream_option
+@delimiter_option
+@click.option(
+    "--max-step",
+    callback=seconds,
+    metavar="DURATION",
+    help="Longest time step that is no gap.  [default: 1.5 sample periods]",
+)
+@click.option(
+    "--on-error", type=click.Choice(["fail", "skip"]), default="fail", help="On a row that cannot be used."
+)
+@click.option("--explain", is_flag=True, help="Train each cell, and show how far its gradient reaches back.")
+@as_json_option
+def train(
+    files: tuple[str, ...],
+    channels: tuple[str, ...] | None,
+    target: tuple[str, ...],
+    horizon: int | None,
+    validation: float,
+    seq_column: str | None,
+    time_column: str | None,
+    stream_column: str | None,
+    max_step: float | None,
+    as_json: bool,
+    **rest: Any,
+) -> int:
+    """Make a model of a recording.
+
+    FILE is CSV, gzipped or not, or parquet; of several, each is a stream of its own. The network learns
+    from the first part of each stream and is validated on the rest, beside linear autoregression and
+    persistence. Ctrl-C keeps the best so far.
+    """
+    # Products of a chunk are too small to share: OpenBLAS's threads, which it starts as NumPy is imported,
+    # would spend more time waiting for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if rest["activation"] != "tanh" and rest["cell"] != "rnn":
+        raise click.UsageError("--activation relu is for --cell rnn.")
+    from streamrnn.table import Columns
+    from streamrnn.train.fit import Settings
+    from streamrnn.train.job import TrainOptions
+    from streamrnn.train.job import train as run
+    from streamrnn.train.recording import DataOptions
+
+    data = DataOptions(
+        sources=files,
+        channels=channels,
+        targets=None if target == ("next",) else target,
+        ahead=horizon,
+        validation=validation,
+        columns=Columns(seq=seq_column, time=time_column, stream=stream_column),
+        delimiter=rest.pop("delimiter"),
+        on_error=rest.pop("on_error"),
+        limit=rest.pop("limit"),
+        max_step_s=max_step,
+    )
+    how = ("epochs", "patience", "chunk", "rate", "decay", "dropout", "clip", "seed")
+    settings = Settings(lanes=rest.pop("batch"), **{name: rest.pop(name) for name in how})
+    report = run(TrainOptions(data=data, settings=settings, progress=sys.stderr.isatty(), **rest))
+    click.echo(json.dumps(report.as_dict()) if as_json else report.text())
+    return INTERRUPTED if report.course.ended == "interrupted" else 0

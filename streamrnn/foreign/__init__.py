@@ -1,0 +1,1 @@
+"""Networks out of other libraries' files: PyTorch, Keras, ONNX, RTNeural."""

@@ -1,0 +1,212 @@
+"""A network of another library becomes a model file, and is checked against that library."""
+
+import importlib
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamrnn.config import Faults
+from streamrnn.engine import Engine
+from streamrnn.errors import UserError
+from streamrnn.foreign.complete import to_model
+from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError, Witness
+from streamrnn.model.inspect import describe_model
+from streamrnn.model.model import Model
+from streamrnn.model.native import write_model
+from streamrnn.model.settings import ModelError, quoted
+from streamrnn.table import Columns, open_rows
+
+FILE_LIMIT = 1 << 30  # bytes
+HEAD = 64  # bytes that tell a format
+CHECK_ROWS = 1000
+TOLERANCE = 1e-4
+
+READERS = {
+    "PyTorch": "streamrnn.foreign.torch_file",
+    "Keras": "streamrnn.foreign.keras_file",
+    "ONNX": "streamrnn.foreign.onnx_file",
+    "RTNeural": "streamrnn.foreign.rtneural_file",
+}
+FORMATS = "PyTorch's safetensors, Keras's .keras and .h5, ONNX, RTNeural's JSON"
+# options that only some formats leave open
+READER_OPTIONS = {
+    "activation": ("PyTorch", "RTNeural"),
+    "dense": ("PyTorch", "RTNeural"),
+    "reset": ("ONNX",),
+}
+PICKLE = (
+    "a file of torch.save is a program, which is not run; in Python, where the module is, save its tensors: "
+    "safetensors.torch.save_file(module.state_dict(), 'module.safetensors')"
+)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of an import."""
+
+    model: Model
+    library: str
+    notes: tuple[str, ...]  # what a user should know
+    largest_difference: float | None  # to the original library, in standardised units; None = not compared
+    checked: str  # what the self-check did, in words
+
+    def describe(self, path: Path) -> dict[str, Any]:
+        """A JSON-ready description of the model, which was written to ``path``."""
+        check = {"library": self.library, "largest_difference": self.largest_difference}
+        return describe_model(self.model, path) | {"self_check": check}
+
+
+def import_model(source: Path, output: Path, options: ImportOptions) -> Imported:
+    """Write the network in the file ``source`` as a model file to ``output``, unless a check fails.
+
+    The format is told by the file's content. Raises ModelError naming all of the file that is wrong or
+    cannot be run as it is, or a difference to the original library above TOLERANCE; OptionsError naming
+    every option that is missing or does not fit; UserError for files that cannot be read or written.
+    """
+    try:
+        library = find_library(source)
+        _check_reader_options(library, options)
+        if output.exists() and output.samefile(source):
+            raise OptionsError("-o: is the file to import; give the model another name")
+        reader = importlib.import_module(READERS[library])
+        foreign = reader.read(source, options)
+        model = to_model(foreign, options, os.fsencode(source.name).decode(errors="replace"), measure)
+        difference, checked = _compare(reader.witness, source, foreign, model)
+    except ModelError as error:
+        raise type(error)(*error.problems, where=str(source)) from error
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror or error})") from error
+    write_model(model, output)
+    return Imported(model, foreign.library, foreign.notes, difference, checked)
+
+
+def find_library(path: Path) -> str:
+    """The library that wrote the file at ``path``, by its content. Raises ModelError for none of READERS."""
+    if not path.is_file():
+        raise ModelError("no such file" if not path.exists() else "not a regular file; name one file")
+    size = path.stat().st_size
+    if size > FILE_LIMIT:
+        raise ModelError(f"{size:,} bytes, at most {FILE_LIMIT:,} are read")
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if head.startswith(b"PK\x03\x04"):
+        return _library_of_zip(path)
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "Keras"
+    if head[8:9] == b"{" and head[5:8] == b"\0\0\0":  # after the header's length
+        return "PyTorch"
+    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+        return "RTNeural"
+    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and path.suffix != ".onnx":
+        raise ModelError(PICKLE)
+    if head[:1] == b"\x08" or path.suffix == ".onnx":  # ONNX begins with field 1, its version
+        return "ONNX"
+    raise ModelError(f"not a file of a known format; {FORMATS} can be imported")
+
+
+def _library_of_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise ModelError(f"not a whole zip file ({error}); copy or save it again") from error
+    if "config.json" in names:
+        return "Keras"
+    if any(name.endswith("data.pkl") for name in names):
+        raise ModelError(PICKLE)
+    raise ModelError(f"a zip file, but not one of Keras; {FORMATS} can be imported")
+
+
+def _check_reader_options(library: str, options: ImportOptions) -> None:
+    """Raise OptionsError for options that files of ``library`` leave no room for."""
+    if astray := [
+        f"--{name}: a file of {library} says it itself; leave it out"
+        for name, libraries in READER_OPTIONS.items()
+        if getattr(options, name) is not None and library not in libraries
+    ]:
+        raise OptionsError(*astray)
+
+
+def measure(table: str, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """The mean and the standard deviation of each named column of a CSV or parquet file.
+
+    Missing cells do not count; the deviation of a column that never varies is 1. Raises UserError for a
+    file that cannot be read, lacks a column, or has one without a number.
+    """
+    count, total, squares = np.zeros((3, len(names)))
+    origin: np.ndarray | None = None  # first values: sums of what is far from zero would lose digits
+    with open_rows(table, names, Columns()) as reader:
+        for rows in reader:
+            values = rows.values.astype(np.float64)
+            values[~np.isfinite(values)] = np.nan
+            known = ~np.isnan(values)
+            if origin is None:
+                origin = np.nan_to_num(values[known.argmax(0), np.arange(len(names))])
+            values = np.where(known, values - origin, 0)
+            count += known.sum(0)
+            total += values.sum(0)
+            squares += (values**2).sum(0)
+    if origin is None or not count.all():
+        empty = [name for name, rows in zip(names, count, strict=True) if not rows]
+        raise UserError(f"{table}: no number in column {', '.join(map(repr, empty))}; use another file")
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    std[std == 0] = 1
+    return {name: (float(origin[k] + mean[k]), float(std[k])) for k, name in enumerate(names)}
+
+
+def _compare(
+    find_witness: Callable[[Path, Foreign], Witness | None], path: Path, foreign: Foreign, model: Model
+) -> tuple[float | None, str]:
+    """The largest difference between the library and the engine over seeded noise, and it in words.
+
+    Standardised units; for an output that exceeds 1, relative to its largest value. Raises ModelError for a
+    difference above TOLERANCE.
+    """
+    library = foreign.library
+    rows = np.random.default_rng(0).standard_normal((CHECK_ROWS, len(model.channels)), np.float32)
+    theirs_in = rows
+    if foreign.input_mean is not None and foreign.input_std is not None:
+        theirs_in = (rows * foreign.input_std + foreign.input_mean).astype(np.float32)
+        rows = ((theirs_in - np.float64(foreign.input_mean)) / foreign.input_std).astype(np.float32)
+    try:
+        witness = find_witness(path, foreign)
+        if witness is None:
+            return None, f"self-check: this Python cannot run files of {library}, so nothing was compared"
+        theirs = np.asarray(witness(theirs_in), np.float64)
+        if theirs.shape != (CHECK_ROWS, len(model.outputs)):
+            raise ValueError(f"it gave {theirs.shape}")
+    except Exception as error:
+        why = quoted(str(error))
+        return None, f"self-check: {library} could not run the file, so nothing was compared ({why})"
+    if foreign.output_mean is not None:
+        theirs = (theirs - foreign.output_mean) / foreign.output_std
+    ours = run_standardised(model, rows)
+    with np.errstate(invalid="ignore"):
+        scale = np.maximum(1, np.abs(theirs).max(0))
+        difference = float((np.abs(ours - theirs) / scale).max())
+    if not difference <= TOLERANCE:
+        what = f"over {CHECK_ROWS:,} rows the model differs from {library} by {difference:.2g}"
+        raise ModelError(f"self-check: {what}, more than {TOLERANCE:g}; it was not written")
+    said = f"largest difference to {library} over {CHECK_ROWS:,} rows: {difference:.2g}"
+    return difference, f"self-check: {said}"
+
+
+def run_standardised(model: Model, rows: np.ndarray) -> np.ndarray:
+    """What ``model`` gives for each of ``rows`` (n, C) float32, one sequence, both without its scaling."""
+    inputs, outputs = len(model.channels), len(model.outputs)
+    bare = replace(
+        model,
+        normalisation="none",
+        input_mean=np.zeros(inputs),
+        input_std=np.ones(inputs),
+        output_mean=np.zeros(outputs),
+        output_std=np.ones(outputs),
+    )
+    engine = Engine(bare, 1, Faults())
+    return engine.feed(["check"], np.zeros(len(rows), np.int64), rows).values

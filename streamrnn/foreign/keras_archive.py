@@ -1,0 +1,126 @@
+"""A Keras file apart from what its layers mean: their settings as JSON, and the weights of each.
+
+``.keras`` is a zip of ``config.json`` and ``model.weights.h5``, where a layer's weights stand under its
+class, numbered (keras/src/saving/saving_lib.py); ``.h5`` is HDF5 with the settings as an attribute and the
+weights under the layer's own name (keras/src/legacy/saving/legacy_h5_format.py).
+"""
+
+import io
+import json
+import zipfile
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamrnn.foreign.hdf5 import REMEDY, TEXT, read_hdf5
+from streamrnn.foreign.network import numbers
+from streamrnn.model.settings import ModelError, quoted
+
+ZIP_MAGIC = b"PK\x03\x04"
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+LONGEST_CONFIG = 16 << 20  # bytes
+MOST_EXPANSION = 100  # a member beyond 1 MiB that says it is larger packed than this is a bomb
+
+
+@dataclass
+class Archive:
+    """What a Keras file holds: ``config`` of the model, and its weights by their paths."""
+
+    config: Any
+    weights: dict[str, np.ndarray]
+    by_name: bool  # a layer's weights stand under its name (.h5), else under its class and number
+    used: set[str] = field(default_factory=set)
+
+    def take(self, layer: str, path: str, cell: str, names: list[str]) -> list[np.ndarray]:
+        """The weights called ``names`` of one layer, as float32.
+
+        The layer is called ``layer``; ``path`` is its place in a .keras file, ``cell`` the name of the cell
+        if there are several in the layer, else "". Raises ModelError naming those that are missing.
+        """
+        found, missing = [], []
+        for k, name in enumerate(names):
+            at = self._find(layer, cell, name) if self.by_name else f"layers/{path}/vars/{k}"
+            if at in self.weights:
+                self.used.add(at)
+                found.append(self.weights[at] if name == "count" else numbers(at, self.weights[at]))
+            else:
+                missing.append(f"{at}: missing, the {name} of layer {quoted(layer)}")
+        if missing:
+            raise ModelError(*missing)
+        return found
+
+    def unused(self) -> list[str]:
+        """The paths of all weights that no layer took; the state of random generators does not count."""
+        return sorted(
+            path
+            for path in self.weights.keys() - self.used
+            if path != TEXT and not {"seed_generator", "seed_generator_state"} & set(path.split("/"))
+        )
+
+    def _find(self, layer: str, cell: str, name: str) -> str:
+        """Where a weight of a .h5 is: ``model_weights/LAYER/.../NAME``; Keras 2 ends it with ``:0``."""
+        start = f"model_weights/{layer}/"
+        places = [
+            path
+            for path in self.weights
+            if path.startswith(start)
+            and path.split("/")[-1].removesuffix(":0") == name
+            and (not cell or path.split("/")[-2] == cell)
+        ]
+        if len(places) > 1:
+            raise ModelError(f"layer {quoted(layer)}: several weights are called {name}: {quoted(places)}")
+        return places[0] if places else f"{start}{cell and cell + '/'}{name}"
+
+
+def open_archive(path: Path) -> Archive:
+    """The Keras file at ``path``. Raises ModelError for a file that is not one, or not whole."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot be read ({error.strerror or error})") from error
+    if content.startswith(ZIP_MAGIC):
+        config, content = _unzip(content)
+        return Archive(_parse(config, CONFIG), read_hdf5(content), by_name=False)
+    weights = read_hdf5(content)
+    if TEXT not in weights:
+        raise ModelError(f"{TEXT}: missing, so this file holds weights without their layers; {REMEDY}")
+    return Archive(_parse(weights[TEXT].tobytes(), TEXT), weights, by_name=True)
+
+
+def _unzip(content: bytes) -> tuple[bytes, bytes]:
+    """``config.json`` and ``model.weights.h5`` of a zip, neither larger than it can honestly be."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = Counter(archive.namelist())
+            if problems := [
+                f"{name}: {'more than once' if names[name] else 'not'} in the file; save it anew with Keras"
+                for name in (CONFIG, WEIGHTS)
+                if names[name] != 1
+            ]:
+                raise ModelError(*problems)
+            return _member(archive, CONFIG, LONGEST_CONFIG), _member(archive, WEIGHTS, 1 << 32)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        # RuntimeError and its NotImplementedError: encrypted, or packed in a way unknown to zipfile
+        raise ModelError(f"not a whole .keras file ({quoted(str(error))})") from error
+
+
+def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    info = archive.getinfo(name)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ModelError(f"{name}: packed by method {info.compress_type}; save it anew with Keras")
+    if info.file_size > most or info.file_size > max(1 << 20, MOST_EXPANSION * info.compress_size):
+        raise ModelError(
+            f"{name}: says that it is {info.file_size:,} bytes, packed in {info.compress_size:,}"
+        )
+    return archive.read(info)
+
+
+def _parse(text: bytes, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{what}: not valid JSON ({error})") from error

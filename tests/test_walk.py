@@ -1,0 +1,103 @@
+"""The README's first pages, walked: its own commands, from a recording to a live forecast."""
+
+import json
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.csv
+from daemon import COMPILE_S, wait_for
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def section(title: str) -> str:
+    return re.split(r"^## ", README.partition(f"## {title}\n")[2], flags=re.MULTILINE)[0]
+
+
+def commands() -> dict[str, list[list[str]]]:
+    """The words of each command line of "Use it", by the command."""
+    found: dict[str, list[list[str]]] = {}
+    for block in re.findall(r"```sh\n(.*?)```", section("Use it"), re.DOTALL):
+        for line in block.splitlines():
+            program, name, *words = shlex.split(line, comments=True)
+            assert program == "streamrnn"
+            found.setdefault(name, []).append([sys.executable, "-m", "streamrnn", name, *words])
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [listening.getsockname()[1] for listening in sockets]
+    for listening in sockets:
+        listening.close()
+    return ports
+
+
+def connected(port: int) -> bool:
+    """Whether a connection to a local port stands."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(line[1].endswith(f":{port:04X}") and line[3] == "01" for line in lines)
+
+
+def test_a_recording_becomes_a_model_that_runs_live(tmp_path):
+    """What is said of the training, the replayed predictions and the live ones go together, with no glue."""
+    said = commands()
+    assert list(said) == ["demo", "train", "replay", "serve", "tail", "send"]
+
+    def run(words: list[str]) -> subprocess.CompletedProcess[str]:
+        ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+        assert ended.returncode == 0, ended.stderr
+        return ended
+
+    def start(words: list[str]) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        with (tmp_path / words[3]).open("w") as log:
+            return subprocess.Popen(words, cwd=tmp_path, stdout=pipe, stderr=log, text=True)
+
+    for words in said["demo"]:
+        run(words)
+    trained = run(said["train"][0])
+    assert "the network pays" in trained.stdout
+    table = re.search(
+        r"^all, in standard deviations +([\d.]+) +([\d.]+) +([\d.]+)$", trained.stdout, re.MULTILINE
+    )
+    network, linear, persistence = map(float, table.groups())
+    assert network < linear < persistence
+    replayed = run(said["replay"][0])
+    errors = re.search(r"one-step error ([\d.]+), persistence ([\d.]+)", replayed.stderr)
+    assert float(errors[1]) < 0.7 * float(errors[2])
+
+    ports = {f":{port}": f":{number}" for port, number in zip((5555, 5556), free_ports(2), strict=True)}
+
+    def here(words: list[str]) -> list[str]:
+        for port, other in ports.items():
+            words = [word.replace(port, other) for word in words]
+        return words
+
+    predictions = pyarrow.csv.read_csv(tmp_path / "predictions.csv")
+    daemon = start([*here(said["serve"][0]), "--http", ""])
+    tail = None
+    try:
+        wait_for(lambda: "ready:" in (tmp_path / "serve").read_text(), "the daemon", COMPILE_S)
+        tail = start([*here(said["tail"][0]), "--limit", str(predictions.num_rows)])
+        # it subscribes as it connects; the sender starts after that, and slowly
+        wait_for(lambda: connected(int(ports[":5556"][1:])), "the reader")
+        sent = start(here(said["send"][0]))
+        lines, _ = tail.communicate(timeout=60)
+        assert sent.wait(60) == 0
+    finally:
+        for process in (daemon, *([tail] if tail else [])):
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+    live = [json.loads(line) for line in lines.splitlines()]
+    assert len(live) == predictions.num_rows
+    assert [row["stream"] for row in live] == predictions["stream"].to_pylist()
+    names = [name for name in predictions.column_names if name.endswith("_pred")]
+    told = np.stack([predictions[name].to_numpy() for name in names], axis=1)
+    np.testing.assert_array_equal(np.array([row["values"] for row in live]), told)
