@@ -4,6 +4,7 @@
     OPENBLAS_NUM_THREADS=1 python tools/training.py speed
     OPENBLAS_NUM_THREADS=1 python tools/training.py error
     python tools/training.py memory              # the adding problem; needs no torch
+    python tools/training.py recordings ../shared/data   # networks beside simple methods, on SKAB and ETTh1
 
 Both run on one thread, warm, on the same sizes and the same data, in turns.
 """
@@ -13,16 +14,22 @@ import copy
 import math
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from streamrnn.demo import record
+from streamrnn.table import Columns
 from streamrnn.train.adam import Adam
-from streamrnn.train.data import Dataset, Facts, Scaling, Sequence
-from streamrnn.train.fit import AVERAGE, RISE, Settings, chunks, fit
+from streamrnn.train.baselines import Linear, linear_autoregression, persistence
+from streamrnn.train.data import Dataset, Facts, Scaling, Sequence, load
+from streamrnn.train.fit import AVERAGE, RISE, Settings, chunks, fit, mean_error
 from streamrnn.train.lanes import Lanes
 from streamrnn.train.network import Network, Shape
+from streamrnn.train.recording import DataOptions
 
 SIZES = ((8, 32, 32), (8, 64, 32), (16, 128, 64))  # inputs, hidden units, lanes
 CHUNK = 64
@@ -252,12 +259,61 @@ def adding(count: int, rows: int) -> Dataset:
     )
 
 
+def recordings(folder: Path) -> None:
+    """Errors one row ahead on rows that nothing was chosen by: the last of a recording, or simulated anew."""
+    print("mean square errors in standard deviations squared, networks: the mean of 5 seeds (least, most)")
+    with tempfile.TemporaryDirectory() as temporary:
+        pumps = [Path(temporary) / name for name in ("learned.csv", "tested.csv")]
+        record(pumps[0], 7200, seed=1)
+        record(pumps[1], 3600, seed=2)
+        by_machine = Columns(stream="machine")
+        learned = load(DataOptions((str(pumps[0]),), columns=by_machine))
+        beside(
+            "simulated pumps",
+            learned,
+            load(DataOptions((str(pumps[1]),), columns=by_machine, validation=0.99)),
+        )
+    skab = str(folder / "skab" / "anomaly-free" / "anomaly-free.csv")
+    learned = load(DataOptions((skab,), limit=7524))
+    beside("SKAB, anomaly-free", learned, load(DataOptions((skab,))))
+    ett = str(folder / "ett" / "ETTh1.csv")
+    learned = load(DataOptions((ett,), limit=11520, validation=0.25))
+    beside("ETTh1", learned, load(DataOptions((ett,), limit=14400)))
+
+
+def beside(what: str, learned: Dataset, tested: Dataset) -> None:
+    """Trains on a dataset and prints errors on the validation part of another."""
+    held = learned._replace(validation=tested.validation)
+    linear = linear_autoregression(learned)
+    print(f"{what}: persistence {persistence(held).errors.mean():.5f}", end="")
+    print(f", linear over {linear.frames} rows {linear_error(linear, held):.5f}", end="", flush=True)
+    for cell in ("lstm", "gru"):
+        shape = Shape(cell, len(learned.channels), len(learned.outputs), 32, highway=linear.frames)
+        errors = [mean_error(fit(learned, shape, Settings(seed=seed), linear)[0], held) for seed in range(5)]
+        print(f", {cell} {np.mean(errors):.5f} ({min(errors):.5f}, {max(errors):.5f})", end="", flush=True)
+    print()
+
+
+def linear_error(linear: Linear, dataset: Dataset) -> float:
+    """A network whose recurrent part says nothing is its highway."""
+    network = Network(Shape("rnn", len(dataset.channels), len(dataset.outputs), 16, highway=linear.frames))
+    network.tensors["highway.weight"][:] = linear.weight
+    network.tensors["head.bias"][:] = linear.bias
+    return mean_error(network, dataset)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["speed", "error", "memory"])
-    what = parser.parse_args().what
+    parser.add_argument("what", choices=["speed", "error", "memory", "recordings"])
+    parser.add_argument("folder", nargs="?", type=Path, help="of recordings")
+    options = parser.parse_args()
+    if options.what == "recordings":
+        if options.folder is None:
+            parser.error("recordings are of a folder: name it")
+        recordings(options.folder)
+        return
     try:
-        {"speed": speed, "error": error, "memory": memory}[what]()
+        {"speed": speed, "error": error, "memory": memory}[options.what]()
     except ModuleNotFoundError as missing:
         sys.exit(f"error: {missing.name} is not installed: pip install {missing.name}")
 

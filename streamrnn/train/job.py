@@ -13,8 +13,8 @@ from streamrnn import __version__
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
-from streamrnn.table.progress import EVERY_S, Progress, counted
-from streamrnn.train.baselines import linear_autoregression, persistence
+from streamrnn.table.progress import Line, Progress, counted
+from streamrnn.train.baselines import Linear, linear_autoregression, persistence
 from streamrnn.train.data import Dataset, load
 from streamrnn.train.explain import gradient_reach
 from streamrnn.train.fit import Course, Settings, fit, residuals
@@ -57,12 +57,12 @@ def train(options: TrainOptions) -> Report:
         activation=options.activation,
         highway=linear.frames if options.highway is None else options.highway,
     )
+    start: Linear | None = linear
+    if options.highway is not None:
+        start = linear_autoregression(dataset, (options.highway,)) if options.highway else None
     began = time.monotonic()
-    line = ProgressLine(options.progress)
-    start = linear if options.highway is None else linear_autoregression(dataset, (options.highway or 1,))
-    network, course = fit(dataset, shape, options.settings, start, line.show)
+    network, course = _fit(dataset, shape, start, options)
     seconds = time.monotonic() - began
-    line.clear()
     if course.ended == "diverged" and not course.best:
         raise UserError("the training diverged; use a smaller --rate")
     mse, errors = _validate(network, dataset)
@@ -71,8 +71,8 @@ def train(options: TrainOptions) -> Report:
     told = _told(options, shape, course, compared)
     write_model(to_model(network, dataset, errors, told), options.output)
     reaches = None
-    if options.explain:
-        reaches = _explain(dataset, network, options, line)
+    if options.explain and course.ended != "interrupted":
+        reaches = _explain(dataset, network, start, options)
     return Report(
         path=str(options.output),
         network=_in_words(shape),
@@ -190,22 +190,36 @@ def _told(options: TrainOptions, shape: Shape, course: Course, errors: Errors) -
     }
 
 
+def _fit(
+    dataset: Dataset, shape: Shape, start: Linear | None, options: TrainOptions
+) -> tuple[Network, Course]:
+    """``fit``, with a line of progress."""
+    line, began = Line(options.progress), time.monotonic()
+    try:
+        return fit(
+            dataset, shape, options.settings, start, lambda course: line.show(lambda: _how_far(course, began))
+        )
+    finally:
+        line.clear()
+
+
 def _explain(
-    dataset: Dataset, trained: Network, options: TrainOptions, line: "ProgressLine"
+    dataset: Dataset, trained: Network, start: Linear | None, options: TrainOptions
 ) -> dict[str, np.ndarray]:
-    """How far the gradient reaches in each cell, before the training and after it."""
+    """How far the gradient reaches in each cell, before training and after it; an interrupt ends it."""
     reaches = {}
     for cell in ("rnn", "gru", "lstm"):
-        shape = replace(trained.shape, cell=cell, activation="tanh", highway=0)
+        shape = replace(trained.shape, cell=cell, activation="tanh")
         network = Network(shape)
         network.start(np.random.default_rng(options.settings.seed))
         reaches[f"{cell}, untrained"] = gradient_reach(network, dataset)
-        if trained.shape.cell == cell and trained.shape.activation == "tanh":
+        if shape == trained.shape:
             network = trained
         else:
-            network, _ = fit(dataset, replace(shape, highway=trained.shape.highway), options.settings, None)
+            network, course = _fit(dataset, shape, start, options)
+            if course.ended == "interrupted":
+                break
         reaches[f"{cell}, trained"] = gradient_reach(network, dataset)
-    line.clear()
     return reaches
 
 
@@ -220,32 +234,12 @@ def _count(sequences: list[Any]) -> int:
     return sum(len(sequence.values) - sequence.warm for sequence in sequences)
 
 
-class ProgressLine:
-    """How far a training is, on one line of the terminal; nothing where nobody looks."""
-
-    def __init__(self, shown: bool) -> None:
-        self._shown = shown
-        self._began = self._last = time.monotonic()
-
-    def show(self, course: Course) -> None:
-        now = time.monotonic()
-        if not self._shown or now - self._last < EVERY_S:
-            return
-        self._last = now
-        done = (course.epoch + course.done) / course.epochs
-        left = (now - self._began) * (1 - done) / max(done, 1e-9)
-        best = course.best
-        self._write(
-            f"epoch {course.epoch + 1} of {course.epochs}, loss {course.loss:.4g}, "
-            f"validation {course.errors[-1]:.4g} (best {course.errors[best]:.4g} at {best}), "
-            f"{course.rows_per_s:,.0f} rows/s, at most {left:,.0f} s left"
-        )
-
-    def clear(self) -> None:
-        """Takes the line away."""
-        if self._shown:
-            self._write("")
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{text}")
-        sys.stderr.flush()
+def _how_far(course: Course, began: float) -> str:
+    """What the line of progress says."""
+    done = (course.epoch + course.done) / course.epochs
+    left = (time.monotonic() - began) * (1 - done) / max(done, 1e-9)
+    return (
+        f"epoch {course.epoch + 1} of {course.epochs}, loss {course.loss:.4g}, "
+        f"validation {course.errors[-1]:.4g} (best {course.errors[course.best]:.4g} at {course.best}), "
+        f"{course.rows_per_s:,.0f} rows/s, at most {left:,.0f} s left"
+    )
