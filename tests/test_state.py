@@ -185,7 +185,7 @@ def test_every_look_is_consistent_while_frames_flow(here, live):
         finally:
             ended.set()
             sender.join()
-    assert seen == sorted(set(seen))
+    assert seen == sorted(seen) and seen[0] < seen[-1]  # a starved sender may send nothing between two looks
 
 
 def test_show_as_a_table(there):

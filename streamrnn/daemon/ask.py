@@ -15,7 +15,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ def ask(folder: Path, subject: object, request: dict[str, Any], file: int | None
         try:
             with address_in(folder) as address:
                 connection.connect(address)
-            socket.send_fds(connection, [line], [] if file is None else [file])
+            with suppress(BrokenPipeError):  # who may not ask is told so before the request is read
+                socket.send_fds(connection, [line], [] if file is None else [file])
             with connection.makefile("rb") as answer:
                 said = json.loads(answer.readline())
         except (FileNotFoundError, ConnectionRefusedError):
