@@ -23,6 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keras goes last: the threads of its backend stay, and some tests fork."""
+    items.sort(key=lambda item: "keras" in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An LSTM of 3 channels that forecasts them, 10 ms a row."""
