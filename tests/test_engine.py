@@ -416,3 +416,20 @@ def test_what_does_not_fit_together(change, message):
         engine.feed(**good | change)
     assert engine.stats.counters[STREAMS] == 0
     assert (engine.feed(**good).outcome == PREDICTED).all()
+
+
+def test_a_model_of_another_scaling_goes_on_from_the_rows_before():
+    """The head gives out the row two back; what is remembered of it does not depend on a model's scaling."""
+    rows = np.arange(1, 11, dtype=np.float32).repeat(3).reshape(10, 3)
+    there = untrained("lstm", 3, 4, mean=np.zeros(3), std=np.ones(3), highway=3)
+    weight = np.hstack([np.zeros((3, 6)), np.eye(3)])
+    nothing = {"head_weight": np.zeros((3, 4)), "head_bias": np.zeros(3), "highway_weight": weight}
+    old = replace(there, **nothing)
+    side = {"mean": np.full(3, 100), "std": np.full(3, 10)}
+    scaling = {f"{end}_{name}": value for end in ("input", "output") for name, value in side.items()}
+    new = replace(old, **scaling)
+    engine = Engine(old, 1, Faults())
+    stream = np.zeros(5, np.int64)
+    assert engine.feed(["a"], stream, rows[:5]).values[:, 0].tolist() == [1, 1, 1, 2, 3]
+    engine.replace(new, engine.replacement(new, Faults()))
+    np.testing.assert_allclose(engine.feed(["a"], stream, rows[5:]).values[:, 0], [4, 5, 6, 7, 8], rtol=1e-5)

@@ -71,6 +71,8 @@ class Network(NamedTuple):
     chain: np.ndarray  # (products,) of PRODUCT, in the order of the step; the head is last
     mean: np.ndarray  # (in_width,) input scaling: (x - mean) * scale
     scale: np.ndarray  # (in_width,)
+    past_mean: np.ndarray  # (past,) the same, over and over, for the frames that a stream remembers
+    past_scale: np.ndarray  # (past,)
     out_std: np.ndarray  # (out_width,) output scaling: y * out_std + out_mean
     out_mean: np.ndarray  # (out_width,)
     out_scale: np.ndarray  # (out_width,) 1 / out_std
@@ -165,6 +167,7 @@ def pack_network(model: Model) -> Network:
     chain.add(np.hstack([model.highway_weight, model.head_weight]), model.head_bias, first=head_at)
 
     weights, biases = np.concatenate(chain.matrices), np.concatenate(chain.biases)
+    past = packed_rows(max(model.highway - 1, 0) * inputs)
     return Network(
         cell=cell,
         layers=len(model.layers),
@@ -175,7 +178,7 @@ def pack_network(model: Model) -> Network:
         in_width=in_width,
         width=width,
         out_width=packed_rows(outputs),
-        past=packed_rows(max(model.highway - 1, 0) * inputs),
+        past=past,
         # Vectors are copied sixteen at a time, so a part may spill into the next, written after it, and the
         # last one past its end: hence the padded widths.
         z_stride=max(work, packed_rows(head_at + seen) + max(widths)),
@@ -186,6 +189,8 @@ def pack_network(model: Model) -> Network:
         chain=np.array([tuple(product.values()) for product in chain.products], PRODUCT),
         mean=_padded(model.input_mean, in_width),
         scale=_padded(1 / model.input_std.astype(np.float64), in_width),
+        past_mean=_padded(np.resize(model.input_mean, past), past),
+        past_scale=_padded(np.resize(1 / model.input_std.astype(np.float64), past), past),
         out_std=_padded(model.output_std, packed_rows(outputs)),
         out_mean=_padded(model.output_mean, packed_rows(outputs)),
         out_scale=_padded(1 / model.output_std.astype(np.float64), packed_rows(outputs)),
@@ -290,20 +295,31 @@ def scale_input(net, scratch, lane, values, at):
 
 
 @inlined
-def look_back(net, scratch, state, lane, continues):
+def look_back(net, scratch, state, lane, at, continues):
     """Puts a lane's scaled input, and those before it, where the head sees them: the highway.
 
-    Those before are read at ``state[source - past:]``, or taken equal to the input where a sequence begins;
-    those that the next step looks back to are written at ``state[target - past:]``.
+    The input stands at ``state[at:]``, those before it at ``state[source - past:]``; where a sequence begins,
+    they are taken equal to it. Those that the next step looks back to are written at
+    ``state[target - past:]``. All are in physical units, so that a model of another scaling can go on from
+    them. What spills over is hidden state, which ``forward`` writes after this.
     """
     now = lane * net.z_stride + net.head_at
+    old, new = scratch.source[lane] - net.past, scratch.target[lane] - net.past
     copy(scratch.z, now, scratch.z, lane * net.z_stride, net.in_width)
+    if net.past == 0:
+        return
+    copy(state, new, state, at, net.in_width)
     if continues:
-        copy(scratch.z, now + net.inputs, state, scratch.source[lane] - net.past, net.past)
+        for unit in range(0, net.past, LANES):
+            scaled = (load(state, old + unit) - load(net.past_mean, unit)) * load(net.past_scale, unit)
+            store(scratch.z, now + net.inputs + unit, scaled)
+        for unit in range(0, net.past - net.inputs, LANES):
+            store(state, new + net.inputs + unit, load(state, old + unit))
     else:
         for value in range(net.past):
             scratch.z[now + net.inputs + value] = scratch.z[now + value]
-    copy(state, scratch.target[lane] - net.past, scratch.z, now, net.past)
+        for value in range(net.past - net.inputs):
+            state[new + net.inputs + value] = state[new + value]
 
 
 @inlined

@@ -265,7 +265,7 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
         _take_row(net, slots, rules, batch, row, lane, old, new, continues)
     scale_input(net, scratch, lane, slots.state, new + slots.input_at)
     if net.highway > 0:
-        look_back(net, scratch, slots.state, lane, continues)
+        look_back(net, scratch, slots.state, lane, new + slots.input_at, continues)
     return IMAGINED if imagined else STEPPED
 
 
