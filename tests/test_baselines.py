@@ -41,18 +41,18 @@ def sequences(lengths: list[int], outputs: int, seed: int, missing: float = 0) -
     return made
 
 
-@pytest.mark.parametrize("missing", [0, 0.3])
-def test_linear_autoregression_finds_what_is_linear(missing, monkeypatch):
+@pytest.mark.parametrize(("missing", "rows", "limit"), [(0, 200, 1e-4), (0.3, 20000, 0.02)])
+def test_linear_autoregression_finds_what_is_linear(missing, rows, limit, monkeypatch):
     monkeypatch.setattr(baselines, "TRIANGLE", 2)  # several blocks
-    data = dataset(sequences([200, 1, 100], 3, 0, missing), sequences([90, 5], 3, 1, missing), 3)
+    data = dataset(sequences([rows, 1, 100], 3, 0, missing), sequences([90, 5], 3, 1, missing), 3)
     found = linear_autoregression(data, (1, 2, 4), (1e-9, 1.0))
     assert found.ridge.tolist() == [1e-9] * 3
     assert (found.weight.shape, found.bias.shape) == ((3, 2 * found.frames), (3,))
-    assert found.frames >= 2 and (found.errors < 1e-10).all()
+    assert found.frames >= 2 and (found.errors < limit**2).all()
     expected = np.zeros((3, found.frames, 2))
     # in standard deviations: 2 of a channel, 4 of an output
     expected[0, 0], expected[1, 0], expected[1, 1, 0], expected[2, 1] = [1.5, 0.5], [0, 0.5], -1, 0.5
-    np.testing.assert_allclose(found.weight.reshape(expected.shape), expected, atol=1e-4)
+    np.testing.assert_allclose(found.weight.reshape(expected.shape), expected, atol=limit)
 
 
 @pytest.mark.parametrize("missing", [0, 0.3])

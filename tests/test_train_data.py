@@ -161,7 +161,7 @@ def test_a_row_alone_between_gaps_is_dropped_and_many_gaps_are_warned_of(tmp_pat
     result = loaded(table(tmp_path, time=times, a=range(8)), validation=0)
     assert firsts(result.train) == [[0, 1, 2], [5, 6]]
     assert (result.facts.gaps, result.facts.dropped) == (2, 1)
-    (warning,) = result.warnings
+    warning = result.warnings[-1]
     assert warning.startswith("2 gaps in 8 rows, as a rule 1.01 s apart; ") and "--max-step" in warning
 
 
@@ -258,7 +258,7 @@ def test_scaling_is_of_the_training_rows_alone(tmp_path, monkeypatch):
     np.testing.assert_allclose(result.scaling.input_std[:2], np.nanstd(learned, axis=0)[:2], rtol=1e-6)
     assert result.scaling.input_std[2] == 1
     np.testing.assert_array_equal(result.scaling.output_std, result.scaling.input_std)
-    assert result.warnings == ['"flat": never varies in the rows to learn from; leave out what says nothing']
+    assert result.warnings[0].startswith('"flat": never varies in the rows to learn from; ')
     own = loaded(path, targets=("a",), validation=0.2)
     assert own.channels == ["b", "flat"]
     np.testing.assert_array_equal(own.scaling.output_mean, result.scaling.input_mean[:1])
@@ -328,3 +328,37 @@ def test_the_electricity_transformer():
     )
     np.testing.assert_allclose(result.scaling.input_mean, learned.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(result.scaling.input_std, learned.std(axis=0), rtol=1e-6)
+
+
+def test_what_a_user_should_look_at_is_said(tmp_path):
+    """Labels, counters, columns of no numbers, machines that take turns, times that are not seen, few rows."""
+    rows = range(600)
+    columns = {
+        "time": seconds(*(row // 2 for row in rows)),
+        "flow": [f"{row % 7}.5" for row in rows],
+        "label": [row % 2 for row in rows],
+        "number": rows,
+        "who": ["ann"] * 600,
+    }
+    told = " / ".join(loaded(table(tmp_path, **columns)).warnings)
+    for words in (
+        '"label": holds only 0 and 1; ',
+        '"number": only counts up; ',
+        '"who": left out',
+        "most times occur more than once; ",
+    ):
+        assert words in told, told
+    del columns["time"]
+    half = {name: [*cells][:300] for name, cells in columns.items()}
+    few = loaded(table(tmp_path, **half), exclude=("label",))
+    told = " / ".join(few.warnings)
+    assert "no column of times was found" in told and "300 rows are few" in told and "label" not in told
+    assert few.channels == ["flow", "number"]
+
+
+def test_a_target_ahead_may_be_an_input_and_one_of_now_is_none(tmp_path):
+    path = table(tmp_path, a=range(50), b=[row % 5 for row in range(50)])
+    assert loaded(path, targets=("a",), ahead=2).channels == ["a", "b"]
+    assert loaded(path, targets=("a",)).channels == ["b"]
+    assert loaded(path, targets=("a",), ahead=2, exclude=("a",)).channels == ["b"]
+    assert "has no column" in fails(path, exclude=("c",))

@@ -160,6 +160,7 @@ def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
     help="Last rows that the head sees besides.  [default: as many as help]",
 )
 @click.option("--channels", callback=names, metavar="A,B,...", help="Inputs.  [default: numeric columns]")
+@click.option("--exclude", callback=names, metavar="A,B,...", help="Columns that are no inputs.")
 @click.option(
     "--target",
     callback=names,
@@ -204,7 +205,7 @@ def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
     "--max-step",
     callback=seconds,
     metavar="DURATION",
-    help="Longest time step that is no gap.  [default: 1.5 sample periods]",
+    help="Longest time step that is no gap.  [default: half a sample period and a tick too long]",
 )
 @click.option(
     "--on-error", type=click.Choice(["fail", "skip"]), default="fail", help="On a row that cannot be used."
@@ -214,6 +215,7 @@ def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
 def train(
     files: tuple[str, ...],
     channels: tuple[str, ...] | None,
+    exclude: tuple[str, ...] | None,
     target: tuple[str, ...],
     horizon: int | None,
     validation: float,
@@ -233,6 +235,8 @@ def train(
     # Products of a chunk are too small to share: OpenBLAS's threads, which it starts as NumPy is imported,
     # would spend more time waiting for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if channels and exclude:
+        raise click.UsageError("--channels and --exclude exclude each other.")
     if rest["activation"] != "tanh" and rest["cell"] != "rnn":
         raise click.UsageError("--activation relu is for --cell rnn.")
     from streamrnn.table import Columns
@@ -244,6 +248,7 @@ def train(
     data = DataOptions(
         sources=files,
         channels=channels,
+        exclude=exclude or (),
         targets=None if target == ("next",) else target,
         ahead=horizon,
         validation=validation,
@@ -257,4 +262,4 @@ def train(
     settings = Settings(lanes=rest.pop("batch"), **{name: rest.pop(name) for name in how})
     report = run(TrainOptions(data=data, settings=settings, progress=sys.stderr.isatty(), **rest))
     click.echo(json.dumps(report.as_dict()) if as_json else report.text())
-    return INTERRUPTED if report.course.ended == "interrupted" else 0
+    return INTERRUPTED if report.interrupted else 0

@@ -1,5 +1,6 @@
 """Where in a file the columns stand that a reader was asked for."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.parquet_file import ParquetFile
 
 File = CsvFile | ParquetFile
+DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
 
 class Layout(NamedTuple):
@@ -45,7 +47,9 @@ def find_layout(file: File, channels: Sequence[str] | None, columns: Columns) ->
         numeric = find_numeric(file.names, head, {seq, stream, time})
         named = find_columns([file.names[place] for place in numeric], file.names, file.where)
     if not named:
-        raise UserError(f"{file.where}: no column holds numbers; name the channels, or give it rows")
+        comma = any(DECIMAL_COMMA.fullmatch(str(column[0])) for column in head if len(column))
+        remedy = "write 1,5 as 1.5" if comma else "is the first line the names, and the delimiter right?"
+        raise UserError(f"{file.where}: no column holds numbers; {remedy}")
     for place in named:
         _check_type(file, place, head[place], to_float32)
     if seq is not None:

@@ -60,8 +60,8 @@ class Fault(NamedTuple):
 class RowReader:
     """Iterates over ``Rows``, once. Made by ``open_rows``; may be iterated in another thread.
 
-    ``streams`` grows while it is iterated; ``skipped`` counts the bad rows left out so far;
-    ``time_type`` is the type of ``Rows.time``, None without a time column.
+    ``streams`` grows while it is iterated; ``skipped`` counts the bad rows left out so far; ``unread`` are
+    the columns left out; ``time_type`` is the type of ``Rows.time``, None without a time column.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class RowReader:
         limit: int | None,
     ) -> None:
         self.channels = [file.names[place] for place in layout.channels]
+        self.unread = [name for place, name in enumerate(file.names) if place not in layout.places()]
         self.time_type = layout.time_type
         self.skipped = 0
         self._file = file

@@ -35,19 +35,11 @@ class Linear(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums over rows with a target, for G groups of outputs whose targets are there in the same rows."""
+    """Means over rows: of an output's, those that have its target; of features alone, all."""
 
-    gram: np.ndarray  # (G, F, F) float64: of products of features
+    gram: np.ndarray  # (F, F) float64: of products of features
     cross: np.ndarray  # (F, O) float64: of products of features and targets
     square: np.ndarray  # (O,) float64: of squared targets
-    rows: np.ndarray  # (O,) float64: how many
-
-
-class Factors(NamedTuple):
-    """A group's normal equations, factored: those of fewer frames are their leading parts."""
-
-    lower: np.ndarray  # (F, F) float64: Cholesky's factor
-    half: np.ndarray  # (F, members) float64: lower^-1 @ cross
 
 
 def persistence(dataset: Dataset) -> Baseline:
@@ -76,33 +68,31 @@ def linear_autoregression(
     that do best on the validation part, output by output; of the numbers of frames, the least that is as
     good as the best but for a share of WORTH. Frames before the first of a sequence are taken equal to it,
     as the highway of a model takes them. Numbers of frames that would take long are left out, but for the
-    least. All in float64; ridges must be above 0.
+    least. Where some rows lack some targets, the products of features are those of all rows, as if targets
+    were missing by chance. All in float64; ridges must be above 0.
     """
     channels, outputs = len(dataset.channels), len(dataset.outputs)
-    groups = [list(range(outputs))]
-    if not _alike(dataset.train) or not _alike(dataset.validation):
-        groups = [[output] for output in range(outputs)]
     rows = sum(len(sequence.values) for sequence in (*dataset.train, *dataset.validation))
-    size = min(WORK / (rows * len(groups)), NUMBERS / len(groups)) ** 0.5  # features
+    size = min(WORK / rows, NUMBERS) ** 0.5  # features
     tried = [count for count in sorted(frames) if count * channels < size and count <= WARM] or [min(frames)]
-    learned = _sums(dataset, dataset.train, max(tried), groups)
-    checked = _sums(dataset, dataset.validation, max(tried), groups)
+    learned = _sums(dataset, dataset.train, max(tried))
+    checked = _sums(dataset, dataset.validation, max(tried))
     best = dict[int, Linear]()
     for prior in _priors(dataset, learned.cross.shape):
         for ridge in ridges:
-            factors = _factor(learned, ridge, prior, groups)
-            for count in tried:
-                weight = _solve(factors, 1 + count * channels, groups)
-                found = Linear(
-                    weight[1:].T,
-                    weight[0],
-                    _errors(checked, weight, groups),
-                    count,
-                    np.full(outputs, ridge),
-                )
+            penalty = ridge * np.diag(np.arange(len(learned.gram)) > 0)  # the constant is free
+            normal = learned.gram + penalty
+            lower = np.linalg.cholesky(normal)
+            half = _substitute(lower, learned.cross + ridge * prior)
+            for count in tried:  # the factors of fewer frames are leading parts
+                upper = lower[: 1 + count * channels, : 1 + count * channels].T
+                weight = _substitute(upper[::-1, ::-1], half[: len(upper)][::-1])[::-1]
+                errors = _errors(checked, weight)
+                found = Linear(weight[1:].T, weight[0], errors, count, np.full(outputs, ridge))
                 best[count] = _better(best[count], found) if count in best else found
     limit = min(linear.errors.mean() for linear in best.values()) * (1 + WORTH)
-    return next(best[count] for count in tried if best[count].errors.mean() <= limit)
+    chosen = next(best[count] for count in tried if best[count].errors.mean() <= limit)
+    return chosen._replace(errors=_measured(dataset, chosen))
 
 
 def _priors(dataset: Dataset, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
@@ -129,14 +119,6 @@ def _better(one: Linear, other: Linear) -> Linear:
     )
 
 
-def _alike(sequences: list[Sequence]) -> bool:
-    """Whether the outputs have targets in the same rows."""
-    return all(
-        bool((missing == missing[:, :1]).all())
-        for missing in (np.isnan(sequence.targets) for sequence in sequences)
-    )
-
-
 def _chunks(lanes: Lanes, features: int) -> Iterator[Chunk]:
     """The lanes in chunks that take little memory, when each row has so many features."""
     length = max(BLOCK_NUMBERS // features, 256)
@@ -144,52 +126,30 @@ def _chunks(lanes: Lanes, features: int) -> Iterator[Chunk]:
         yield lanes.chunk(begin, begin + length)
 
 
-def _sums(dataset: Dataset, sequences: list[Sequence], frames: int, groups: list[list[int]]) -> Sums:
-    """The sums over all rows; the features are 1 and then the frames, the newest first."""
-    outputs, size = len(dataset.outputs), 1 + frames * len(dataset.channels)
-    sums = Sums(
-        np.zeros((len(groups), size, size)),
-        np.zeros((size, outputs)),
-        np.zeros(outputs),
-        np.zeros(outputs),
-    )
-    carry = None
+def _features(
+    dataset: Dataset, sequences: list[Sequence], frames: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Blocks of rows: 1 and the frames, the newest first, (n, F); targets, (n, O), and which there are."""
+    size, carry = 1 + frames * len(dataset.channels), None
     for chunk in _chunks(Lanes(sequences, dataset.scaling, 1), size):
         seen, carry = history(chunk.x, chunk.begins, frames, carry)
         features = np.ones((len(seen), size))
         features[:, 1:] = seen[:, 0]
-        targets, there = chunk.y[:, 0].astype(np.float64), chunk.weight[:, 0] != 0
-        for group, members in enumerate(groups):
-            known = there[:, members[0]]
-            rows, y = (features, targets) if known.all() else (features[known], targets[known])
-            y = y[:, members]
-            sums.gram[group] += rows.T @ rows
-            sums.cross[:, members] += rows.T @ y
-            sums.square[members] += (y**2).sum(axis=0)
-            sums.rows[members] += len(y)
-    return sums
+        yield features, chunk.y[:, 0].astype(np.float64), chunk.weight[:, 0] != 0
 
 
-def _factor(sums: Sums, ridge: float, prior: np.ndarray, groups: list[list[int]]) -> list[Factors]:
-    """The normal equations of each group; the weight of the constant is free."""
-    factors = list[Factors]()
-    for gram, members in zip(sums.gram, groups, strict=True):
-        rows = sums.rows[members[0]]
-        normal = gram / rows
-        normal[np.diag_indices(len(normal))] += np.where(np.arange(len(normal)) > 0, ridge, 0.0)
-        lower = np.linalg.cholesky(normal)
-        right = sums.cross[:, members] / rows + ridge * prior[:, members]
-        factors.append(Factors(lower, _substitute(lower, right)))
-    return factors
-
-
-def _solve(factors: list[Factors], size: int, groups: list[list[int]]) -> np.ndarray:
-    """The weights, (size, O), of the first ``size`` features."""
-    weight = np.empty((size, sum(map(len, groups))))
-    for (lower, half), members in zip(factors, groups, strict=True):
-        upper = lower[:size, :size].T
-        weight[:, members] = _substitute(upper[::-1, ::-1], half[:size][::-1])[::-1]
-    return weight
+def _sums(dataset: Dataset, sequences: list[Sequence], frames: int) -> Sums:
+    outputs, size = len(dataset.outputs), 1 + frames * len(dataset.channels)
+    gram, cross = np.zeros((size, size)), np.zeros((size, outputs))
+    square, known, rows = np.zeros(outputs), np.zeros(outputs), 0
+    for features, targets, there in _features(dataset, sequences, frames):
+        used = there.any(axis=1)  # not the rows that only bring a state up
+        rows += int(used.sum())
+        gram += features[used].T @ features[used]
+        cross += features.T @ targets  # a target that is none is 0
+        square += np.square(targets).sum(axis=0)
+        known += there.sum(axis=0)
+    return Sums(gram / rows, cross / known, square / known)
 
 
 def _substitute(lower: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -202,11 +162,18 @@ def _substitute(lower: np.ndarray, right: np.ndarray) -> np.ndarray:
     return found
 
 
-def _errors(sums: Sums, weight: np.ndarray, groups: list[list[int]]) -> np.ndarray:
+def _errors(sums: Sums, weight: np.ndarray) -> np.ndarray:
     """The mean squared errors of weights, (O,), from the sums alone."""
     size = len(weight)
-    squares = sums.square - 2 * (weight * sums.cross[:size]).sum(axis=0)
-    for gram, members in zip(sums.gram, groups, strict=True):
-        own = weight[:, members]
-        squares[members] += (own * (gram[:size, :size] @ own)).sum(axis=0)
-    return np.maximum(squares, 0) / sums.rows
+    squares = (weight * (sums.gram[:size, :size] @ weight - 2 * sums.cross[:size])).sum(axis=0)
+    return np.maximum(sums.square + squares, 0)
+
+
+def _measured(dataset: Dataset, linear: Linear) -> np.ndarray:
+    """The mean squared errors on the validation part, (O,), row by row."""
+    squares, known = np.zeros(len(linear.bias)), np.zeros(len(linear.bias))
+    for features, targets, there in _features(dataset, dataset.validation, linear.frames):
+        error = features[:, 1:] @ linear.weight.T + linear.bias - targets
+        squares += np.where(there, np.square(error), 0).sum(axis=0)
+        known += there.sum(axis=0)
+    return squares / known

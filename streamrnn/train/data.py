@@ -11,6 +11,8 @@ from streamrnn.table.progress import counted
 from streamrnn.train.recording import DataOptions, Part, Recording, find_begins, find_period_s, read_recording
 
 WARM = 1024  # rows; as many as the highway of a model can see
+NEVER = "never varies in the rows to learn from"
+FEW = 500  # rows
 SHORT = 20  # rows between gaps, on average, that are worth a warning
 BLOCK = 1 << 16  # rows summed at once
 SMALLEST_STD = float(np.finfo(np.float32).tiny)
@@ -127,7 +129,7 @@ def load(options: DataOptions, progress: Callable[[int], object] = lambda rows: 
         parts.validation,
         Scaling(mean[:width], std[:width], mean[outputs], std[outputs]),
         facts,
-        _warnings([name for name, flat in zip(names, constant, strict=True) if flat], facts, period_s),
+        _warnings(recording, constant, facts, period_s),
     )
 
 
@@ -272,7 +274,7 @@ def _check_enough(parts: Parts, recording: Recording, facts: Facts, options: Dat
             raise UserError(
                 f"{where}: {counted(count, 'row')} to {purpose}, at least {least} needed: "
                 f"{counted(facts.rows, 'row')} read, {counted(facts.gaps, 'gap')} found, "
-                f"{facts.dropped:,} dropped{_empty_text(recording)}; give more rows"
+                f"{facts.dropped:,} dropped{_empty_text(recording)}; give more rows{_instead(options)}"
             )
         seen = [np.isfinite(sequence.targets).any(axis=0) for sequence in sequences]
         if unseen := [
@@ -282,6 +284,26 @@ def _check_enough(parts: Parts, recording: Recording, facts: Facts, options: Dat
                 f'{where}: "{unseen[0]}" has no value in any row to {purpose}; leave the column out, or '
                 "give more rows"
             )
+
+
+def _columns_where(recording: Recording, holds: Callable[[np.ndarray], object]) -> list[str]:
+    """The columns whose cells are so, in every part that has any."""
+    return [
+        name
+        for place, name in enumerate(recording.names)
+        if all(
+            holds(cells)
+            for part in recording.parts
+            if len(cells := part.values[:, place][~np.isnan(part.values[:, place])])
+        )
+    ]
+
+
+def _instead(options: DataOptions) -> str:
+    """What else may be too much for few rows."""
+    less = ["a smaller --horizon"] if (options.ahead or 0) > 1 else []
+    less += ["a longer --max-step"] if options.max_step_s is not None else []
+    return f", or {' and '.join(less)}" if less else ""
 
 
 def _empty_text(recording: Recording) -> str:
@@ -294,12 +316,30 @@ def _empty_text(recording: Recording) -> str:
     return f" (channel {', '.join(empty)} has no value at all: leave it out)" if empty else ""
 
 
-def _warnings(constant: list[str], facts: Facts, period_s: float) -> list[str]:
+def _warnings(recording: Recording, constant: np.ndarray, facts: Facts, period_s: float) -> list[str]:
     """What a user should know before the training."""
     warnings = []
-    if constant:
-        names = ", ".join(f'"{name}"' for name in constant)
-        warnings.append(f"{names}: never varies in the rows to learn from; leave out what says nothing")
+    kinds = {
+        NEVER: [name for name, flat in zip(recording.names, constant, strict=True) if flat],
+        "holds only 0 and 1": _columns_where(recording, lambda cells: np.isin(cells, (0, 1)).all()),
+        "only counts up": _columns_where(recording, lambda cells: (np.diff(cells) == 1).all()),
+    }
+    for what, names in kinds.items():
+        if names := [name for name in names if what == NEVER or name not in kinds[NEVER]]:
+            listed = ", ".join(f'"{name}"' for name in names)
+            warnings.append(f"{listed}: {what}; if that is no measurement, leave it out with --exclude")
+    if recording.unread:
+        listed = ", ".join(f'"{name}"' for name in recording.unread)
+        warnings.append(f"{listed}: left out, as most cells there are no numbers")
+    times = [part.ts_ns[part.ts_ns != 0] for part in recording.parts]
+    if not sum(map(len, times)):
+        warnings.append(
+            "no column of times was found, so that missing rows cannot be seen; see --time-column"
+        )
+    elif any(len(known) > 2 and np.median(np.diff(known)) == 0 for known in times):
+        warnings.append("most times occur more than once; if machines take turns, name their --stream-column")
+    if facts.rows < FEW:
+        warnings.append(f"{counted(facts.rows, 'row')} are few: what comes of them may be chance")
     if facts.gaps * SHORT > facts.rows:
         warnings.append(
             f"{counted(facts.gaps, 'gap')} in {counted(facts.rows, 'row')}, as a rule {period_s:g} s apart; "

@@ -42,7 +42,7 @@ class Course:
     epochs: int
     epoch: int = 0  # of whose end the errors are
     done: float = 0.0  # share of the rows of the epoch after it
-    loss: float = math.nan  # the mean over the updates of the last epoch
+    loss: float = math.nan  # the mean over the updates of the epoch
     errors: list[float] = field(default_factory=list)  # on the validation part, before and after each epoch
     rows_per_s: float = 0.0
     ended: str = "epochs"  # "epochs", "patience", "diverged" or "interrupted"
@@ -131,6 +131,7 @@ def _run_epoch(
         weighed = error * chunk.weight * np.square(left)
         total = max(float(chunk.weight.sum()), 1.0)
         losses.append(float(np.vdot(weighed, error)) / total)
+        course.loss = sum(losses) / len(losses)
         network.backward(weighed * np.float32(2 / total / np.square(left).mean()))
         done = course.epoch + len(losses) / updates
         optimiser.update(_rate(settings, done / settings.epochs, optimiser.updates))
@@ -139,7 +140,6 @@ def _run_epoch(
         course.done = len(losses) / updates
         course.rows_per_s = course.done * count / (time.perf_counter() - began)
         report(course)
-    course.loss = sum(losses) / len(losses)
 
 
 def _rate(settings: Settings, done: float, updates: int) -> float:

@@ -22,6 +22,8 @@ from streamrnn.train.network import Network, Shape
 from streamrnn.train.recording import DataOptions
 from streamrnn.train.report import Errors, Report
 
+CELLS = ("rnn", "gru", "lstm")
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -45,9 +47,13 @@ def train(options: TrainOptions) -> Report:
     Raises UserError for files that cannot be used, or an output that cannot be written.
     """
     _check_output(options)
-    dataset = _load(options)
-    _say_plan(dataset)
-    linear = linear_autoregression(dataset)
+    try:
+        dataset = _load(options)
+        _say_plan(dataset)
+        linear = linear_autoregression(dataset)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted before the training began: nothing is written\n")
+        raise
     shape = Shape(
         cell=options.cell,
         inputs=len(dataset.channels),
@@ -70,9 +76,10 @@ def train(options: TrainOptions) -> Report:
     compared = Errors(mse, linear.errors, simple.errors, simple.name)
     told = _told(options, shape, course, compared)
     write_model(to_model(network, dataset, errors, told), options.output)
-    reaches = None
-    if options.explain and course.ended != "interrupted":
+    reaches, interrupted = None, course.ended == "interrupted"
+    if options.explain and not interrupted:
         reaches = _explain(dataset, network, start, options)
+        interrupted = len(reaches) < 2 * len(CELLS)
     return Report(
         path=str(options.output),
         network=_in_words(shape),
@@ -87,6 +94,7 @@ def train(options: TrainOptions) -> Report:
         seconds=seconds,
         warnings=dataset.warnings,
         reaches=reaches,
+        interrupted=interrupted,
     )
 
 
@@ -113,7 +121,9 @@ def _load(options: TrainOptions) -> Dataset:
 def _say_plan(dataset: Dataset) -> None:
     """What was found, so that a wrong guess is seen at once."""
     facts = dataset.facts
-    said = [counted(facts.rows, "row"), counted(facts.streams, "stream"), counted(facts.gaps, "gap")]
+    said = [counted(facts.rows, "row"), counted(facts.streams, "stream")]
+    if dataset.period_s or facts.gaps:
+        said.append(counted(facts.gaps, "gap"))
     period = f", {dataset.period_s:g} s apart" if dataset.period_s else ""
     lines = [f"found {', '.join(said)}{period}; channels {', '.join(dataset.channels)}"]
     if dataset.target == "value":
@@ -208,7 +218,7 @@ def _explain(
 ) -> dict[str, np.ndarray]:
     """How far the gradient reaches in each cell, before training and after it; an interrupt ends it."""
     reaches = {}
-    for cell in ("rnn", "gru", "lstm"):
+    for cell in CELLS:
         shape = replace(trained.shape, cell=cell, activation="tanh")
         network = Network(shape)
         network.start(np.random.default_rng(options.settings.seed))

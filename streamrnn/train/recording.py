@@ -20,7 +20,8 @@ class DataOptions:
     """What to learn from: the files, which of their columns, and how they are taken."""
 
     sources: tuple[str, ...]  # CSV or parquet files, or - for standard input
-    channels: tuple[str, ...] | None = None  # None = every column of numbers but the targets
+    channels: tuple[str, ...] | None = None  # None = every column of numbers; targets ahead of it, too
+    exclude: tuple[str, ...] = ()  # columns that are no channels
     targets: tuple[str, ...] | None = None  # columns to estimate; None = the channels
     ahead: int | None = None  # rows from an input row to its target; None = 0, without targets 1
     validation: float = 0.2  # the share of each stream's rows, its last ones, to validate on
@@ -46,6 +47,7 @@ class Recording(NamedTuple):
 
     channels: list[str]
     outputs: list[str]
+    unread: list[str]  # columns of no numbers, where channels were not named
     parts: list[Part]
     skipped: int  # bad rows left out
 
@@ -75,7 +77,8 @@ def read_recording(options: DataOptions, progress: Callable[[int], object]) -> R
         ) as reader:
             channels, outputs = _choose(reader.channels, source, options)
             if recording is None:
-                recording = Recording(channels, outputs, parts, 0)
+                unread = [name for name in reader.unread if name.strip()] if options.channels is None else []
+                recording = Recording(channels, outputs, unread, parts, 0)
             elif options.channels is None:
                 _check_same(recording, channels, outputs, options.sources[0], source)
                 channels, outputs = recording.channels, recording.outputs
@@ -101,19 +104,26 @@ def _choose(found: list[str], source: str, options: DataOptions) -> tuple[list[s
         spelled = dict(zip(column_names(channels, outputs), found, strict=True))
         channels, outputs = [spelled[name] for name in channels], [spelled[name] for name in outputs]
     elif options.targets is None:
-        channels = outputs = found
+        channels = outputs = _without(found, options.exclude, source)
     else:
         try:
             outputs = [found[place] for place in find_columns(outputs, found, source)]
         except UserError as error:
             raise UserError(f"{error} (those that hold numbers)") from None
-        channels = [name for name in found if name not in outputs]
+        channels = _without(found, options.exclude, source)
+        if not options.ahead:  # an estimate of now must not be given what it estimates
+            channels = [name for name in channels if name not in outputs]
     for names, what in ((channels, "channels"), (outputs, "targets")):
         if twice := [name for name in names if names.count(name) > 1]:
             raise UserError(f'"{twice[0]}" is named twice among the {what}; name it once')
     if not channels:
         raise UserError(f"{source}: no column of numbers is left beside the targets; name the channels")
     return channels, outputs
+
+
+def _without(found: list[str], exclude: tuple[str, ...], source: str) -> list[str]:
+    places = find_columns(exclude, found, source)
+    return [name for place, name in enumerate(found) if place not in places]
 
 
 def _check_same(first: Recording, channels: list[str], outputs: list[str], where: str, source: str) -> None:

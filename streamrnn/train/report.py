@@ -41,6 +41,7 @@ class Report:
     seconds: float
     warnings: list[str]
     reaches: dict[str, np.ndarray] | None  # by network
+    interrupted: bool
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; "validation_mse" is in standard deviations squared, the root in each output's unit."""
@@ -108,5 +109,7 @@ class Report:
         gain = 1 - network / best if best > 0 else 0.0
         if gain < PAYS:
             beside = f"{-gain:.1%} above" if gain < 0 else f"{gain:.1%} below"
-            return f"the network does not pay here: its squared error is {beside} that of {name}"
+            return (
+                f"the network does not pay here: its squared error is {beside} that of {name}, not {PAYS:.0%}"
+            )
         return f"the network pays: its squared error is {gain:.1%} below that of {name}"
