@@ -95,7 +95,8 @@ def make_model(folder: Path) -> Model:
     recording, model = folder / "recording.csv", folder / "trained.safetensors"
     record(recording, TRAINING_S, seed=1)
     data = DataOptions((str(recording),), columns=Columns(stream="machine"))
-    train(TrainOptions(data, model, settings=Settings(epochs=EPOCHS)))
+    if train(TrainOptions(data, model, settings=Settings(epochs=EPOCHS))).interrupted:
+        raise KeyboardInterrupt
     units = {channel.name: channel for channel in CHANNELS}
     trained = read_model(model)
     return replace(

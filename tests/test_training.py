@@ -9,10 +9,10 @@ import safetensors.numpy
 from streamrnn.config import Faults
 from streamrnn.engine import Engine
 from streamrnn.train.adam import HIGHWAY_SHARE, Adam
-from streamrnn.train.baselines import linear_autoregression
+from streamrnn.train.baselines import Linear, linear_autoregression
 from streamrnn.train.data import Dataset, Facts, Scaling, Sequence
 from streamrnn.train.explain import describe_reach, gradient_reach, reach_text, windows
-from streamrnn.train.fit import Course, Settings, chunks, fit, mean_error
+from streamrnn.train.fit import LEAST_UPDATES, Course, Settings, chunks, fit, mean_error
 from streamrnn.train.job import to_model
 from streamrnn.train.lanes import Lanes
 from streamrnn.train.network import Network, Shape
@@ -174,9 +174,12 @@ def test_a_network_learns_what_a_linear_forecast_cannot(cell):
 def test_training_ends_when_it_gets_no_better():
     rows = np.random.default_rng(0).normal(size=(800, 2)).astype(np.float32)
     dataset = make_dataset(rows[:-1], rows[1:], 600)
-    _, course = fit(dataset, Shape("gru", 2, 2, 16), Settings(epochs=500, patience=3, rate=0.02), None)
+    settings = Settings(epochs=500, patience=3, rate=0.02, chunk=2)
+    _, course = fit(dataset, Shape("gru", 2, 2, 16), settings, None)
     assert course.ended == "patience"
-    assert course.epoch == course.best + 3 and len(course.errors) == course.epoch + 1
+    updates = -(-600 // 16 // 2)
+    assert course.epoch == max(course.best + 3, -(-LEAST_UPDATES // updates))
+    assert len(course.errors) == course.epoch + 1
 
 
 def test_the_same_seed_gives_the_same_network():
@@ -187,6 +190,47 @@ def test_the_same_seed_gives_the_same_network():
         return fit(dataset, Shape("lstm", 2, 1, 16, 2), settings, None)[0].weights.tobytes()
 
     assert weights(1) == weights(1) != weights(2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dropout": 0.5},
+        {"rate": 1e-3},
+        {"decay": 10.0},
+        {"clip": 1e-3},
+        {"chunk": 10},
+        {"lanes": 32},
+        {"epochs": 3},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_every_setting_reaches_the_training(other):
+    dataset, shape = bent(1000), Shape("gru", 2, 1, 16)
+    settings = {"epochs": 2} | other
+    usual = fit(dataset, shape, Settings(epochs=2), None)[0]
+    assert not np.allclose(usual.weights, fit(dataset, shape, Settings(**settings), None)[0].weights)
+
+
+def test_few_rows_are_given_their_updates():
+    """With an update an epoch, patience would end before the learning rate has risen."""
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(500, 2)).astype(np.float32), np.zeros(500, np.float32)
+    y[2:] = 0.8 * x[1:-1, 0] * x[:-2, 0]
+    dataset = make_dataset(x, y[:, None], 400)
+    _, course = fit(dataset, Shape("lstm", 2, 1, 32), Settings(), None)
+    assert course.errors[course.best] < 0.7 < course.errors[0]
+
+
+def test_the_highway_learns_from_true_history():
+    """What was 30 rows ago is all that counts, and lanes are hardly longer: each must be led by it."""
+    rows = np.random.default_rng(2).normal(size=(831, 1)).astype(np.float32)
+    dataset = make_dataset(rows[30:-1], rows[1:-30], 640)
+    weight = (np.arange(32) == 29)[None, :] * 1.0
+    linear = Linear(weight, np.zeros(1), np.ones(1), 32, np.ones(1))
+    settings = Settings(epochs=1, rate=1e-9)
+    _, course = fit(dataset, Shape("gru", 1, 1, 16, highway=32), settings, linear)
+    assert 0.01 < course.loss < 0.2  # of 640 rows 29 have nothing true to look back to
 
 
 def test_an_interrupt_keeps_the_best_so_far():

@@ -15,6 +15,7 @@ from streamrnn.cli.shared import (
     INTERRUPTED,
     PATH,
     POSITIVE,
+    Finite,
     as_json_option,
     delimiter_option,
     example,
@@ -176,7 +177,7 @@ def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
 )
 @click.option(
     "--validation",
-    type=click.FloatRange(0.01, 0.9),
+    type=Finite(0.01, 0.9),
     default=0.2,
     metavar="SHARE",
     help="Of each stream's rows, the last ones.",
@@ -186,10 +187,10 @@ def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
 @click.option("--batch", callback=lanes, type=COUNT, default=16, metavar="N", help="Pieces side by side.")
 @click.option("--chunk", type=COUNT, default=64, metavar="N", help="Rows that the gradient reaches back.")
 @click.option("--rate", type=POSITIVE, default=1e-2, metavar="X", help="Highest learning rate, of Adam.")
-@click.option("--decay", type=click.FloatRange(min=0), default=1e-2, metavar="X", help="Weight decay.")
+@click.option("--decay", type=Finite(min=0), default=1e-2, metavar="X", help="Weight decay.")
 @click.option(
     "--dropout",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=Finite(0, 1, max_open=True),
     default=0.0,
     metavar="SHARE",
     help="Of a layer's outputs.",

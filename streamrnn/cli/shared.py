@@ -30,6 +30,9 @@ class Commands(click.Group):
             # the reader has left: whatever is still buffered must not fail again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = BROKEN_PIPE
+        except MemoryError as error:
+            report(f"not enough memory ({error})" if str(error) else "not enough memory")
+            code = 1
         except OSError as error:
             report(f"{error.filename}: {error.strerror}" if error.filename else str(error))
             code = 1
@@ -100,8 +103,18 @@ def client_keys(server_key: str | None, secret: Path | None) -> Any:
     return read(server_key, secret)
 
 
+class Finite(click.FloatRange):
+    """A range that infinity and NaN are not in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
+
 PATH = click.Path(path_type=Path)
-POSITIVE = click.FloatRange(min=0, min_open=True)
+POSITIVE = Finite(min=0, min_open=True)
 COUNT = click.IntRange(min=1)
 
 # options that several commands share

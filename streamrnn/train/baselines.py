@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streamrnn.errors import UserError
 from streamrnn.train.data import WARM, Dataset, Sequence
 from streamrnn.train.lanes import Chunk, Lanes, history
 
@@ -43,18 +44,19 @@ class Sums(NamedTuple):
 
 
 def persistence(dataset: Dataset) -> Baseline:
-    """Taking the last row as the forecast; for outputs that are no channels, the mean of the training rows.
+    """Taking the last row as the forecast; for an output that is no channel, the mean of the training rows.
 
     Both baselines need a dataset with a validation part.
     """
-    known = all(name in dataset.channels for name in dataset.outputs)
-    places = [dataset.channels.index(name) for name in dataset.outputs] if known else []
+    known = np.array([name in dataset.channels for name in dataset.outputs])
+    places = [dataset.channels.index(name) if name in dataset.channels else 0 for name in dataset.outputs]
     squares, count = np.zeros(len(dataset.outputs)), np.zeros(len(dataset.outputs))
     for chunk in _chunks(Lanes(dataset.validation, dataset.scaling, 1), len(dataset.channels)):
-        error = (chunk.y - (chunk.x[..., places] if known else 0)).astype(np.float64)
+        error = (chunk.y - chunk.x[..., places] * known).astype(np.float64)
         squares += (error**2 * chunk.weight).sum(axis=(0, 1))
         count += chunk.weight.sum(axis=(0, 1))
-    return Baseline("persistence" if known else "mean", squares / count)
+    name = "persistence" if known.all() else "persistence or mean" if known.any() else "mean"
+    return Baseline(name, squares / count)
 
 
 def linear_autoregression(
@@ -91,6 +93,11 @@ def linear_autoregression(
                 found = Linear(weight[1:].T, weight[0], errors, count, np.full(outputs, ridge))
                 best[count] = _better(best[count], found) if count in best else found
     limit = min(linear.errors.mean() for linear in best.values()) * (1 + WORTH)
+    if not np.isfinite(limit):
+        raise UserError(
+            "some values lie so far from those learned from that float32 cannot hold them in standard "
+            "deviations; mend what stands for a missing value, or leave the column out"
+        )
     chosen = next(best[count] for count in tried if best[count].errors.mean() <= limit)
     return chosen._replace(errors=_measured(dataset, chosen))
 

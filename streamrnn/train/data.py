@@ -147,15 +147,24 @@ def _check(options: DataOptions) -> int:
 
 
 def _join_streams(parts: list[Part]) -> list[list[Part]]:
-    """The parts of each stream in time order; parts whose times overlap, or are not known, stand alone."""
+    """The parts of each stream in time order; those without times stand alone.
+
+    Raises UserError for parts whose times overlap: a row that is there twice could be learned from and
+    validated on.
+    """
     by_name = dict[str, list[Part]]()
     for part in parts:
         by_name.setdefault(part.stream, []).append(part)
     streams = list[list[Part]]()
     for same in by_name.values():
         timed = sorted(((*_span(part), place) for place, part in enumerate(same) if part.ts_ns.any()))
-        goes_on = all(before[1] <= after[0] for before, after in pairwise(timed))
-        joined = len(timed) == len(same) and goes_on
+        for (_, end, one), (begin, _, other) in pairwise(timed):
+            if begin < end:
+                raise UserError(
+                    f'{same[other].source}: its times of stream "{same[other].stream}" and those of '
+                    f"{same[one].source} overlap; give each row once, or the machines different names"
+                )
+        joined = len(timed) == len(same)
         streams += [[same[place] for *_, place in timed]] if joined else [[part] for part in same]
     return streams
 

@@ -17,6 +17,7 @@ from streamrnn.train.recurrence import ROWS
 BLOCK = 1024  # steps that are put into lanes at once
 AVERAGE = 0.98  # how much of the average of the weights an update keeps
 RISE = 50  # updates over which the learning rate rises
+LEAST_UPDATES = 4 * RISE  # before which nothing is given up, however few of them an epoch has
 LEAST_ERROR = 1e-12  # of a linear forecast: below it there is nothing left to learn
 
 
@@ -42,7 +43,7 @@ class Course:
     epochs: int
     epoch: int = 0  # of whose end the errors are
     done: float = 0.0  # share of the rows of the epoch after it
-    loss: float = math.nan  # the mean over the updates of the epoch
+    loss: float = math.nan  # the mean over the targets of the epoch, so far
     errors: list[float] = field(default_factory=list)  # on the validation part, before and after each epoch
     rows_per_s: float = 0.0
     ended: str = "epochs"  # "epochs", "patience", "diverged" or "interrupted"
@@ -50,7 +51,7 @@ class Course:
     @property
     def best(self) -> int:
         """The epoch with the least error; 0 = before the first."""
-        return int(np.argmin(self.errors))
+        return int(np.argmin(self.errors)) if self.errors else 0
 
 
 def fit(
@@ -87,15 +88,17 @@ def fit(
         for epoch in range(settings.epochs):
             with np.errstate(over="ignore", invalid="ignore"):  # what diverges is seen by its error
                 _run_epoch(network, average, optimiser, dataset, left, settings, rng, course, report)
-                course.errors.append(mean_error(average, dataset, left))
-            course.epoch, course.done = epoch + 1, 0.0
-            if not math.isfinite(course.errors[-1]):
-                course.errors[-1], course.ended = math.inf, "diverged"
-                break
-            if course.best == course.epoch:
+                error = mean_error(average, dataset, left)
+            if error < min(course.errors):
                 best[:] = average.weights
+            course.errors.append(error if math.isfinite(error) else math.inf)
+            course.epoch, course.done = epoch + 1, 0.0
+            if not math.isfinite(error):
+                course.ended = "diverged"
+                break
             report(course)
-            if course.epoch - course.best >= settings.patience:
+            waited = course.epoch - course.best >= settings.patience
+            if waited and optimiser.updates >= LEAST_UPDATES:
                 course.ended = "patience"
                 break
     except KeyboardInterrupt:
@@ -122,22 +125,25 @@ def _run_epoch(
     ``left``, (O,), is a unit of each output in standard deviations, by the squares of which errors weigh.
     """
     count = sum(len(sequence.values) for sequence in dataset.train)
-    lanes = Lanes(dataset.train, dataset.scaling, settings.lanes, int(rng.integers(count)))
+    # a lane that begins inside a sequence is led by the rows that the head looks back to
+    overlap = network.shape.highway
+    lanes = Lanes(dataset.train, dataset.scaling, settings.lanes, int(rng.integers(count)), overlap)
     updates = -(-lanes.steps // settings.chunk)
-    began, losses = time.perf_counter(), list[float]()
-    for carried, chunk, past in chunks(lanes, network.shape.highway, settings.chunk):
+    began, squares, weights = time.perf_counter(), 0.0, 0.0
+    lengths = chunks(lanes, network.shape.highway, settings.chunk)
+    for number, (carried, chunk, past) in enumerate(lengths, 1):
         masks = _masks(network.shape, settings, rng)
         error = network.forward(chunk.x, past, chunk.begins, carried, masks) - chunk.y
         weighed = error * chunk.weight * np.square(left)
         total = max(float(chunk.weight.sum()), 1.0)
-        losses.append(float(np.vdot(weighed, error)) / total)
-        course.loss = sum(losses) / len(losses)
+        squares, weights = squares + float(np.vdot(weighed, error)), weights + total
+        course.loss = squares / weights
         network.backward(weighed * np.float32(2 / total / np.square(left).mean()))
-        done = course.epoch + len(losses) / updates
+        done = course.epoch + number / updates
         optimiser.update(_rate(settings, done / settings.epochs, optimiser.updates))
         keep = min(AVERAGE, optimiser.updates / (optimiser.updates + 10))
         average.weights += np.float32(1 - keep) * (network.weights - average.weights)
-        course.done = len(losses) / updates
+        course.done = number / updates
         course.rows_per_s = course.done * count / (time.perf_counter() - began)
         report(course)
 

@@ -1,8 +1,12 @@
 """`streamrnn train`: from files of sensor data to a model file."""
 
 import os
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,15 +46,15 @@ class TrainOptions:
 
 
 def train(options: TrainOptions) -> Report:
-    """Trains a model and writes it. An interrupt keeps the best so far; one while the files are read ends it.
+    """Trains a model and writes it. An interrupt keeps the best so far; one before the training ends it.
 
     Raises UserError for files that cannot be used, or an output that cannot be written.
     """
     _check_output(options)
     try:
         dataset = _load(options)
-        _say_plan(dataset)
-        linear = linear_autoregression(dataset)
+        _say_plan(dataset, options.settings)
+        linear, simple = linear_autoregression(dataset), persistence(dataset)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted before the training began: nothing is written\n")
         raise
@@ -71,11 +75,11 @@ def train(options: TrainOptions) -> Report:
     seconds = time.monotonic() - began
     if course.ended == "diverged" and not course.best:
         raise UserError("the training diverged; use a smaller --rate")
-    mse, errors = _validate(network, dataset)
-    simple = persistence(dataset)
-    compared = Errors(mse, linear.errors, simple.errors, simple.name)
-    told = _told(options, shape, course, compared)
-    write_model(to_model(network, dataset, errors, told), options.output)
+    with _uninterrupted():  # what took hours is written, however impatient someone is
+        mse, errors = _validate(network, dataset)
+        compared = Errors(mse, linear.errors, simple.errors, simple.name)
+        told = _told(options, shape, course, compared)
+        write_model(to_model(network, dataset, errors, told), options.output)
     reaches, interrupted = None, course.ended == "interrupted"
     if options.explain and not interrupted:
         reaches = _explain(dataset, network, start, options)
@@ -103,7 +107,7 @@ def _check_output(options: TrainOptions) -> None:
     output, folder = options.output, options.output.absolute().parent
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; make it, or name another output")
-    if not os.access(folder, os.W_OK) or output.is_dir():
+    if not os.access(folder, os.W_OK) or (output.exists() and not output.is_file()):
         raise UserError(f"{output}: cannot be written; name another output")
     for source in map(Path, options.data.sources):
         if output.is_file() and source.is_file() and output.samefile(source):
@@ -118,7 +122,7 @@ def _load(options: TrainOptions) -> Dataset:
         progress.clear()
 
 
-def _say_plan(dataset: Dataset) -> None:
+def _say_plan(dataset: Dataset, settings: Settings) -> None:
     """What was found, so that a wrong guess is seen at once."""
     facts = dataset.facts
     said = [counted(facts.rows, "row"), counted(facts.streams, "stream")]
@@ -134,6 +138,12 @@ def _say_plan(dataset: Dataset) -> None:
     if facts.skipped:
         lines.append(f"bad rows left out: {facts.skipped:,}")
     lines += [f"warning: {warning}" for warning in dataset.warnings]
+    reach = _count(dataset.train) // settings.lanes
+    if reach < settings.chunk:
+        lines.append(
+            f"warning: the gradient reaches back {counted(reach, 'row')}, not {settings.chunk}: there are no "
+            f"more in each of the {settings.lanes} pieces side by side (--batch, at least 16)"
+        )
     sys.stderr.write("".join(f"{line}\n" for line in lines))
 
 
@@ -218,19 +228,33 @@ def _explain(
 ) -> dict[str, np.ndarray]:
     """How far the gradient reaches in each cell, before training and after it; an interrupt ends it."""
     reaches = {}
-    for cell in CELLS:
-        shape = replace(trained.shape, cell=cell, activation="tanh")
-        network = Network(shape)
-        network.start(np.random.default_rng(options.settings.seed))
-        reaches[f"{cell}, untrained"] = gradient_reach(network, dataset)
-        if shape == trained.shape:
-            network = trained
-        else:
-            network, course = _fit(dataset, shape, start, options)
-            if course.ended == "interrupted":
-                break
-        reaches[f"{cell}, trained"] = gradient_reach(network, dataset)
+    with suppress(KeyboardInterrupt):
+        for cell in CELLS:
+            shape = replace(trained.shape, cell=cell, activation="tanh")
+            network = Network(shape)
+            network.start(np.random.default_rng(options.settings.seed))
+            reaches[f"{cell}, untrained"] = gradient_reach(network, dataset)
+            if shape == trained.shape:
+                network = trained
+            else:
+                network, course = _fit(dataset, shape, start, options)
+                if course.ended == "interrupted":
+                    break
+            reaches[f"{cell}, trained"] = gradient_reach(network, dataset)
     return reaches
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Leaves Ctrl-C unheard, where it can be: handlers belong to the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _in_words(shape: Shape) -> str:

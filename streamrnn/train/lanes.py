@@ -34,7 +34,8 @@ class Lanes:
     Every row weighs once. Where a lane begins inside a sequence, its state begins from nothing there.
     ``offset``, in rows, moves these places: the lanes begin that far into the first sequence, and end
     there. With ``overlap``, such a lane begins that many rows earlier in its sequence, and these weigh
-    nothing: for errors as a running network makes them, not one that has just begun.
+    nothing: for errors as a running network makes them, not one that has just begun, and for a true
+    ``history``, which else begins from nothing there, too.
     """
 
     def __init__(
