@@ -201,6 +201,22 @@ def test_modules_in_an_order_that_nothing_tells_are_refused(tmp_path):
     assert len(torch_file.read(file, THREE).layers) == 3
 
 
+def test_a_lone_linear_layer_may_come_first(tmp_path):
+    file = saved(tmp_path, small(**{"lstm.weight_ih_l0": np.ones((8, 2), "f")}))
+    two = replace(THREE, channels=("a", "b"))
+    refused(file, "'lstm' 2 to 2", "'fc' 2 to 2", "several ways", options=two)
+    renamed = small(**{"lstm.weight_ih_l0": np.ones((8, 2), "f")})
+    numbered = {
+        name.replace("lstm", "net.0").replace("fc", "net.1"): array for name, array in renamed.items()
+    }
+    assert not torch_file.read(saved(tmp_path, numbered), two).before
+
+
+def test_a_linear_layer_may_be_called_embedding(tmp_path):
+    tensors = {name.replace("fc", "embedding"): array for name, array in small().items()}
+    assert torch_file.read(saved(tmp_path, tensors), THREE).sizes == (3, 2)
+
+
 def test_linear_layers_need_their_activations(tmp_path):
     file = saved(tmp_path, small(**{"out.weight": np.ones((1, 2), "f"), "fc.weight": np.ones((2, 2), "f")}))
     text = refused(file, "2 linear layers ('fc', 'out')", "--dense tanh,linear")
@@ -477,6 +493,25 @@ def test_a_difference_is_an_error(monkeypatch, tmp_path, off):
     with pytest.raises(ModelError, match=r"self-check.*PyTorch"):
         told(monkeypatch, tmp_path, other)
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_a_difference_is_relative_to_small_outputs(monkeypatch, tmp_path):
+    tensors = small(**{"fc.weight": np.full((2, 2), 1e-4, "f"), "fc.bias": np.zeros(2, "f")})
+    exact = model_itself
+    monkeypatch.setattr(torch_file, "witness", exact)
+    output = tmp_path / "out.safetensors"
+    assert import_model(saved(tmp_path, tensors), output, THREE).largest_difference < 1e-5
+    output.unlink()
+    monkeypatch.setattr(torch_file, "witness", lambda *given: lambda rows: exact(*given)(rows) + 1e-6)
+    refused(saved(tmp_path, tensors), "self-check", "differs from PyTorch")
+
+
+def test_too_little_memory_is_said(monkeypatch, tmp_path):
+    def exhausted(*given):
+        raise MemoryError
+
+    monkeypatch.setattr(torch_file, "read", exhausted)
+    refused(saved(tmp_path, small()), "more memory than there is")
 
 
 def test_a_library_that_is_missing_or_fails_is_said(monkeypatch, tmp_path):

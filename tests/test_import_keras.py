@@ -174,6 +174,7 @@ def test_an_import_is_checked_against_keras(keras, tmp_path):
     imported = import_model(tmp_path / "net.keras", tmp_path / "out.safetensors", options)
     assert imported.largest_difference < 1e-5
     assert "once per sequence" in imported.notes[0]
+    assert "over windows of 20 rows" in imported.notes[0] and "the state goes on" in imported.notes[0]
 
 
 def test_a_network_of_mixed_precision_is_run_in_float32(keras, tmp_path):
@@ -186,6 +187,39 @@ def test_a_network_of_mixed_precision_is_run_in_float32(keras, tmp_path):
     imported = import_model(tmp_path / "net.keras", tmp_path / "out.safetensors", options)
     assert imported.largest_difference < 1e-5
     assert "computes in 'mixed_float16', here in float32" in imported.notes[0]
+
+
+@pytest.mark.parametrize(("ending", "cell"), [("keras", "GRU"), ("h5", "LSTM")])
+def test_the_witness_makes_nothing_that_a_file_names(keras, tmp_path, monkeypatch, ending, cell):
+    layers = keras.layers
+    make = getattr(layers, cell)
+    model = keras.Sequential([layers.Input((None, 3)), make(4, return_sequences=True), layers.Dense(2)])
+    randomise(model)
+    file = tmp_path / f"net.{ending}"
+    model.save(file)
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    trap = {"module": "this", "class_name": "function", "config": "s", "registered_name": "s"}
+    if ending == "keras":
+        with zipfile.ZipFile(file) as archive:
+            config, weights = (archive.read(name) for name in ("config.json", "model.weights.h5"))
+        packed(file, ("config.json", trapped(config, trap)), ("model.weights.h5", weights))
+    else:
+        with h5py.File(file, "r+") as h5:
+            h5.attrs["model_config"] = trapped(h5.attrs["model_config"], trap).decode()
+    imported = import_model(file, tmp_path / "out.safetensors", replace(TOLD, scaling="none"))
+    assert imported.largest_difference < 1e-5
+    assert "Keras's layers" in imported.checked
+    assert "this" not in sys.modules
+
+
+def trapped(config: bytes | str, trap: dict[str, Any]) -> bytes:
+    """The settings of a model with ``trap`` for every object of which the answers do not depend."""
+    model = json.loads(config)
+    for part in model["config"]["layers"][1:]:
+        part["config"] |= {"kernel_initializer": trap, "bias_regularizer": trap, "bias_constraint": trap}
+        part["config"] |= {"seed": trap, "dtype": trap | {"config": {"name": "float32", "x": trap}}}
+        part["build_config"] = trap
+    return json.dumps(model).encode()
 
 
 def test_without_keras_there_is_no_witness(monkeypatch, tmp_path):
@@ -448,6 +482,11 @@ def functional_edits() -> dict[str, tuple[Callable[[Any], None], list[str]]]:
             ["no single way"],
         ),
         "aside": (lambda c: c.update(output_layers=["lstm", 0, 0]), ["'dense' (Dense)", "beside the way"]),
+        "an object": (
+            lambda c: node(c)["args"][0].update(module="keras.layers", class_name="TorchModuleWrapper"),
+            ["'lstm' (LSTM)", "takes"],
+        ),
+        "a module": (lambda c: node(c)["args"][0].update(module="this"), ["'lstm' (LSTM)", "takes"]),
         "nowhere": (lambda c: c.update(output_layers=["x", 0, 0]), ["no single way leads"]),
     }
 
@@ -628,6 +667,15 @@ def test_a_zip_bomb_is_refused(tmp_path):
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_zip_that_is_not_whole_is_refused(here, tmp_path, members, words):
     refused(packed(tmp_path / "net.keras", *members), *words)
+
+
+def test_a_long_directory_is_not_read(tmp_path):
+    names = [(f"{k:01000}", b"") for k in range(4500)]
+    file = packed(tmp_path / "net.keras", ("config.json", b"{}"), ("model.weights.h5", b""), *names)
+    with pytest.raises(ModelError, match="directory is longer"):
+        read(file)
+    with pytest.raises(ModelError, match="directory is longer"):
+        import_model(file, tmp_path / "out.safetensors", TOLD)
 
 
 def test_weights_alone_are_refused(here, tmp_path):

@@ -13,7 +13,7 @@ import safetensors.numpy
 from streamrnn.config import Faults
 from streamrnn.engine import Engine
 from streamrnn.errors import UserError
-from streamrnn.foreign import onnx_file, onnx_folding
+from streamrnn.foreign import onnx_file, onnx_folding, onnx_walk
 from streamrnn.foreign.complete import to_model
 from streamrnn.foreign.importing import import_model, measure
 from streamrnn.foreign.network import Foreign, ImportOptions
@@ -318,6 +318,7 @@ def test_the_last_hidden_state_may_be_what_the_head_takes(tmp_path):
     file = saved(tmp_path, nodes, tensors() | {"zero": np.array([0], INT)})
     foreign = read(file)
     assert "once per sequence" in foreign.notes[0]
+    assert "the state goes on" in foreign.notes[1]
     ours = answers(adopted(foreign), noise(200))
     np.testing.assert_allclose(onnx_file.witness(file, foreign)(noise(200)), ours, rtol=0, atol=1e-6)
 
@@ -486,7 +487,7 @@ def test_other_inputs_are_refused(tmp_path):
     two = [node("Add", "x x2", "sum"), recurrent("LSTM", 0, "sum"), *plain()[1:]]
     refused(saved(tmp_path, two, tensors(), inputs={"x2": (1, 1, 3)}), "expected one input", "['x', 'x2']")
     refused(saved(tmp_path, plain(), tensors(), shape=("t", "b", "c")), "input 'x'", "C being fixed")
-    refused(saved(tmp_path, plain(), tensors(), shape=(1 << 20, 1 << 10, 3)), "input 'x'", "too large")
+    refused(saved(tmp_path, plain(), tensors(), shape=(1 << 19, 1, 3)), "input 'x'", "too large")
     large = saved(tmp_path, plain("LSTM", "", "h"), tensors(), inputs={"h": (1 << 60, 1 << 60)})
     refused(large, "input 'h'", "too large for a state")
     refused(saved(tmp_path, plain(), tensors(), opset=6), "opset 6")
@@ -510,6 +511,24 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path):
 
 
 # hostile files
+
+
+def test_rows_times_units_are_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_walk, "FOLDED_LIMIT", 3000)
+    file = saved(tmp_path, plain(), tensors(), shape=(1000, 1, 3))
+    refused(file, "'cell0' (LSTM)", "more than 3,000 elements")
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (1, 0, 4, 2)])
+def test_weights_of_no_units_are_refused(tmp_path, shape):
+    refused(saved(tmp_path, plain(), tensors() | {"head_w": np.zeros(shape, np.float32)}), "weights of shape")
+
+
+def test_a_product_with_the_last_state_says_what_to_export(tmp_path):
+    nodes = [recurrent(), node("MatMul", "h0 head_w", "o")]
+    nodes[0].output[:] = ["y0", "ignored", "h0"]  # the cell's state
+    file = saved(tmp_path, nodes, tensors(), outputs=("o",))
+    refused(file, "a state and constants", "out[:, -1] in place of h_n[-1]")
 
 
 def test_data_outside_of_the_file_is_not_read(tmp_path):

@@ -68,12 +68,12 @@ def to_model(foreign: Foreign, options: ImportOptions, file: str, measure: Measu
 
 def _with_carried(foreign: Foreign, options: ImportOptions) -> ImportOptions:
     """``options``, with what the file carries and they do not say."""
-    channels, outputs = options.channels or foreign.channels, options.outputs or foreign.outputs
+    outputs, period = options.outputs, options.sample_period_s
     takes, gives = foreign.sizes
-    if options.target == "next" and options.outputs is None and takes == gives:
-        outputs = channels
-    period = foreign.sample_period_s if options.sample_period_s is None else options.sample_period_s
-    return replace(options, channels=channels, outputs=outputs, sample_period_s=period)
+    if options.target == "next" and outputs is None and takes == gives:
+        outputs = options.channels
+    period = foreign.sample_period_s if period is None else period
+    return replace(options, outputs=outputs, sample_period_s=period)
 
 
 def _names_problems(foreign: Foreign, options: ImportOptions) -> list[str]:

@@ -8,9 +8,11 @@ bytes are stored. Needs h5py, an extra, and safetensors to hand over what was re
 import importlib.util
 import io
 import math
+import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,8 +44,13 @@ def read_hdf5(content: bytes) -> dict[str, np.ndarray]:
     if importlib.util.find_spec("h5py") is None:
         raise UserError("h5py is not installed, which reads Keras files: pip install h5py")
     command = [sys.executable, "-P", "-m", __name__]
+    # "::" keeps the HDF5 library from loading filters out of other folders
+    package = str(Path(__file__).parents[2])
+    env = os.environ | {"PYTHONPATH": package, "HDF5_PLUGIN_PRELOAD": "::"}
     try:
-        ended = subprocess.run(command, input=content, capture_output=True, timeout=TIME_LIMIT_S, check=False)
+        ended = subprocess.run(
+            command, input=content, env=env, capture_output=True, timeout=TIME_LIMIT_S, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise ModelError(f"not readable as HDF5 within {TIME_LIMIT_S} s; {REMEDY}") from error
     if ended.returncode == REFUSED:
@@ -61,7 +68,12 @@ def main() -> int:
     """Reads the file on standard input and writes what is in it, as safetensors, to standard output."""
     content = sys.stdin.buffer.read()
     limit = MEMORY + 4 * len(content)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    for kind, most in (
+        (resource.RLIMIT_AS, limit),
+        (resource.RLIMIT_CPU, TIME_LIMIT_S),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(kind, (most, most))
     try:
         read = load(content)
     except ModelError as error:

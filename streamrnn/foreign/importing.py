@@ -14,6 +14,7 @@ from streamrnn.config import Faults
 from streamrnn.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.foreign.complete import to_model
+from streamrnn.foreign.keras_archive import Directory
 from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError, Witness
 from streamrnn.model.inspect import describe_model
 from streamrnn.model.model import Model
@@ -25,6 +26,7 @@ FILE_LIMIT = 1 << 30  # bytes
 HEAD = 64  # bytes that tell a format
 CHECK_ROWS = 1000
 TOLERANCE = 1e-4
+LEAST_SCALE = 1e-3  # of the sum of an output's weights
 
 READERS = {
     "PyTorch": "streamrnn.foreign.torch_file",
@@ -33,6 +35,8 @@ READERS = {
     "RTNeural": "streamrnn.foreign.rtneural_file",
 }
 FORMATS = "PyTorch's safetensors, Keras's .keras and .h5, ONNX, RTNeural's JSON"
+# what the witness of a library runs, where that is not the file itself
+RUN_AS = {"PyTorch": "PyTorch's modules in that order", "Keras": "Keras's layers"}
 # options that only some formats leave open
 READER_OPTIONS = {
     "activation": ("PyTorch", "RTNeural"),
@@ -52,7 +56,7 @@ class Imported:
     model: Model
     library: str
     notes: tuple[str, ...]  # what a user should know
-    largest_difference: float | None  # to the original library, in standardised units; None = not compared
+    largest_difference: float | None  # to the original library, relative; None = not compared
     checked: str  # what the self-check did, in words
 
     def describe(self, path: Path) -> dict[str, Any]:
@@ -79,6 +83,8 @@ def import_model(source: Path, output: Path, options: ImportOptions) -> Imported
         difference, checked = _compare(reader.witness, source, foreign, model)
     except ModelError as error:
         raise type(error)(*error.problems, where=str(source)) from error
+    except MemoryError as error:
+        raise ModelError("needs more memory than there is", where=str(source)) from error
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror or error})") from error
     write_model(model, output)
@@ -111,7 +117,7 @@ def find_library(path: Path) -> str:
 
 def _library_of_zip(path: Path) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with Directory(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise ModelError(f"not a whole zip file ({error}); copy or save it again") from error
@@ -165,8 +171,8 @@ def _compare(
 ) -> tuple[float | None, str]:
     """The largest difference between the library and the engine over seeded noise, and it in words.
 
-    Standardised units; for an output that exceeds 1, relative to its largest value. Raises ModelError for a
-    difference above TOLERANCE.
+    Relative to the largest value of each output, or to a thousandth of what the head's weights add up to if
+    that is more. Raises ModelError for a difference above TOLERANCE.
     """
     library = foreign.library
     rows = np.random.default_rng(0).standard_normal((CHECK_ROWS, len(model.channels)), np.float32)
@@ -184,16 +190,18 @@ def _compare(
     except Exception as error:
         why = quoted(str(error))
         return None, f"self-check: {library} could not run the file, so nothing was compared ({why})"
-    if foreign.output_mean is not None:
+    floor = np.abs(foreign.head_weight).sum(1, dtype=np.float64)
+    if foreign.output_mean is not None and foreign.output_std is not None:
         theirs = (theirs - foreign.output_mean) / foreign.output_std
+        floor += np.abs(foreign.output_mean / foreign.output_std)  # float32 rounds what this was added to
     ours = run_standardised(model, rows)
     with np.errstate(invalid="ignore"):
-        scale = np.maximum(1, np.abs(theirs).max(0))
+        scale = np.maximum(np.abs(theirs).max(0), LEAST_SCALE * floor + np.finfo(np.float32).tiny)
         difference = float((np.abs(ours - theirs) / scale).max())
     if not difference <= TOLERANCE:
         what = f"over {CHECK_ROWS:,} rows the model differs from {library} by {difference:.2g}"
         raise ModelError(f"self-check: {what}, more than {TOLERANCE:g}; it was not written")
-    said = f"largest difference to {library} over {CHECK_ROWS:,} rows: {difference:.2g}"
+    said = f"largest difference to {RUN_AS.get(library, library)} over {CHECK_ROWS:,} rows: {difference:.2g}"
     return difference, f"self-check: {said}"
 
 

@@ -23,7 +23,22 @@ from streamrnn.model.settings import ModelError, quoted
 ZIP_MAGIC = b"PK\x03\x04"
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 LONGEST_CONFIG = 16 << 20  # bytes
-MOST_EXPANSION = 100  # a member beyond 1 MiB that says it is larger packed than this is a bomb
+LARGEST_WEIGHTS = 1 << 30
+LARGEST_DIRECTORY = 4 << 20  # of a zip: the list of what is in it, some 80 bytes for each
+MOST_EXPANSION = 4  # of a member beyond 1 MiB; Keras packs nothing
+
+
+class Directory(io.FileIO):
+    """A zip whose directory, which zipfile reads at once and whole, is not too long to be read."""
+
+    most = LARGEST_DIRECTORY
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        asked = self.most + 1 if size is None or size < 0 else min(size, self.most + 1)
+        read = super().read(asked) or b""
+        if len(read) > self.most:
+            raise zipfile.BadZipFile(f"its directory is longer than {self.most:,} bytes")
+        return read
 
 
 @dataclass
@@ -78,23 +93,22 @@ class Archive:
 
 def open_archive(path: Path) -> Archive:
     """The Keras file at ``path``. Raises ModelError for a file that is not one, or not whole."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot be read ({error.strerror or error})") from error
-    if content.startswith(ZIP_MAGIC):
-        config, content = _unzip(content)
+    with path.open("rb") as file:
+        zipped = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+    if zipped:
+        config, content = _unzip(path)
         return Archive(_parse(config, CONFIG), read_hdf5(content), by_name=False)
-    weights = read_hdf5(content)
+    weights = read_hdf5(path.read_bytes())
     if TEXT not in weights:
         raise ModelError(f"{TEXT}: missing, so this file holds weights without their layers; {REMEDY}")
     return Archive(_parse(weights[TEXT].tobytes(), TEXT), weights, by_name=True)
 
 
-def _unzip(content: bytes) -> tuple[bytes, bytes]:
+def _unzip(path: Path) -> tuple[bytes, bytes]:
     """``config.json`` and ``model.weights.h5`` of a zip, neither larger than it can honestly be."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with Directory(path) as file, zipfile.ZipFile(file) as archive:
+            file.most = max(LONGEST_CONFIG, LARGEST_WEIGHTS)
             names = Counter(archive.namelist())
             if problems := [
                 f"{name}: {'more than once' if names[name] else 'not'} in the file; save it anew with Keras"
@@ -102,8 +116,9 @@ def _unzip(content: bytes) -> tuple[bytes, bytes]:
                 if names[name] != 1
             ]:
                 raise ModelError(*problems)
-            return _member(archive, CONFIG, LONGEST_CONFIG), _member(archive, WEIGHTS, 1 << 32)
+            return _member(archive, CONFIG, LONGEST_CONFIG), _member(archive, WEIGHTS, LARGEST_WEIGHTS)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        # OSError: a place in front of the file
         # RuntimeError and its NotImplementedError: encrypted, or packed in a way unknown to zipfile
         raise ModelError(f"not a whole .keras file ({quoted(str(error))})") from error
 
@@ -114,7 +129,8 @@ def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
         raise ModelError(f"{name}: packed by method {info.compress_type}; save it anew with Keras")
     if info.file_size > most or info.file_size > max(1 << 20, MOST_EXPANSION * info.compress_size):
         raise ModelError(
-            f"{name}: says that it is {info.file_size:,} bytes, packed in {info.compress_size:,}"
+            f"{name}: says that it is {info.file_size:,} bytes, packed in {info.compress_size:,}; "
+            "save it anew with Keras"
         )
     return archive.read(info)
 

@@ -3,16 +3,23 @@
 import importlib
 import importlib.util
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from streamrnn.foreign.chain import join
-from streamrnn.foreign.keras_archive import ZIP_MAGIC, open_archive
-from streamrnn.foreign.keras_layers import read_layers
+from streamrnn.foreign.keras_archive import Archive, open_archive
+from streamrnn.foreign.keras_layers import (
+    CELLS,
+    PASSED_OVER,
+    Settings,
+    normalization,
+    ordered,
+    read_layers,
+    take_weights,
+    unwrapped,
+)
 from streamrnn.foreign.network import Foreign, ImportOptions, Witness
 
 BACKENDS = ("jax", "torch", "tensorflow")  # the quickest over a long sequence first
@@ -28,35 +35,55 @@ def read(path: Path, options: ImportOptions) -> Foreign:
 
 
 def witness(path: Path, foreign: Foreign) -> Witness | None:
-    """Keras itself, which runs the file's layers in float32; None without it, or without a backend for it.
+    """Keras's own layers with the file's settings and weights, in float32; None without it or a backend.
 
-    The layers are called one by one, with sequences of any length, and the last one answers every row.
+    Keras loads nothing of the file: its loader would import and make whatever the settings name.
     """
     backend = os.environ.get("KERAS_BACKEND") or next(filter(_is_installed, BACKENDS), None)
     if backend is None or not _is_installed("keras"):
         return None
     os.environ["KERAS_BACKEND"] = backend
     keras: Any = importlib.import_module("keras")
-    with tempfile.TemporaryDirectory() as folder, path.open("rb") as file:
-        # Keras goes by the ending of the name
-        kind = "keras" if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC else "h5"
-        copy = shutil.copyfile(path, Path(folder) / f"model.{kind}")
-        model = keras.saving.load_model(copy, compile=False, safe_mode=True)
-    for layer in model._flatten_layers():  # with those in wrappers
-        layer.dtype_policy = "float32"
+    archive = open_archive(path)
+    layers = [
+        _made(keras, inner, archive)
+        for settings in ordered(archive.config)
+        if settings.kind not in PASSED_OVER
+        for inner in unwrapped(settings)
+        if inner.kind not in PASSED_OVER
+    ]
 
     def run(rows: np.ndarray) -> np.ndarray:
         values = rows[np.newaxis]  # (1, n, C)
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.InputLayer):
-                continue
-            for setting, value in {"return_sequences": True, "stateful": False, "unroll": False}.items():
-                if hasattr(layer, setting):
-                    setattr(layer, setting, value)
+        for layer in layers:
             values = layer(values)
         return np.asarray(keras.ops.convert_to_numpy(values))[0]
 
     return run
+
+
+def _made(keras: Any, layer: Settings, archive: Archive) -> Any:
+    """A layer of Keras, or one in place of a cell, of settings that ``read`` has checked."""
+    kind, config = layer.kind.removesuffix("Cell"), layer.config
+    make = getattr(keras.layers, kind)
+    if kind == "Normalization":
+        mean, variance = normalization(layer, archive)
+        return make(config.get("axis", -1), mean, variance, bool(config.get("invert")), dtype="float32")
+    kept: dict[str, Any] = {"activation": config.get("activation", "linear"), "dtype": "float32"}
+    if kind == "Activation":
+        return make(**kept)
+    kept |= {"units": int(config["units"]), "use_bias": config.get("use_bias", True) is True}
+    names = ["kernel", "bias"]
+    if kind in CELLS:
+        kept["return_sequences"] = True
+        names.insert(1, "recurrent_kernel")
+    if kind == "GRU":
+        kept["reset_after"] = bool(config.get("reset_after", False))
+    weights = take_weights(layer, archive, names)
+    made = make(**kept)
+    made.build((1, None, len(weights[0])))
+    made.set_weights(weights)
+    return made
 
 
 def _is_installed(module: str) -> bool:

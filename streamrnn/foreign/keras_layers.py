@@ -14,7 +14,7 @@ from streamrnn.foreign.chain import Activation, Part, Scaling
 from streamrnn.foreign.hdf5 import REMEDY
 from streamrnn.foreign.keras_archive import Archive
 from streamrnn.foreign.keras_layout import keras_stage
-from streamrnn.foreign.network import Stage
+from streamrnn.foreign.network import GOES_ON, Stage
 from streamrnn.model.model import Dense
 from streamrnn.model.settings import ACTIVATIONS, ModelError, quoted
 
@@ -58,9 +58,9 @@ def read_layers(archive: Archive) -> tuple[list[Part], list[str]]:
     parts: list[Part] = []
     problems, notes = list[str](), list[str]()
     once = ""  # the recurrent layer that gives one output for a whole sequence
-    for settings in _ordered(archive.config):
+    for settings in ordered(archive.config):
         try:
-            for inner in _unwrapped(settings):
+            for inner in unwrapped(settings):
                 parts += _parts(inner, archive)
         except ModelError as error:
             problems += error.problems
@@ -76,11 +76,23 @@ def read_layers(archive: Archive) -> tuple[list[Part], list[str]]:
         raise ModelError(*problems)
     if once:
         said = f"layer {quoted(once)} was trained to answer once per sequence (return_sequences false)"
-        notes.append(f"{said}; here every row is answered")
+        window = _window(archive.config)
+        notes.append(
+            f"{said}, over {window} from a state of zeros; here every row is answered, and {GOES_ON}"
+        )
     return parts, notes
 
 
-def _ordered(model: Any) -> list[Settings]:
+def _window(model: dict[str, Any]) -> str:
+    """What a network that answers once saw at a time: so many rows, if its input is fixed to them."""
+    for settings in ordered(model):
+        shape = settings.config.get("batch_shape") or settings.config.get("batch_input_shape")
+        if isinstance(shape, list) and len(shape) == 3 and isinstance(shape[1], int):
+            return f"windows of {shape[1]} rows"
+    return "windows of rows"
+
+
+def ordered(model: Any) -> list[Settings]:
     """The layers in the order of a row's way through a Sequential or a Functional model."""
     kind = model.get("class_name") if isinstance(model, dict) else None
     if kind not in ("Sequential", "Functional", "Model"):
@@ -147,7 +159,7 @@ def _link(layer: Settings, nodes: Any, is_input: bool) -> str:
     if isinstance(node, dict):
         args, kwargs = node.get("args"), node.get("kwargs")
         tensor = args[0] if isinstance(args, list) and len(args) == 1 else None
-        history = tensor.get("config") if isinstance(tensor, dict) else None
+        history = _output_of(tensor)
         origin = history.get("keras_history") if isinstance(history, dict) else None
     else:
         origin = node[0] if isinstance(node, list) and len(node) == 1 else None
@@ -158,6 +170,13 @@ def _link(layer: Settings, nodes: Any, is_input: bool) -> str:
     if not isinstance(origin, list) or origin[1:] != [0, 0] or not isinstance(origin[0], str):
         raise ModelError(f"{layer}: takes {quoted(node)}, expected the one output of one layer")
     return origin[0]
+
+
+def _output_of(tensor: Any) -> Any:
+    """Where an argument comes from; None unless it is the output of a layer, nothing else."""
+    if not isinstance(tensor, dict) or tensor.get("class_name") != "__keras_tensor__":
+        return None
+    return tensor.get("config") if tensor.get("module") in (None, "keras") else None
 
 
 def _settings(layer: Any, path: str, of: str = "", cell: str = "") -> Settings:
@@ -174,7 +193,7 @@ def _settings(layer: Any, path: str, of: str = "", cell: str = "") -> Settings:
     return settings
 
 
-def _unwrapped(layer: Settings) -> Iterator[Settings]:
+def unwrapped(layer: Settings) -> Iterator[Settings]:
     """The layer, or what is in TimeDistributed and RNN."""
     if layer.kind == "TimeDistributed":
         _refuse_unknown(layer, {"layer"})
@@ -217,7 +236,7 @@ def _parts(layer: Settings, archive: Archive) -> list[Part]:
     if kind == "Dense":
         _refuse_unknown(layer, {"activation", "use_bias"})
         activation = _activation(layer, ACTIVATIONS)
-        kernel, *bias = _take(layer, archive, ["kernel", "bias"])
+        kernel, *bias = take_weights(layer, archive, ["kernel", "bias"])
         if kernel.ndim != 2 or kernel.shape[1] != layer.config.get("units"):
             raise _unlike_units(layer, kernel)
         return [
@@ -242,7 +261,7 @@ def _recurrent(layer: Settings, cell: str, archive: Archive) -> Stage:
     activation = _activation(layer, ("tanh", "relu") if cell == "rnn" else ("tanh",))
     if cell != "rnn":
         _activation(layer, ("sigmoid",), "recurrent_activation")
-    kernel, recurrent, *bias = _take(layer, archive, ["kernel", "recurrent_kernel", "bias"])
+    kernel, recurrent, *bias = take_weights(layer, archive, ["kernel", "recurrent_kernel", "bias"])
     after = bool(layer.config.get("reset_after", False))
     if recurrent.shape[:1] != (layer.config.get("units"),):
         raise _unlike_units(layer, recurrent)
@@ -252,7 +271,7 @@ def _recurrent(layer: Settings, cell: str, archive: Archive) -> Stage:
     return stage._replace(reset="before") if cell == "gru" and not after else stage
 
 
-def _take(layer: Settings, archive: Archive, names: list[str]) -> list[np.ndarray]:
+def take_weights(layer: Settings, archive: Archive, names: list[str]) -> list[np.ndarray]:
     """The weights ``names`` of ``layer``, the last of which is its bias and may not be used."""
     if layer.config.get("use_bias", True) is not True:
         names = names[:-1]
@@ -272,19 +291,25 @@ def _scaling(layer: Settings, archive: Archive) -> Scaling:
     _refuse_unknown(layer, {"axis", "mean", "variance", "invert"})
     if layer.config.get("axis", -1) not in (-1, 2, None, [-1], [2], []):
         raise ModelError(f"{layer}: axis {quoted(layer.config['axis'])}, expected -1, the channels")
-    given: list[Any] = [layer.config.get(key) for key in ("mean", "variance")]
-    if None in given:
-        given = [*archive.take(layer.name, layer.path, "", ["mean", "variance", "count"])[:2]]
-    try:
-        mean, variance = (np.asarray(values, np.float64).ravel() for values in given)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ModelError(f"{layer}: mean and variance {quoted(given)}, expected numbers") from error
-    if not (np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()):
-        raise ModelError(f"{layer}: mean and variance {quoted(given)}, expected finite ones")
+    mean, variance = (values.ravel() for values in normalization(layer, archive))
     std = np.maximum(np.sqrt(variance), EPSILON)
     if layer.config.get("invert"):
         return Scaling(str(layer), std, mean)
     return Scaling(str(layer), 1 / std, -mean / std)
+
+
+def normalization(layer: Settings, archive: Archive) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and variance of a Normalization layer, float64, in the shapes that the file has."""
+    given: list[Any] = [layer.config.get(key) for key in ("mean", "variance")]
+    if any(values is None for values in given):
+        given = [*archive.take(layer.name, layer.path, "", ["mean", "variance", "count"])[:2]]
+    try:
+        mean, variance = (np.asarray(values, np.float64) for values in given)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ModelError(f"{layer}: mean and variance {quoted(given)}, expected numbers") from error
+    if not (np.isfinite(mean).all() and np.isfinite(variance).all() and (variance >= 0).all()):
+        raise ModelError(f"{layer}: mean and variance {quoted(given)}, expected finite ones")
+    return mean, variance
 
 
 def _activation(layer: Settings, known: tuple[str, ...], key: str = "activation") -> str:

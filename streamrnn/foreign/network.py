@@ -1,6 +1,6 @@
 """A network as a file of another library says it.
 
-Each format has a reader, ``streamrnn/model/<library>_file.py``, of two functions:
+Each format has a reader, ``streamrnn/foreign/<library>_file.py``, of two functions:
 
 - ``read(path: Path, options: ImportOptions) -> Foreign``. Raises ModelError of one problem for each thing
   that is wrong, each naming the tensor, layer or attribute of the file, and what to do; the caller adds the
@@ -8,8 +8,8 @@ Each format has a reader, ``streamrnn/model/<library>_file.py``, of two function
   in which a row passes them, and lets ``assemble`` check their sizes and make the ``Foreign``. Of the
   options it looks at those for readers alone.
 - ``witness(path: Path, foreign: Foreign) -> Witness | None``: the original library, made to run the file
-  itself, for the self-check; None where it is not installed. The library loads data only: never code out of
-  the file. Both may raise what the library raises.
+  itself, or its own layers with the file's settings and weights, for the self-check; None where it is not
+  installed. The library loads data only: never code out of the file. Both may raise what it raises.
 
 Libraries that are extras (h5py, onnx) are imported inside these functions; if one that ``read`` needs is
 missing, it raises UserError naming the extra.
@@ -30,6 +30,7 @@ from streamrnn.model.settings import GATES, ModelError, quoted
 # output_mean, else standardised.
 Witness = Callable[[np.ndarray], np.ndarray]
 
+GOES_ON = "the state goes on from row to row"  # what a network of windows should know of streams
 WIDENED_LIMIT = 1 << 28  # weights
 
 
@@ -76,8 +77,6 @@ class Foreign:
     input_std: np.ndarray | None = None
     output_mean: np.ndarray | None = None  # (O,)
     output_std: np.ndarray | None = None
-    channels: tuple[str, ...] | None = None
-    outputs: tuple[str, ...] | None = None
     sample_period_s: float | None = None
     notes: tuple[str, ...] = ()  # what a user should know
 

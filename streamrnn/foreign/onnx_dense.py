@@ -17,9 +17,9 @@ def dense_stage(node: Node, width: int, weight: np.ndarray, addend: np.ndarray |
         if node.number("transA"):
             raise ModelError(f"{node}: attribute transA, {node.attributes['transA']}, expected 0")
         weight = weight.T if node.number("transB") else weight
-    if max(weight.shape[:-2], default=1) == 1:
+    if weight.size and max(weight.shape[:-2], default=1) == 1:
         weight = weight.reshape(weight.shape[-2:])
-    if weight.ndim != 2 or len(weight) != width:
+    if weight.ndim != 2 or len(weight) != width or not weight.size:
         raise ModelError(f"{node}: weights of shape {weight.shape}, expected ({width}, units)")
     units = weight.shape[1]
     if addend is None:
@@ -32,7 +32,7 @@ def dense_stage(node: Node, width: int, weight: np.ndarray, addend: np.ndarray |
 
 def scaling_part(node: Node, width: int, values: np.ndarray, right: bool) -> Scaling:
     """What Add, Sub, Mul or Div of ``values`` is to rows of ``width``; ``right``: it has the rows first."""
-    if max(values.shape[:-1], default=1) != 1 or values.shape[-1:] not in ((), (1,), (width,)):
+    if max(values.shape[:-1], default=1) != 1 or values.size not in (1, width):
         raise ModelError(f"{node}: constants of shape {values.shape}, expected one for each of {width}")
     constants, one, zero = values.ravel().astype(np.float64), np.ones(1), np.zeros(1)
     if node.op == "Add":

@@ -38,25 +38,28 @@ def witness(path: Path, foreign: Foreign) -> Witness | None:
     import onnxruntime
 
     from streamrnn.foreign.onnx_graph import load
-    from streamrnn.foreign.onnx_walk import find_way
+    from streamrnn.foreign.onnx_walk import INPUT_LIMIT, find_way
 
     model = onnx.load_model_from_string(path.read_bytes())
+    graph, options = load(path), ImportOptions(reset=foreign.reset)
+    _keep(model, find_way(graph, options).used)
     states = _open_states(model, foreign.reset)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
     settings.log_severity_level = 3  # a sequence of another length than the exported one is worth no warning
     session = onnxruntime.InferenceSession(model.SerializeToString(), settings, ["CPUExecutionProvider"])
-    graph, options = load(path), ImportOptions(reset=foreign.reset)
 
     def run(rows: np.ndarray) -> np.ndarray:
-        way = find_way(graph, options, len(rows))
+        way = find_way(graph, options, min(len(rows), max(INPUT_LIMIT // foreign.sizes[0], 1)))
         if not np.isin(way.order, way.answered).all():
             way = find_way(graph, options, 1)
             if len(way.order) > 1:
                 raise ValueError(f"it answers only the last of {len(way.order)} rows")
         steps, batch = way.order.shape
         given = {
-            name: np.zeros([size or 1 for size in shape], np.float32) for name, shape in graph.inputs.items()
+            name: np.zeros([size or 1 for size in shape], np.float32)
+            for name, shape in graph.inputs.items()
+            if name in way.used
         }
         for (name, _), (hidden, layout) in states.items():
             given[name] = np.zeros((batch, 1, hidden) if layout else (1, batch, hidden), np.float32)
@@ -76,6 +79,20 @@ def witness(path: Path, foreign: Foreign) -> Witness | None:
         return np.concatenate(answers)
 
     return run
+
+
+def _keep(model: Any, used: frozenset[str]) -> None:
+    """Cut off all that was not looked at: it could read other files, or run for ever."""
+    graph = model.graph
+    kept = {
+        "node": [node for node in graph.node if not used.isdisjoint(node.output)],
+        "initializer": [tensor for tensor in graph.initializer if tensor.name in used],
+        "input": [value for value in graph.input if value.name in used],
+    }
+    for name, parts in kept.items():
+        del getattr(graph, name)[:]
+        getattr(graph, name).extend(parts)
+    del graph.sparse_initializer[:], model.functions[:]
 
 
 def _open_states(model: Any, reset: str) -> dict[tuple[str, str], tuple[int, int]]:

@@ -13,7 +13,6 @@ from onnx import AttributeProto, TensorProto
 from streamrnn.model.settings import ModelError, quoted
 
 OLDEST_OPSET = 7  # recurrent operators and broadcasting have meant the same since
-LARGEST_FILE = 1 << 31  # bytes; protobuf writes no more
 # the element types that tensors of weights and of shape arithmetic have
 DTYPES = {
     TensorProto.FLOAT: np.float32,
@@ -67,8 +66,6 @@ class Graph:
 def load(path: Path) -> Graph:
     """The graph of the ONNX file at ``path``. Raises ModelError for a file that is not one, or not whole."""
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise ModelError(f"larger than {LARGEST_FILE:,} bytes, so not an ONNX file")
         model = onnx.load_model_from_string(path.read_bytes())
         graph = model.graph
         opsets = {entry.domain: entry.version for entry in model.opset_import}
@@ -96,16 +93,14 @@ def load(path: Path) -> Graph:
         )
     except (DecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"not a whole ONNX file ({quoted(str(error))})") from error
-    except OSError as error:
-        raise ModelError(f"cannot be read ({error.strerror or error})") from error
 
 
 def tensor_values(name: str, tensor: TensorProto) -> np.ndarray:
     """The values of a tensor in the file itself, read-only."""
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         raise ModelError(
-            f"tensor {quoted(name)}: kept in another file; a model is one file: save it with "
-            "onnx.save(model, path, save_as_external_data=False)"
+            f"tensor {quoted(name)}: kept in another file, expected one file: export with "
+            "external_data=False, or in Python: import onnx; onnx.save(onnx.load('x.onnx'), 'one.onnx')"
         )
     if tensor.data_type not in DTYPES:
         raise ModelError(f"tensor {quoted(name)}: elements of type {_type_name(tensor.data_type)}")

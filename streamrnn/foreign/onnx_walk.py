@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.foreign.chain import Activation, Part
-from streamrnn.foreign.network import ImportOptions, Stage, numbers
+from streamrnn.foreign.network import GOES_ON, ImportOptions, Stage, numbers
 from streamrnn.foreign.onnx_dense import dense_stage, scaling_part
 from streamrnn.foreign.onnx_folding import JOINS, LARGEST, MAKES, MOVES, fold
 from streamrnn.foreign.onnx_graph import Graph, Node, tensor_values
@@ -20,6 +20,7 @@ from streamrnn.foreign.onnx_recurrent import RECURRENT, STATES, recurrent_stage
 from streamrnn.model.model import Dense
 from streamrnn.model.settings import ModelError, quoted
 
+INPUT_LIMIT = 1 << 20  # values of the graph's input
 FOLDED_LIMIT = 1 << 28  # elements that may be made on the way
 ACTIVATIONS = {"Tanh": "tanh", "Relu": "relu", "Sigmoid": "sigmoid"}
 FLOAT = 1  # TensorProto.FLOAT
@@ -62,6 +63,7 @@ class Way(NamedTuple):
     order: np.ndarray  # (T, B): the number of each row in the input
     answered: np.ndarray  # (rows in the output,): the number of the row that each answers
     notes: list[str]
+    used: frozenset[str]  # every value on the way
 
 
 def find_way(graph: Graph, options: ImportOptions, steps: int = 3) -> Way:
@@ -73,7 +75,8 @@ def find_way(graph: Graph, options: ImportOptions, steps: int = 3) -> Way:
     if not any(node.op in RECURRENT for node in graph.nodes.values()):
         raise ModelError(
             f"no {', '.join(RECURRENT)} among its nodes: either it is another network, or the exporter wrote "
-            "it unrolled; from PyTorch, export it with dynamo=False"
+            "it unrolled; from PyTorch, export it with dynamo=False, or, if it is made of nn.LSTMCell, "
+            "save its state dict: safetensors.torch.save_file(module.state_dict(), 'net.safetensors')"
         )
     name = _rows_input(graph)
     dimensions = graph.inputs[name]
@@ -95,6 +98,10 @@ def find_way(graph: Graph, options: ImportOptions, steps: int = 3) -> Way:
             if time is None or walk.steps == steps:
                 raise
         else:
+            steps_fixed = time is None and len(way.order) > 1
+            if steps_fixed or way.answered.size < way.order.size:
+                window = f"windows of {len(way.order)} rows" if steps_fixed else "windows of rows"
+                way.notes.append(f"the file is of {window}, each from a state of zeros; here {GOES_ON}")
             if time is None or walk.steps == steps:
                 return way
     raise AssertionError("the last shape tried decides")
@@ -122,8 +129,9 @@ class _Walk:
     """One walk, from the outputs back to what they need."""
 
     def __init__(self, graph: Graph, options: ImportOptions, name: str, shape: tuple[int, ...]):
-        if math.prod(shape) > LARGEST:
-            raise ModelError(f"input {quoted(name)}: shape {shape} is too large")
+        if math.prod(shape) > INPUT_LIMIT:
+            most = f"at most {INPUT_LIMIT:,} values; export it for fewer rows"
+            raise ModelError(f"input {quoted(name)}: shape {shape} is too large, {most}")
         self.graph, self.options, self.name, self.shape = graph, options, name, shape
         ids = np.arange(math.prod(shape)).reshape(shape)
         self.values: dict[str, Value] = {name: Rows(ids, shape[-1], (), "")}
@@ -158,7 +166,16 @@ class _Walk:
         if self.states:
             names = ", ".join(quoted(name) for name in self.graph.inputs if name in self.states)
             self.notes.append(f"states that the file takes as inputs ({names}) start at zero in every stream")
-        return Way(value.path, self.name, self.shape, output, self.order, answered, self.notes)
+        return Way(
+            value.path,
+            self.name,
+            self.shape,
+            output,
+            self.order,
+            answered,
+            self.notes,
+            frozenset(self.values),
+        )
 
     def _value(self, name: str) -> Value:
         """The value called ``name``, after those that it needs."""
@@ -214,7 +231,10 @@ class _Walk:
         elif len(rows) == 1 and len(given) > 1 and node.op in BY_ROW:
             yield self._with_constants(node, rows[0], given)
         else:
-            raise ModelError(f"{node}: cannot be run on {_said(given)}; only {', '.join(RUN)} can be run")
+            remedy = f"only {', '.join(RUN)} can be run"
+            if any(isinstance(value, State) and value.computed for value in given):
+                remedy = "export what comes of the outputs of the last step, out[:, -1] in place of h_n[-1]"
+            raise ModelError(f"{node}: cannot be run on {_said(given)}; {remedy}")
 
     def _folded(self, node: Node, given: Sequence[Value | None], states: bool = False) -> np.ndarray:
         """What an operator makes of arrays; with ``states``, of zeros in the shape of those not known."""
@@ -225,10 +245,14 @@ class _Walk:
             for value in given
         ]
         array = fold(node, arrays)
-        self.made += array.size
+        self._count(node, array.size)
+        return array
+
+    def _count(self, node: Node, elements: int) -> None:
+        """Raise ModelError when all that is made on the way is too much."""
+        self.made += elements
         if self.made > FOLDED_LIMIT:
             raise ModelError(f"{node}: more than {FOLDED_LIMIT:,} elements are made on the way to it")
-        return array
 
     def _moved(self, node: Node, rows: Rows, given: Sequence[Value | None]) -> Rows:
         """Rows in other places, or some of them."""
@@ -242,6 +266,8 @@ class _Walk:
 
     def _whole(self, what: str, rows: Rows) -> np.ndarray:
         """The number of each row. Raises ModelError unless the last axis holds their values, in order."""
+        if rows.width == 1 and rows.array.shape[-1:] != (1,):  # squeezed: each value is a row
+            return rows.array
         first = rows.array[..., :1]
         if rows.array.shape[-1:] != (rows.width,) or (first % rows.width).any():
             raise ModelError(f"{what}: takes no whole rows of {rows.width} values after {rows.moved}")
@@ -252,9 +278,7 @@ class _Walk:
     def _by_row(self, node: Node, rows: Rows, width: int, part: Part, unbiased: bool = False) -> Rows:
         """Rows that have passed ``part``, which makes ``width`` values of each."""
         numbers = self._whole(str(node), rows)
-        self.made += numbers.size * width
-        if self.made > FOLDED_LIMIT:
-            raise ModelError(f"{node}: more than {FOLDED_LIMIT:,} elements are made on the way to it")
+        self._count(node, numbers.size * width)
         ids = numbers[..., np.newaxis] * width + np.arange(width)
         return Rows(ids, width, (*rows.path, part), str(node), unbiased=unbiased)
 
@@ -307,6 +331,7 @@ class _Walk:
         if stage.sizes[0] != rows.width:
             raise ModelError(f"{node}: takes {stage.sizes[0]} values of {rows.width}")
         hidden = stage.sizes[1]
+        self._count(node, order.size * hidden)
         ids = order[:, np.newaxis, :, np.newaxis] * hidden + np.arange(hidden)  # (T, 1, B, H)
         path = (*rows.path, stage)
         last = ids[-1]  # (1, B, H)

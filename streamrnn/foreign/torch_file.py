@@ -33,10 +33,10 @@ CELLS = {gates: cell for cell, gates in GATES.items()}
 RECURRENT = re.compile(r"(?:(.*)\.)?(weight_ih|weight_hh|bias_ih|bias_hh)(?:_l(\d{1,3}))?", re.DOTALL)
 LINEAR = re.compile(r"(?:(.*)\.)?(weight|bias)", re.DOTALL)
 REFUSED = {
-    "embed": "an embedding cannot be run: what comes in are values, not the numbers of tokens",
-    "_reverse": "the second direction of a bidirectional network needs the end of a stream before its start",
-    "weight_hr": "a projection of the hidden state (proj_size) cannot be run; train with proj_size=0",
+    r".*_reverse": "the second direction of a bidirectional network would need the end of a stream first",
+    r".*weight_hr(_l\d{1,3})?": "a projection of the hidden state cannot be run; train with proj_size=0",
 }
+EMBEDDING = "an embedding cannot be run: what comes in are values, not the numbers of tokens"
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
 MODULES_ORDERED = 64  # of different names, at most
 BEGINNINGS = 10_000  # of orders that are tried; past them the order counts as not told
@@ -102,7 +102,8 @@ def network_of(library: str, tensors: Tensors, options: ImportOptions) -> Foreig
     Raises ModelError for tensors that are not one stack of recurrent layers with linear ones around it,
     OptionsError if the activations of these are needed or too many.
     """
-    modules = _ordered(_modules(tensors, options.activation or "tanh"))
+    channels = len(options.channels) if options.channels else None
+    modules = _ordered(_modules(tensors, options.activation or "tanh"), channels)
     _check_dense(modules, options.dense)
     activations = iter(options.dense or ("linear",))
     stages, notes = [], []
@@ -116,7 +117,9 @@ def network_of(library: str, tensors: Tensors, options: ImportOptions) -> Foreig
         names = ", then ".join(
             f"{quoted(module.name)} ({module.takes} to {module.gives})" for module in modules
         )
-        notes.append(f"a state dict does not say what forward() does; it is taken to run {names}")
+        notes.append(
+            f"a state dict does not say what forward() does; it is taken to run {names}, and nothing else"
+        )
     plain = any(stage.cell == "rnn" for stage in stages)
     if options.activation is not None and not plain:
         raise OptionsError("--activation: is for an nn.RNN, and the file has none; leave it out")
@@ -145,8 +148,15 @@ def _modules(tensors: Tensors, activation: str) -> list[Module]:
     linear: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
     problems = []
     for name, array in tensors.items():
-        if reason := next((reason for part, reason in REFUSED.items() if part in name), None):
-            problems.append(f"{quoted(name)}: {reason}")
+        reasons = [reason for end, reason in REFUSED.items() if re.fullmatch(end, name, re.DOTALL)]
+        if (
+            "embed" in name
+            and name.endswith("weight")
+            and f"{name.removesuffix('weight')}bias" not in tensors
+        ):
+            reasons.append(EMBEDDING)
+        if reasons:
+            problems.append(f"{quoted(name)}: {reasons[0]}")
         elif match := RECURRENT.fullmatch(name):
             recurrent[match[1] or ""][match[3] or "", match[2]] = array
         elif (match := LINEAR.fullmatch(name)) and array.ndim == (2 if match[2] == "weight" else 1):
@@ -208,12 +218,12 @@ def _joined(prefix: str, part: str, number: str = "") -> str:
     return (f"{prefix}." if prefix else "") + part + (f"_l{number}" if number else "")
 
 
-def _ordered(modules: list[Module]) -> list[Module]:
+def _ordered(modules: list[Module], channels: int | None = None) -> list[Module]:
     """The modules in the one order that their names and sizes allow.
 
     Names that differ by a number alone (lstm, lstm2; net.0, net.2) follow each other by it; otherwise each
-    takes as many values as the one before it gives. A single linear layer comes last if it can. Raises
-    ModelError where no order is left, or several.
+    takes as many values as the one before it gives, the first one ``channels``. Raises ModelError where no
+    order is left, or several; without channels that fit, a single linear layer comes last if it can.
     """
     by_number = sorted(modules, key=lambda module: [int(n[:18]) for n in re.findall(r"\d+", module.name)])
     groups: dict[str, list[Module]] = defaultdict(list)
@@ -221,8 +231,12 @@ def _ordered(modules: list[Module]) -> list[Module]:
         groups[re.sub(r"\d+", "", module.name)].append(module)
     if len(groups) <= 1:
         return by_number
-    orders = _orders([*groups.values()]) if len(modules) <= MODULES_ORDERED else []
-    if sum(module.linear for module in modules) == 1:
+    orders: list[list[Module]] = []
+    if len(modules) <= MODULES_ORDERED:
+        orders = _orders([*groups.values()]) or _orders([[module] for module in modules])
+    fitting = [order for order in orders if channels == order[0].takes]
+    orders = fitting or orders
+    if not fitting and sum(module.linear for module in modules) == 1:
         orders = [order for order in orders if order[-1].linear] or orders
     if len(orders) == 1:
         return orders[0]
@@ -269,7 +283,10 @@ def witness(path: Path, foreign: Foreign) -> Witness | None:
     from safetensors.torch import load_file
 
     state = {name: tensor.float() for name, tensor in load_file(path).items()}
-    plan = _ordered(_modules({name: tensor.numpy() for name, tensor in state.items()}, foreign.activation))
+    plan = _ordered(
+        _modules({name: tensor.numpy() for name, tensor in state.items()}, foreign.activation),
+        foreign.sizes[0],
+    )
     kinds = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
     activations = iter([dense.activation for dense in (*foreign.before, *foreign.after)] + ["linear"])
     chain: list[Callable[[Any], Any]] = []
