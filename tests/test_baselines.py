@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from streamrnn.train import baselines
+from streamrnn.train.advice import Facts
 from streamrnn.train.baselines import linear_autoregression, persistence
-from streamrnn.train.data import Dataset, Facts, Scaling, Sequence, load
+from streamrnn.train.data import Dataset, Scaling, Sequence, load
 from streamrnn.train.recording import DataOptions
 
 ETT = (

@@ -9,8 +9,9 @@ import safetensors.numpy
 from streamrnn.config import Faults
 from streamrnn.engine import Engine
 from streamrnn.train.adam import HIGHWAY_SHARE, Adam
+from streamrnn.train.advice import Facts
 from streamrnn.train.baselines import Linear, linear_autoregression
-from streamrnn.train.data import Dataset, Facts, Scaling, Sequence
+from streamrnn.train.data import Dataset, Scaling, Sequence
 from streamrnn.train.explain import describe_reach, gradient_reach, reach_text, windows
 from streamrnn.train.fit import LEAST_UPDATES, Course, Settings, chunks, fit, mean_error
 from streamrnn.train.job import to_model

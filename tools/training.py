@@ -24,8 +24,9 @@ import numpy as np
 from streamrnn.demo import record
 from streamrnn.table import Columns
 from streamrnn.train.adam import Adam
+from streamrnn.train.advice import Facts
 from streamrnn.train.baselines import Linear, linear_autoregression, persistence
-from streamrnn.train.data import Dataset, Facts, Scaling, Sequence, load
+from streamrnn.train.data import Dataset, Scaling, Sequence, load
 from streamrnn.train.fit import AVERAGE, RISE, Settings, chunks, fit, mean_error
 from streamrnn.train.lanes import Lanes
 from streamrnn.train.network import Network, Shape

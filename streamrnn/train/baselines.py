@@ -80,11 +80,10 @@ def linear_autoregression(
     learned = _sums(dataset, dataset.train, max(tried))
     checked = _sums(dataset, dataset.validation, max(tried))
     best = dict[int, Linear]()
-    for prior in _priors(dataset, learned.cross.shape):
-        for ridge in ridges:
-            penalty = ridge * np.diag(np.arange(len(learned.gram)) > 0)  # the constant is free
-            normal = learned.gram + penalty
-            lower = np.linalg.cholesky(normal)
+    for ridge in ridges:
+        penalty = ridge * np.diag(np.arange(len(learned.gram)) > 0)  # the constant is free
+        lower = np.linalg.cholesky(learned.gram + penalty)
+        for prior in _priors(dataset, learned.cross.shape):
             half = _substitute(lower, learned.cross + ridge * prior)
             for count in tried:  # the factors of fewer frames are leading parts
                 upper = lower[: 1 + count * channels, : 1 + count * channels].T

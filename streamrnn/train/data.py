@@ -8,12 +8,10 @@ import numpy as np
 
 from streamrnn.errors import UserError
 from streamrnn.table.progress import counted
+from streamrnn.train.advice import Facts, advise
 from streamrnn.train.recording import DataOptions, Part, Recording, find_begins, find_period_s, read_recording
 
 WARM = 1024  # rows; as many as the highway of a model can see
-NEVER = "never varies in the rows to learn from"
-FEW = 500  # rows
-SHORT = 20  # rows between gaps, on average, that are worth a warning
 BLOCK = 1 << 16  # rows summed at once
 SMALLEST_STD = float(np.finfo(np.float32).tiny)
 FILES_NAMED = 3  # in a message
@@ -35,18 +33,6 @@ class Scaling(NamedTuple):
     input_std: np.ndarray  # (C,) float32
     output_mean: np.ndarray  # (O,) float32
     output_std: np.ndarray  # (O,) float32
-
-
-class Facts(NamedTuple):
-    """What was found in the files."""
-
-    files: int
-    streams: int
-    rows: int  # read and not skipped
-    gaps: int  # places within the streams of a file where rows are missing
-    missing: int  # cells of channels
-    dropped: int  # rows of no use: before every channel has had a value, or too few between two gaps
-    skipped: int  # bad rows
 
 
 class Dataset(NamedTuple):
@@ -129,7 +115,7 @@ def load(options: DataOptions, progress: Callable[[int], object] = lambda rows: 
         parts.validation,
         Scaling(mean[:width], std[:width], mean[outputs], std[outputs]),
         facts,
-        _warnings(recording, constant, facts, period_s),
+        advise(recording, constant, facts, period_s),
     )
 
 
@@ -295,19 +281,6 @@ def _check_enough(parts: Parts, recording: Recording, facts: Facts, options: Dat
             )
 
 
-def _columns_where(recording: Recording, holds: Callable[[np.ndarray], object]) -> list[str]:
-    """The columns whose cells are so, in every part that has any."""
-    return [
-        name
-        for place, name in enumerate(recording.names)
-        if all(
-            holds(cells)
-            for part in recording.parts
-            if len(cells := part.values[:, place][~np.isnan(part.values[:, place])])
-        )
-    ]
-
-
 def _instead(options: DataOptions) -> str:
     """What else may be too much for few rows."""
     less = ["a smaller --horizon"] if (options.ahead or 0) > 1 else []
@@ -323,35 +296,3 @@ def _empty_text(recording: Recording) -> str:
         if all(np.isnan(part.values[:, place]).all() for part in recording.parts)
     ]
     return f" (channel {', '.join(empty)} has no value at all: leave it out)" if empty else ""
-
-
-def _warnings(recording: Recording, constant: np.ndarray, facts: Facts, period_s: float) -> list[str]:
-    """What a user should know before the training."""
-    warnings = []
-    kinds = {
-        NEVER: [name for name, flat in zip(recording.names, constant, strict=True) if flat],
-        "holds only 0 and 1": _columns_where(recording, lambda cells: np.isin(cells, (0, 1)).all()),
-        "only counts up": _columns_where(recording, lambda cells: (np.diff(cells) == 1).all()),
-    }
-    for what, names in kinds.items():
-        if names := [name for name in names if what == NEVER or name not in kinds[NEVER]]:
-            listed = ", ".join(f'"{name}"' for name in names)
-            warnings.append(f"{listed}: {what}; if that is no measurement, leave it out with --exclude")
-    if recording.unread:
-        listed = ", ".join(f'"{name}"' for name in recording.unread)
-        warnings.append(f"{listed}: left out, as most cells there are no numbers")
-    times = [part.ts_ns[part.ts_ns != 0] for part in recording.parts]
-    if not sum(map(len, times)):
-        warnings.append(
-            "no column of times was found, so that missing rows cannot be seen; see --time-column"
-        )
-    elif any(len(known) > 2 and np.median(np.diff(known)) == 0 for known in times):
-        warnings.append("most times occur more than once; if machines take turns, name their --stream-column")
-    if facts.rows < FEW:
-        warnings.append(f"{counted(facts.rows, 'row')} are few: what comes of them may be chance")
-    if facts.gaps * SHORT > facts.rows:
-        warnings.append(
-            f"{counted(facts.gaps, 'gap')} in {counted(facts.rows, 'row')}, as a rule {period_s:g} s apart; "
-            "if nothing is missing there, give the longest step that is no gap with --max-step"
-        )
-    return warnings

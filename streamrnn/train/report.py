@@ -7,7 +7,7 @@ import numpy as np
 
 from streamrnn.model.inspect import align
 from streamrnn.table.progress import counted
-from streamrnn.train.data import Facts
+from streamrnn.train.advice import Facts
 from streamrnn.train.explain import describe_reach, reach_text
 from streamrnn.train.fit import Course
 

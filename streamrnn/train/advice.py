@@ -1,0 +1,72 @@
+"""What was found in the files, and what of it a user should look at before the training."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.table.progress import counted
+from streamrnn.train.recording import Recording
+
+SHORT = 20  # rows between gaps, on average, that are worth a warning
+FEW = 500  # rows
+NEVER = "never varies in the rows to learn from"
+
+
+class Facts(NamedTuple):
+    """What was found in the files."""
+
+    files: int
+    streams: int
+    rows: int  # read and not skipped
+    gaps: int  # places within the streams of a file where rows are missing
+    missing: int  # cells of channels
+    dropped: int  # rows of no use: before every channel has had a value, or too few between two gaps
+    skipped: int  # bad rows
+
+
+def advise(recording: Recording, constant: np.ndarray, facts: Facts, period_s: float) -> list[str]:
+    """What a user should know before the training."""
+    warnings = []
+    kinds = {
+        NEVER: [name for name, flat in zip(recording.names, constant, strict=True) if flat],
+        "holds only 0 and 1": _columns_where(recording, lambda cells: np.isin(cells, (0, 1)).all()),
+        "only counts up": _columns_where(
+            recording, lambda cells: len(cells) > 2 and (np.diff(cells) == 1).all()
+        ),
+    }
+    for what, names in kinds.items():
+        if names := [name for name in names if what == NEVER or name not in kinds[NEVER]]:
+            listed = ", ".join(f'"{name}"' for name in names)
+            warnings.append(f"{listed}: {what}; if that is no measurement, leave it out with --exclude")
+    if recording.unread:
+        listed = ", ".join(f'"{name}"' for name in recording.unread)
+        warnings.append(f"{listed}: left out, as most cells there are no numbers")
+    times = [part.ts_ns[part.ts_ns != 0] for part in recording.parts]
+    if not sum(map(len, times)):
+        warnings.append(
+            "no column of times was found, so that missing rows cannot be seen; see --time-column"
+        )
+    elif any(len(known) > 2 and np.median(np.diff(known)) == 0 for known in times):
+        warnings.append("most times occur more than once; if machines take turns, name their --stream-column")
+    if facts.rows < FEW:
+        warnings.append(f"{counted(facts.rows, 'row')} are few: what comes of them may be chance")
+    if facts.gaps * SHORT > facts.rows:
+        warnings.append(
+            f"{counted(facts.gaps, 'gap')} in {counted(facts.rows, 'row')}, as a rule {period_s:g} s apart; "
+            "if nothing is missing there, give the longest step that is no gap with --max-step"
+        )
+    return warnings
+
+
+def _columns_where(recording: Recording, holds: Callable[[np.ndarray], object]) -> list[str]:
+    """The columns whose cells are so, in every part that has any."""
+    return [
+        name
+        for place, name in enumerate(recording.names)
+        if all(
+            holds(cells)
+            for part in recording.parts
+            if len(cells := part.values[:, place][~np.isnan(part.values[:, place])])
+        )
+    ]
