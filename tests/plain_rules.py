@@ -120,6 +120,7 @@ class Rules:
         self.capacity, self.network = capacity, Network(model)
         self.streams: dict[str, Stream] = {}
         self.counts: Counter[str] = Counter()
+        self.resets: Counter[str] = Counter()
 
     def reject(self, reason: str, seq: int) -> Said:
         self.counts[reason] += 1
@@ -185,7 +186,7 @@ class Rules:
         said, residual = GAP if gap else 0, np.nan
         if reset:
             said |= WAS_RESET
-            self.counts[reset] += 1
+            self.resets[reset] += 1
         if before is not None:
             if not reset and self.forecasts:
                 residual = self.residual(before, values)
@@ -263,7 +264,7 @@ def assert_counted(engine: Engine, rules: Rules) -> None:
     for reason, count in zip(REASONS, stats.rejected, strict=True):
         assert (reason, count) == (reason, counts[reason])
     for reason, count in zip(RESETS, stats.resets, strict=True):
-        assert (reason, count) == (reason, counts[reason])
+        assert (reason, count) == (reason, rules.resets[reason])
     assert stats.counters[LATE] == counts["late"]
     assert stats.counters[MISSING_ROWS] == counts["missing rows"]
     assert stats.counters[STREAMS] == len(rules.streams)

@@ -103,6 +103,7 @@ class Remembering(RuleBasedStateMachine):
         self.engine.stats.counters[STREAMS] = self.engine.core.slots.counts[1]
         self.copy = make_copy(self.engine.core.slots)
         self.rules.counts.clear()
+        self.rules.resets.clear()
         for stream in self.rules.streams.values():
             stream.again = None  # forgotten: at the worst another row is late
 

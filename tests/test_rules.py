@@ -92,6 +92,15 @@ def test_rows_of_any_kind(setting, rows, with_numbers):
     assert_finite(engine.core.slots)
 
 
+def test_a_step_that_diverges_is_a_rejected_row_and_then_a_reset():
+    faults = {"gap": "step", "max_gap": 0, "missing": "reject"}
+    engine, rules = Engine(GROWING, CAPACITY, Faults(**faults)), Rules(GROWING, CAPACITY, **faults)
+    rows = numbered([(0, 1, [0.0, -30.0])] + [(0, 1, [0.0, 0.0])] * 24)
+    assert_said(feed(engine, rows), [rules.take(row) for row in rows])
+    assert (rules.counts["diverged"], rules.resets["diverged"]) == (1, 1)
+    assert_counted(engine, rules)
+
+
 # a source that goes back: to 5, where it began; before that; near that; or it does not say where it is
 BACK = st.sampled_from([None, 0, 4, 5, 6, 7, LAST_NUMBER])
 FLAGS = st.sampled_from([0, 0, 0, 0, 0, END, RESET, END | RESET])
