@@ -13,16 +13,13 @@ from streamrnn.cli.shared import (
     POSITIVE,
     as_json_option,
     client_keys,
-    delimiter_option,
     endpoint,
     example,
     limit_option,
     secret_option,
-    seq_option,
     server_key_option,
     speed_option,
-    stream_option,
-    time_option,
+    table_options,
 )
 
 
@@ -37,10 +34,7 @@ from streamrnn.cli.shared import (
 )
 @speed_option
 @limit_option
-@seq_option
-@time_option
-@stream_option
-@delimiter_option
+@table_options
 @click.option(
     "--on-error", type=click.Choice(["fail", "skip"]), default="fail", help="On a row that cannot be used."
 )
@@ -87,10 +81,7 @@ def replay(
 @limit_option
 @click.option("--wait", type=click.IntRange(min=0), default=1, metavar="N", help="Begin at N subscriptions.")
 @click.option("--timeout", type=POSITIVE, default=30.0, metavar="S", help="Longest wait for receivers.")
-@seq_option
-@time_option
-@stream_option
-@delimiter_option
+@table_options
 @server_key_option
 @secret_option
 def send(

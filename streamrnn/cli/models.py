@@ -17,12 +17,9 @@ from streamrnn.cli.shared import (
     POSITIVE,
     Finite,
     as_json_option,
-    delimiter_option,
     example,
     limit_option,
-    seq_option,
-    stream_option,
-    time_option,
+    table_options,
 )
 
 
@@ -198,10 +195,7 @@ def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
 @click.option("--clip", type=POSITIVE, default=1.0, metavar="X", help="Largest norm of a gradient.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Same seed, same model.")
 @limit_option
-@seq_option
-@time_option
-@stream_option
-@delimiter_option
+@table_options
 @click.option(
     "--max-step",
     callback=seconds,

@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,5 +134,14 @@ stream_option = click.option(
 delimiter_option = click.option(
     "--delimiter", metavar="CHAR", callback=delimiter, help="Between the columns of a CSV.  [default: found]"
 )
+
+
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how a file of rows is read, in the order of the help."""
+    for option in (delimiter_option, stream_option, time_option, seq_option):
+        command = option(command)
+    return command
+
+
 server_key_option = click.option("--server-key", metavar="KEY|FILE", help="Public key of a protected daemon.")
 secret_option = click.option("--secret", type=PATH, metavar="FILE", help="Secret key to show it.")

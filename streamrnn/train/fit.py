@@ -130,8 +130,8 @@ def _run_epoch(
     lanes = Lanes(dataset.train, dataset.scaling, settings.lanes, int(rng.integers(count)), overlap)
     updates = -(-lanes.steps // settings.chunk)
     began, squares, weights = time.perf_counter(), 0.0, 0.0
-    lengths = chunks(lanes, network.shape.highway, settings.chunk)
-    for number, (carried, chunk, past) in enumerate(lengths, 1):
+    parts = chunks(lanes, network.shape.highway, settings.chunk)
+    for number, (carried, chunk, past) in enumerate(parts, 1):
         masks = _masks(network.shape, settings, rng)
         error = network.forward(chunk.x, past, chunk.begins, carried, masks) - chunk.y
         weighed = error * chunk.weight * np.square(left)
@@ -163,9 +163,9 @@ def _masks(shape: Shape, settings: Settings, rng: np.random.Generator) -> list[n
 
 def chunks(lanes: Lanes, frames: int, length: int) -> Iterator[tuple[bool, Chunk, np.ndarray | None]]:
     """Chunks of ``length`` steps, and for each whether it goes on from one before and what its head sees."""
-    carry = None
-    for first in range(0, lanes.steps, -(-BLOCK // length) * length):
-        block = lanes.chunk(first, first + -(-BLOCK // length) * length)
+    carry, size = None, -(-BLOCK // length) * length
+    for first in range(0, lanes.steps, size):
+        block = lanes.chunk(first, first + size)
         for begin in range(0, len(block.x), length):
             chunk = Chunk(*(array[begin : begin + length] for array in block))
             past = None
