@@ -92,6 +92,15 @@ class Streams(Section):
     idle_timeout: Duration = Field(default=3600.0, description='a stream this silent is let go, "0" = never')
 
 
+class Predict(Section):
+    every: int = Field(
+        default=0, ge=0, description="rows from one answer to a sequence, or rollout, to the next, 0 = at END"
+    )
+    horizon: int = Field(
+        default=0, ge=0, le=65535, description="rows of a rollout of a next-frame model, 0 = none"
+    )
+
+
 class Faults(Section):
     gap: Literal["step", "hold", "predict"] = Field(
         default="hold", description='missing rows: "step" over, "hold" the last input, or "predict" them'
@@ -183,6 +192,7 @@ class Config(Section):
     )
     input: Input = Input()
     output: Output = Output()
+    predict: Predict = Predict()
     streams: Streams = Streams()
     faults: Faults = Faults()
     state: State = State()

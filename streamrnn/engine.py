@@ -1,40 +1,28 @@
-"""The engine: network, slots and rules behind one compiled ``advance``.
-
-The daemon's pump and ``Engine.feed`` (replay, tests, benchmarks) call the same ``advance``, so what a
-replay shows is what the daemon does.
-"""
+"""The engine: a model, its streams and the rules for their faults, behind ``feed``."""
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from streamrnn.advance import Core, advance, slot_for, stage
 from streamrnn.errors import ConfigError
 from streamrnn.jit import UNCACHED, compiled, inlined
-from streamrnn.kernels.affine import TILE_STREAMS
-from streamrnn.kernels.network import Network, Scratch, forward, make_scratch, pack_network
+from streamrnn.kernels.network import Network, make_scratch, pack_network
 from streamrnn.model.model import Model
-from streamrnn.stats import PREDICTIONS, REASONS, STREAMS, Stats
-from streamrnn.streams.batch import PREDICTED, REJECTED, ROWS, Batch, make_batch
+from streamrnn.stats import PREDICTIONS, Stats
+from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, ROWS, SEVERAL, make_batch
+from streamrnn.streams.decoder import make_decoder
 from streamrnn.streams.record import ID_WORDS
-from streamrnn.streams.rules import (
-    GAP_POLICIES,
-    IMAGINED,
-    MISSING_POLICIES,
-    SKIP,
-    Rules,
-    prepare,
-    refusal,
-    write,
-)
-from streamrnn.streams.slots import Slots, admit, commit, find, id_words, make_slots
+from streamrnn.streams.rules import GAP_POLICIES, MISSING_POLICIES, Rules
+from streamrnn.streams.slots import id_words, make_slots
 from streamrnn.wire.clock import monotonic_ns
-from streamrnn.wire.codec import is_utf8
 from streamrnn.wire.frame import SEQ
 from streamrnn.wire.memory import address_of
 
-_CAPACITY, _TOPIC = REASONS.index("capacity"), REASONS.index("topic")
+ROOM_BYTES = 1 << 26  # for the answers of several rows to a batch; the largest such answer
 
 
 class Faults(Protocol):
@@ -48,21 +36,19 @@ class Faults(Protocol):
     def missing(self) -> str: ...
 
 
-class Core(NamedTuple):
-    """Everything that ``advance`` works on."""
+@dataclass(frozen=True)
+class Predict:
+    """The ``predict`` section of the configuration."""
 
-    net: Network
-    slots: Slots
-    rules: Rules
-    batch: Batch
-    scratch: Scratch
-    stats: Stats
+    every: int = 0  # rows from one answer to a sequence to the next; 0 = at its END only
+    horizon: int = 0  # rows of a rollout; 0 = none
 
 
 class Answers(NamedTuple):
     """What came of n rows, in their order."""
 
     outcome: np.ndarray  # (n,) uint8: 0 predicted, 1 late, 2 + i rejected for stats.REASONS[i]
+    answers: np.ndarray  # (n,) uint8: which a predicted row gets: batch.OWN, that is ``values``, and SEVERAL
     flags: np.ndarray  # (n,) uint16: of the prediction
     seq: np.ndarray  # (n,) uint64
     ts_ns: np.ndarray  # (n,) int64
@@ -72,92 +58,8 @@ class Answers(NamedTuple):
     epoch: np.ndarray  # (n,) uint32
     residual: np.ndarray  # (n,) float32
     values: np.ndarray  # (n, outputs) float32, physical units
+    several: np.ndarray  # (m, rows, outputs) float32: of the rows that get SEVERAL, in their order
     step_ns: np.ndarray  # (n,) float32: time of the row's batch, divided by its rows
-
-
-@inlined
-def _link(slots, batch, count):
-    """Chains the rows of each stream in order. Returns how many streams can begin at once."""
-    batch.number[0] += 1
-    ready = 0
-    for row in range(count):
-        slot = batch.slot[row]
-        if slots.batch[slot] == batch.number[0]:
-            batch.next[slots.tail[slot]] = row
-        else:
-            slots.batch[slot] = batch.number[0]
-            batch.ready[ready] = row
-            ready += 1
-        slots.tail[slot] = row
-        batch.next[row] = -1
-        batch.gap[row] = np.uint32(0)
-    return ready
-
-
-@compiled
-def advance(core, count):
-    """Takes rows 0 to ``count`` of the batch through the rules and the network, and commits each.
-
-    Rows of one stream are taken in order, one a round; a round's streams are stepped a tile at a
-    time. A row behind a gap comes back in the next round until the rows before it are filled in.
-    """
-    net, slots, rules, batch, scratch, stats = core
-    ready = _link(slots, batch, count)
-    while ready > 0:
-        at = waiting = 0
-        while at < ready:
-            lanes = 0
-            while at < ready and lanes < TILE_STREAMS:
-                row = batch.ready[at]
-                at += 1
-                what = prepare(net, slots, rules, batch, scratch, stats, row, lanes)
-                if what != SKIP:
-                    lanes += 1
-                following = row if what == IMAGINED else batch.next[row]
-                if following >= 0:
-                    batch.ready[waiting] = following
-                    waiting += 1
-            if lanes > 0:
-                forward(net, scratch, slots.state, lanes)
-            for lane in range(lanes):
-                write(net, slots, rules, batch, scratch, stats, lane)
-                commit(slots, batch.slot[batch.lane_row[lane]])
-        ready = waiting
-
-
-@inlined
-def stage(core, row, slot, flags, seq, ts, received):
-    """Enters a row, its values already in place, for the next ``advance``."""
-    batch = core.batch
-    batch.slot[row] = slot
-    batch.flags[row] = flags
-    batch.seq[row] = seq
-    batch.ts[row] = ts
-    batch.received[row] = received
-
-
-@inlined
-def slot_for(core, name, row):
-    """The slot of the id at address ``name`` for row ``row`` of the batch, its values in place.
-
-    A new stream is admitted by its first row, so that row must be usable as it is: with nothing
-    known of the stream there is nothing to fill in from. Otherwise -1 - index into REASONS, counted.
-    """
-    slots, stats = core.slots, core.stats
-    slot = find(slots, name)
-    if slot >= 0:
-        return slot
-    reason = refusal(core.net, core.rules, core.batch, row, False)
-    if not is_utf8(name):
-        reason = _TOPIC
-    if reason < 0:
-        slot = admit(slots, name)
-        stats.counters[STREAMS] = slots.counts[1]
-        if slot >= 0:
-            return slot
-        reason = _CAPACITY
-    stats.rejected[reason] += 1
-    return -1 - reason
 
 
 @inlined
@@ -170,6 +72,7 @@ def _answer(core, answers, row, to, step_ns):
     answers.step_ns[to] = step_ns
     if batch.outcome[row] != PREDICTED:
         return
+    answers.answers[to] = batch.answers[row]
     answers.flags[to] = batch.said[row]
     answers.step[to] = batch.step[row]
     answers.gap[to] = batch.gap[row]
@@ -179,20 +82,29 @@ def _answer(core, answers, row, to, step_ns):
         answers.values[to, output] = batch.predicted[row * net.out_width + output]
 
 
+@inlined
+def _several(core, several, row, to):
+    """Copies the several rows that answer a row of the batch to place ``to``."""
+    rows, width = core.decoder.rows, core.net.out_width
+    for step in range(rows):
+        for output in range(core.net.outputs):
+            several[to, step, output] = core.decoder.values[(row * rows + step) * width + output]
+
+
 @compiled
-def _feed(core, names, stream, values, seq, numbered, ts, answers):
+def _feed(core, names, stream, values, seq, flags, ts, answers, several, done):
+    """Steps rows from ``done`` on until ``several`` may be full. Returns the rows done, and its answers."""
     net, batch, stats = core.net, core.batch, core.stats
-    flags = np.uint16(SEQ if numbered else 0)
-    done = 0
-    while done < stream.size:
+    given = 0
+    while done < stream.size and (core.decoder.rows == 0 or given + batch.rows <= len(several)):
         count = 0
         received = monotonic_ns()
-        while done < stream.size and count < ROWS:
+        while done < stream.size and count < batch.rows:
             for channel in range(net.inputs):
                 batch.values[count * net.in_width + channel] = values[done, channel]
             slot = slot_for(core, address_of(names, stream[done] * ID_WORDS), count)
             if slot >= 0:
-                stage(core, count, slot, flags, seq[done], ts[done], received)
+                stage(core, count, slot, flags[done], seq[done], ts[done], received)
                 batch.origin[count] = done
                 count += 1
             else:
@@ -204,37 +116,82 @@ def _feed(core, names, stream, values, seq, numbered, ts, answers):
         advance(core, count)
         step_ns = np.float32(monotonic_ns() - started) / np.float32(max(count, 1))
         for row in range(count):
-            stats.counters[PREDICTIONS] += batch.outcome[row] == PREDICTED
             _answer(core, answers, row, batch.origin[row], step_ns)
+            if batch.outcome[row] != PREDICTED:
+                continue
+            stats.counters[PREDICTIONS] += batch.answers[row] & OWN != 0
+            if batch.answers[row] & SEVERAL != 0:
+                stats.counters[PREDICTIONS] += 1
+                _several(core, several, row, given)
+                given += 1
+    return done, given
+
+
+def _what_it_is(model: Model) -> str:
+    return (
+        f'this one is {model.relation} with target "{model.target}", {len(model.channels)} channels and '
+        f"{len(model.outputs)} outputs"
+    )
+
+
+def _forecasts(model: Model) -> bool:
+    return model.relation == "sequence-to-sequence" and model.target == "next"
+
+
+def _forecasts_all(model: Model) -> bool:
+    return _forecasts(model) and len(model.outputs) == len(model.channels)
 
 
 def _rules_for(model: Model, faults: Faults) -> Rules:
-    """The rules for compiled code. Raises ConfigError where the model cannot run, or not by these."""
-    if model.relation != "sequence-to-sequence" or model.horizon != 1:
-        raise ConfigError(
-            f"the model is {model.relation} with horizon {model.horizon}; "
-            "this version runs sequence-to-sequence models with horizon 1"
-        )
-    forecasts_all = model.target == "next" and len(model.outputs) == len(model.channels)
+    """The rules for compiled code. Raises ConfigError where the model cannot run by these."""
     for key, policy in (("gap", faults.gap), ("missing", faults.missing)):
-        if policy == "predict" and not forecasts_all:
+        if policy == "predict" and not _forecasts_all(model):
             raise ConfigError(
                 f'faults.{key}: "predict" needs a model that forecasts each of its channels; '
-                f'this one has target "{model.target}", {len(model.channels)} channels and '
-                f'{len(model.outputs)} outputs; use "hold"'
+                f'{_what_it_is(model)}; use "hold"'
             )
     return Rules(
-        gap=GAP_POLICIES.index(faults.gap),
+        # what answers single frames has no state that a missing one could have moved
+        gap=GAP_POLICIES.index("step" if model.relation == "vector-to-sequence" else faults.gap),
         max_gap=faults.max_gap,
         missing=MISSING_POLICIES.index(faults.missing),
-        forecasts=int(model.target == "next"),
+        forecasts=int(_forecasts(model)),
         period_ns=round(model.sample_period_s * 1e9),
     )
+
+
+def _rows_of_answer(model: Model, predict: Predict) -> int:
+    """The rows of an answer of several, 0 = none. Raises ConfigError for what cannot be asked of a model."""
+    rows = predict.horizon
+    if model.relation in ("vector-to-sequence", "encoder-decoder"):
+        if rows not in (0, model.horizon):
+            raise ConfigError(
+                f"predict.horizon: {rows}, but the model writes {model.horizon} rows, and no other number; "
+                "leave it out"
+            )
+        rows = model.horizon
+    elif rows and not _forecasts_all(model):
+        raise ConfigError(
+            f"predict.horizon: a rollout needs a model that forecasts each of its channels; "
+            f"{_what_it_is(model)}; leave it out"
+        )
+    elif predict.every and not rows and model.relation == "sequence-to-sequence":
+        raise ConfigError(
+            f"predict.every: every {predict.every} rows of what? this model answers each row; "
+            "set predict.horizon, too, for a rollout of so many rows"
+        )
+    if (size := 4 * rows * len(model.outputs)) > ROOM_BYTES:
+        raise ConfigError(
+            f"{rows:,} rows of {len(model.outputs):,} outputs are {size >> 20:,} MiB in one message; at most "
+            f"{ROOM_BYTES >> 20} are sent, so ask for fewer rows"
+        )
+    return rows
 
 
 class Engine:
     """A model, its streams and the rules for their faults.
 
+    ``predict`` says when a sequence is answered, and by how many rows.
     ``home`` gives the memory that the live state is to be kept in (see ``make_slots``); without one
     it is this process's own, and ends with it.
 
@@ -248,12 +205,14 @@ class Engine:
         capacity: int,
         faults: Faults,
         home: Callable[[Network], np.ndarray | None] | None = None,
+        predict: Predict = Predict(),
     ):
         if UNCACHED is not None:
             logging.getLogger("streamrnn").warning(UNCACHED)
-        rules = _rules_for(model, faults)
+        rules, rows = _rules_for(model, faults), _rows_of_answer(model, predict)
         self.model = model
         self.capacity = capacity
+        self._predict = predict
         self._ids: list[str] = []
         self._names = np.zeros(0, np.uint64)
         network = pack_network(model)
@@ -263,11 +222,13 @@ class Engine:
             raise ConfigError(
                 f"no memory for {capacity:,} streams of this model ({error.strerror}); use a smaller capacity"
             ) from error
+        batch_rows = min(ROWS, max(ROOM_BYTES // max(4 * rows * network.out_width, 1), 1))
         self.core = Core(
             net=network,
             slots=slots,
             rules=rules,
-            batch=make_batch(network),
+            decoder=make_decoder(network, rows, predict.every, model.target == "next", batch_rows),
+            batch=make_batch(network, batch_rows),
             scratch=make_scratch(network),
             stats=Stats.zeros(),
         )
@@ -281,7 +242,9 @@ class Engine:
                     f"model: {key} {value}, the running one has {ours[key]}; a model of another shape "
                     "cannot take over its streams"
                 )
-        return self.core._replace(net=pack_network(model), rules=_rules_for(model, faults))
+        _rows_of_answer(model, self._predict)
+        decoder = self.core.decoder._replace(target_is_next=int(model.target == "next"))
+        return self.core._replace(net=pack_network(model), rules=_rules_for(model, faults), decoder=decoder)
 
     def replace(self, model: Model, core: Core) -> None:
         """Has another model and rules go on with the streams; nothing may step them at that moment."""
@@ -291,6 +254,11 @@ class Engine:
     def stats(self) -> Stats:
         return self.core.stats
 
+    @property
+    def rows(self) -> int:
+        """Of an answer of several; 0 = there is none."""
+        return self.core.decoder.rows
+
     def feed(
         self,
         ids: Sequence[str],
@@ -298,12 +266,14 @@ class Engine:
         values: np.ndarray,
         seq: np.ndarray | None = None,
         ts_ns: np.ndarray | None = None,
+        flags: np.ndarray | None = None,
     ) -> Answers:
         """Steps n rows, in order, and returns what came of each.
 
         ``stream`` (n,) holds indices into ``ids``; ``values`` (n, channels) float32 in physical
         units, NaN for a missing one; ``seq`` (n,) uint64, or None to number the rows of each
-        stream; ``ts_ns`` (n,) int64, 0 or None for no time. Runs without the GIL.
+        stream; ``ts_ns`` (n,) int64, 0 or None for no time; ``flags`` (n,) uint16, of a frame: END and
+        RESET. Runs without the GIL.
 
         Raises ValueError for shapes that do not fit together or an id that cannot be a topic.
         """
@@ -317,11 +287,12 @@ class Engine:
             raise ValueError(f"values must be ({count}, {self.core.net.inputs}), not {values.shape}")
         if count and not 0 <= stream.min() <= stream.max() < len(ids):
             raise ValueError(f"stream must hold indices into the {len(ids)} ids")
-        for name, array in (("seq", seq), ("ts_ns", ts_ns)):
+        for name, array in (("seq", seq), ("ts_ns", ts_ns), ("flags", flags)):
             if array is not None and array.shape != (count,):
                 raise ValueError(f"{name} must be ({count},), not {array.shape}")
         answers = Answers(
             outcome=np.zeros(count, np.uint8),
+            answers=np.zeros(count, np.uint8),
             flags=np.zeros(count, np.uint16),
             seq=np.zeros(count, np.uint64),
             ts_ns=np.zeros(count, np.int64),
@@ -331,14 +302,31 @@ class Engine:
             epoch=np.zeros(count, np.uint32),
             residual=np.full(count, np.nan, np.float32),
             values=np.full((count, outputs), np.nan, np.float32),
+            several=np.zeros((0, self.core.decoder.rows, outputs), np.float32),
             step_ns=np.zeros(count, np.float32),
         )
         none = np.zeros(count, np.uint64)
         numbers = none if seq is None else np.require(seq, np.uint64, ["C", "W"])
         times = none.view(np.int64) if ts_ns is None else np.require(ts_ns, np.int64, ["C", "W"])
+        said = np.zeros(count, np.uint16) if flags is None else flags.astype(np.uint16)
+        said |= np.uint16(0 if seq is None else SEQ)
         names = self._id_words(ids)
-        _feed(self.core, names, stream, values, numbers, seq is not None, times, answers)
-        return answers
+        return answers._replace(several=self._step(names, stream, values, numbers, said, times, answers))
+
+    def _step(self, names: np.ndarray, *rows: Any) -> np.ndarray:
+        """All rows through the network, and their answers of several rows, in pieces of bounded size."""
+        stream, answers, core = rows[0], rows[-1], self.core
+        size = 4 * max(core.decoder.rows * core.net.outputs, 1)
+        pieces, done = [answers.several], 0
+        while True:
+            room = 0
+            if core.decoder.rows:
+                room = max(min(ROOM_BYTES // size, len(stream) - done), core.batch.rows)
+            several = np.empty((room, *answers.several.shape[1:]), np.float32)
+            done, given = _feed(core, names, *rows, several, done)
+            pieces.append(several[:given].copy() if given < room else several)
+            if done == len(stream):
+                return np.concatenate(pieces)
 
     def _id_words(self, ids: Sequence[str]) -> np.ndarray:
         """The ids as the slots keep them. A list only grows from call to call: what is new is packed."""

@@ -24,6 +24,7 @@ _COMPILED_SOURCES = (
     "kernels/*.py",
     "streams/*.py",
     "wire/*.py",
+    "advance.py",
     "engine.py",
     "daemon/pump.py",
 )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.engine import Answers, Engine, Faults
+from streamrnn.engine import ROOM_BYTES, Answers, Engine, Faults, Predict
 from streamrnn.errors import UserError
 from streamrnn.jit import compiled, slow_notice
 from streamrnn.model.model import Model
@@ -21,9 +21,12 @@ from streamrnn.model.native import read_model
 from streamrnn.stats import LATE, MISSING_ROWS, PREDICTIONS, REASONS
 from streamrnn.streams.batch import PREDICTED
 from streamrnn.table import Columns, RowReader, Rows, Writer, open_rows, open_writer
+from streamrnn.table.ends import NO_ENDS, Ends, find_ends, with_ends
 from streamrnn.table.pace import Pacer
 from streamrnn.table.progress import Progress, counted
+from streamrnn.wire.frame import END
 
+Ended = tuple[Rows, np.ndarray]  # rows, and which are the last of their streams
 STEP_BOUNDS_NS = np.geomspace(1, 1e10, 2001)  # each 1.2 % above the one before
 FORECAST, PERSISTENCE, CELLS = range(3)  # sums of squares, and how many
 
@@ -44,6 +47,7 @@ class ReplayOptions:
     on_error: str = "fail"  # or "skip"
     capacity: int = 65536  # streams
     progress: bool = False
+    predict: Predict = field(default_factory=Predict)
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,9 @@ def replay(options: ReplayOptions) -> Summary:
     """
     _keep_inputs(options)
     model = read_model(options.model)
-    engine = Engine(model, options.capacity, options.faults)
+    engine = Engine(model, options.capacity, options.faults, predict=options.predict)
     channels = [channel.name for channel in model.channels]
+    ends = _ends(options, model, channels)
     with open_rows(
         options.source, channels, options.columns, options.delimiter, options.on_error, options.limit
     ) as reader:
@@ -105,10 +110,10 @@ def replay(options: ReplayOptions) -> Summary:
         tally = Tally(model)
         _compile(engine, tally)
         outputs = [output.name for output in model.outputs]
-        writer = open_writer(options.output, options.format, outputs, reader.time_type)
+        writer = open_writer(options.output, options.format, outputs, reader.time_type, engine.rows > 0)
         progress = Progress(options.progress and not (options.output == "-" and sys.stdout.isatty()))
         try:
-            _run(engine, reader, pacer, writer, tally, progress)
+            _run(engine, reader, ends, pacer, writer, tally, progress)
         except KeyboardInterrupt:
             writer.finish()
             progress.clear()
@@ -143,17 +148,40 @@ def _keep_inputs(options: ReplayOptions) -> None:
             raise UserError(f"{output}: is read by this replay; give the output another name")
 
 
+def _ends(options: ReplayOptions, model: Model, channels: list[str]) -> Ends:
+    """Where the sequences end, if that is when they are answered."""
+    if model.relation == "vector-to-sequence" or not (
+        options.predict.horizon or model.relation != "sequence-to-sequence"
+    ):
+        return NO_ENDS
+    ends = find_ends(options.source, channels, options.columns, options.delimiter, options.on_error)
+    if ends is None:
+        sys.stderr.write(
+            "warning: from a pipe, the last rows of its streams cannot be told; give the file's name\n"
+        )
+    return ends or NO_ENDS
+
+
 def _run(
-    engine: Engine, reader: RowReader, pacer: Pacer, writer: Writer, tally: "Tally", progress: Progress
+    engine: Engine,
+    reader: RowReader,
+    ends: Ends,
+    pacer: Pacer,
+    writer: Writer,
+    tally: "Tally",
+    progress: Progress,
 ) -> None:
     """All rows through the engine. When this returns or raises, both threads have ended."""
     with ThreadPoolExecutor(2) as pool:
         written: Future[None] | None = None
         try:
-            for block in _ahead(pool, iter(reader)):
-                for which in pacer.slices(pacer.due(block)):
+            for block, last in _ahead(pool, with_ends(reader, ends)):
+                flags = last * np.uint16(END)
+                for which in _portions(engine, pacer.slices(pacer.due(block))):
                     rows = block.part(which)
-                    answers = engine.feed(reader.streams, rows.stream, rows.values, rows.seq, rows.ts_ns)
+                    answers = engine.feed(
+                        reader.streams, rows.stream, rows.values, rows.seq, rows.ts_ns, flags[which]
+                    )
                     _check_capacity(engine)
                     if written is not None:
                         written.result()
@@ -166,12 +194,20 @@ def _run(
             reader.stop()
 
 
-def _ahead(pool: ThreadPoolExecutor, blocks: Iterator[Rows]) -> Iterator[Rows]:
+def _ahead(pool: ThreadPoolExecutor, blocks: Iterator[Ended]) -> Iterator[Ended]:
     """The blocks, the next one being read while one is worked on."""
     following = pool.submit(next, blocks, None)
-    while (rows := following.result()) is not None:
+    while (block := following.result()) is not None:
         following = pool.submit(next, blocks, None)
-        yield rows
+        yield block
+
+
+def _portions(engine: Engine, slices: Iterator[slice]) -> Iterator[slice]:
+    """The same slices, none so long that the answers of several rows to it take much memory."""
+    most = max(ROOM_BYTES // (4 * max(engine.rows * len(engine.model.outputs), 1)), 1)
+    for which in slices:
+        for begin in range(which.start, which.stop, most):
+            yield slice(begin, min(begin + most, which.stop))
 
 
 def _check_capacity(engine: Engine) -> None:
@@ -186,7 +222,8 @@ class Tally:
 
     def __init__(self, model: Model) -> None:
         self._steps = np.zeros(len(STEP_BOUNDS_NS) + 1, np.int64)  # a histogram of the times of a step
-        self._errors = OneStepError(model) if model.target == "next" else None
+        forecasts = model.relation == "sequence-to-sequence" and model.target == "next"
+        self._errors = OneStepError(model) if forecasts else None
 
     def add(self, rows: Rows, answers: Answers) -> None:
         step_ns = answers.step_ns[answers.outcome == PREDICTED]

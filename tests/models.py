@@ -27,6 +27,21 @@ ADDED = {
     "highway": 4,
 }
 
+# other relations than sequence to sequence, for ``untrained``
+VALUES = [{"name": "y0", "unit": "bar"}, {"name": "y1"}]
+RELATIONS = {
+    "sequence-to-vector": {"relation": "sequence-to-vector", "outputs": VALUES} | ADDED,
+    "vector-to-sequence": {"relation": "vector-to-sequence", "outputs": VALUES, "horizon": 4},
+    "encoder-decoder": {"relation": "encoder-decoder", "horizon": 3, "outputs": [{"name": "c0"}]},
+    "encoder-decoder of values": {
+        "relation": "encoder-decoder",
+        "horizon": 6,
+        "outputs": VALUES,
+        "target": "value",
+        "ahead": 2,
+    },
+}
+
 
 def untrained(
     cell: str = "lstm", channels: int = 3, hidden: int = 5, *, seed: int = 0, **settings: Any

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from slots_by_hand import find_slot
 
+from streamrnn.advance import advance, slot_for, stage
 from streamrnn.config import Faults
-from streamrnn.engine import Engine, advance, slot_for, stage
+from streamrnn.engine import Engine, Predict
 from streamrnn.jit import compiled
 from streamrnn.model.model import Model
 from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS, STREAMS
@@ -358,8 +359,8 @@ def put_back(engine: Engine, snapshot: bytes, now: int) -> np.ndarray:
     return fate
 
 
-def moved(engine: Engine, now: int = 1, **faults: Any) -> Engine:
+def moved(engine: Engine, now: int = 1, predict: Predict = Predict(), **faults: Any) -> Engine:  # noqa: B008
     """An engine of its own with all that ``engine`` remembers."""
-    other = Engine(engine.model, engine.capacity, Faults(**faults))
+    other = Engine(engine.model, engine.capacity, Faults(**faults), predict=predict)
     assert (put_back(other, saved(engine), now) == PUT).all()
     return other

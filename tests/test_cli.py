@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from streamrnn import __version__
 from streamrnn.cli import main
 from streamrnn.config import Faults, Http, config_text, describe_keys, load_config
+from streamrnn.engine import Predict
 from streamrnn.errors import ConfigError, UserError
 
 ROOT = Path(__file__).parents[1]
@@ -346,7 +347,7 @@ def test_replay(replay_calls, tmp_path):
     result = run(
         *("replay", "a.csv", "-m", "m.safetensors", "-o", "out", "--format", "ndjson", "--speed", "2"),
         *("--limit", "9", "--seq-column", "n", "--time-column", "t", "--stream-column", "s"),
-        *("--delimiter", "tab", "--on-error", "skip", "--capacity", "7", "-c", file),
+        *("--delimiter", "tab", "--on-error", "skip", "--capacity", "7", "-c", file, "--every", "5"),
     )
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "3 rows\n")
     assert vars(replay_calls[0].args[0]) == {
@@ -361,6 +362,7 @@ def test_replay(replay_calls, tmp_path):
         "delimiter": "\t",
         "on_error": "skip",
         "faults": Faults(gap="predict"),
+        "predict": Predict(every=5),
         "progress": False,
     }
 

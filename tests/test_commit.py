@@ -22,8 +22,9 @@ from llvmlite import binding
 from models import ADDED, untrained
 from slots_by_hand import find_slot, release_slot
 
+from streamrnn.advance import advance
 from streamrnn.config import Faults
-from streamrnn.engine import Engine, _feed, advance
+from streamrnn.engine import Engine, _feed
 from streamrnn.kernels.network import Network
 from streamrnn.model.model import Model
 from streamrnn.streams.live import LiveFile
@@ -126,8 +127,9 @@ def feed(engine: Engine, seq: int) -> Callable[[], object]:
     one = np.zeros(1, np.int64)
     answers = engine.feed(["a"], one[:0], values[:0])
     answers = type(answers)(*(np.zeros((1, *part.shape[1:]), part.dtype) for part in answers))
-    arrays = (id_words("a").copy(), one, values, np.array([seq], np.uint64), True, one.copy(), answers)
-    return between_stops(_feed, engine.core, *arrays)
+    flags, none = np.array([SEQ], np.uint16), np.zeros((0, 0, values.shape[1]), np.float32)
+    arrays = (id_words("a").copy(), one, values, np.array([seq], np.uint64), flags, one.copy(), answers)
+    return between_stops(_feed, engine.core, *arrays, none, 0)
 
 
 def feed_one(engine: Engine) -> None:

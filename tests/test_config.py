@@ -33,6 +33,9 @@ format = "frame"
 bind = []
 connect = []
 format = "prediction"
+[predict]
+every = 0
+horizon = 0
 [streams]
 capacity = 4096
 idle_timeout = "1h"
@@ -107,7 +110,7 @@ def test_every_key_has_a_description_of_one_line():
 def test_the_configuration_and_its_sections_are_frozen():
     config = Config()
     sections = [value for _, value in config if isinstance(value, Section)]
-    assert len(sections) == 8
+    assert len(sections) == 9
     for section in [config, *sections]:
         name = next(iter(type(section).model_fields))
         with pytest.raises(ValidationError, match="frozen"):
@@ -148,7 +151,8 @@ def test_all_errors_are_named_at_once(file):
         "faults.max_gap: 65536 is too large; use at most 1024",
         "http.listen: 9464 is not text; write it in quotes",
         'log.levle: unknown key; did you mean "level"? allowed: level, format',
-        "port: unknown key; allowed: model, input, output, streams, faults, state, security, http, log",
+        "port: unknown key; allowed: "
+        "model, input, output, predict, streams, faults, state, security, http, log",
     ]
 
 

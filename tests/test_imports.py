@@ -21,7 +21,8 @@ ARROWS: dict[str, set[str]] = {
     "wire": {"jit", "stats"},
     "kernels": {"jit", "model"},
     "streams": {"errors", "jit", "stats", "wire", "kernels"},
-    "engine": {"errors", "jit", "stats", "model", "wire", "kernels", "streams"},
+    "advance": {"jit", "stats", "wire", "kernels", "streams"},  # the compiled path of a row
+    "engine": {"errors", "jit", "stats", "model", "wire", "kernels", "streams", "advance"},
     "values": set(),  # what settings can be
     "keys": {"errors", "values"},
     "config": {"errors", "values"},
@@ -35,12 +36,13 @@ ARROWS: dict[str, set[str]] = {
         "wire",
         "kernels",
         "streams",
+        "advance",
         "engine",
         "keys",
         "config",
         "web",
     },
-    "replay": {"errors", "jit", "stats", "model", "streams", "engine", "table"},
+    "replay": {"errors", "jit", "stats", "model", "wire", "streams", "engine", "table"},
     "train": {"streamrnn", "errors", "jit", "model", "kernels", "table"},
     "foreign": {"errors", "model", "engine", "config", "table"},
     "send": {"errors", "model", "wire", "keys", "table"},
@@ -51,7 +53,7 @@ ARROWS: dict[str, set[str]] = {
     "bench": {"errors", "jit", "stats", "model", "wire", "kernels", "streams", "engine", "daemon"},
     "cli": {
         *("streamrnn", "errors", "model", "values", "keys", "config", "table"),
-        *("daemon", "replay", "train", "foreign", "send", "tail", "state", "demo", "bench"),
+        *("engine", "daemon", "replay", "train", "foreign", "send", "tail", "state", "demo", "bench"),
     },
     "__main__": {"cli"},
 }

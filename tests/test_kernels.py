@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from models import ADDED, untrained
 
+from streamrnn.advance import advance
 from streamrnn.config import Faults
-from streamrnn.engine import Answers, Engine, advance
+from streamrnn.engine import Answers, Engine
 from streamrnn.jit import compiled
 from streamrnn.kernels import cells
 from streamrnn.kernels.affine import TILE_STREAMS, affine, pack
@@ -287,7 +288,7 @@ def test_nan_stays_nan():
 
 @compiled
 def run_forward(net, scratch, state, streams):
-    forward(net, scratch, state, streams)
+    forward(net, scratch, state, streams, 0, net.row_products)
 
 
 class Lanes:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from models import ADDED, ARCHITECTURES, load_header, save_header, save_parts, untrained
+from models import ADDED, ARCHITECTURES, RELATIONS, load_header, save_header, save_parts, untrained
 
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.model.inspect import describe_model, format_description
@@ -290,8 +291,6 @@ def test_fingerprint_changes_with_the_last_bit_of_any_tensor(name):
         {"channels": (Channel("c0"), Channel("c1"), Channel("c2", "bar"))},
         {"outputs": (Channel("c0", "s"), Channel("c1"), Channel("c2"))},
         {"sample_period_s": 0.5},
-        {"relation": "sequence-to-vector"},
-        {"horizon": 2},
         {"target": "value"},
         {"errors": {"rows": 9, "mean": [0, 0, 0], "std": [1, 1, 1]}},
     ],
@@ -378,10 +377,91 @@ def test_a_file_by_the_safetensors_library_with_defaults_left_out(path):
     assert_same(read_model(save_parts(path, stated, model.tensors())), model)
 
 
-@pytest.mark.parametrize("relation", ["sequence-to-vector", "vector-to-sequence", "encoder-decoder"])
-def test_every_relation_can_be_stated(path, relation):
-    write_model(replace(untrained(), relation=relation), path)
-    assert read_model(path).relation == relation
+@pytest.mark.parametrize("name", RELATIONS)
+@pytest.mark.parametrize(("cell", "layers"), [("lstm", 1), ("gru", 2)])
+def test_round_trip_of_every_relation(path, name, cell, layers):
+    model = untrained(cell, layers=layers, **RELATIONS[name])
+    write_model(model, path)
+    read = read_model(path)
+    assert_same(read, model)
+    assert read.fingerprint == model.fingerprint
+    assert (read.relation, read.horizon) == (name.split()[0], RELATIONS[name].get("horizon", 1))
+    assert len(read.decoder) == (layers if "decoder" in name else 0)
+
+
+def test_the_tensors_of_networks_that_are_fed_their_own_rows():
+    """A curve's layers take the channels and the row before; a decoder that row, and its head is its own."""
+    curve = tensor_shapes(untrained("gru", layers=2, **RELATIONS["vector-to-sequence"]).settings())
+    assert (curve["weight_ih_l0"], curve["weight_ih_l1"]) == ((15, 3 + 2), (15, 5))
+    assert curve["head.weight"] == (2, 5)
+    model = untrained("gru", layers=2, **RELATIONS["encoder-decoder of values"])
+    recurrent = {"weight_ih_l0": (15, 3), "weight_ih_l1": (15, 5)}
+    for k in range(2):
+        recurrent |= {f"weight_hh_l{k}": (15, 5), f"bias_ih_l{k}": (15,), f"bias_hh_l{k}": (15,)}
+    decoder = recurrent | {"weight_ih_l0": (15, 2), "head.weight": (2, 5), "head.bias": (2,)}
+    scaling = {"input.mean": (3,), "input.std": (3,), "output.mean": (2,), "output.std": (2,)}
+    shapes = recurrent | {f"decoder.{name}": shape for name, shape in decoder.items()} | scaling
+    assert {name: array.shape for name, array in model.tensors().items()} == shapes
+    assert tensor_shapes(model.settings()) == shapes
+    np.testing.assert_array_equal(model.tensors()["decoder.head.weight"], model.head_weight)
+    np.testing.assert_array_equal(model.tensors()["decoder.bias_hh_l1"], model.decoder[1].bias_hh)
+    with pytest.raises(ValueError, match="read-only"):
+        model.decoder[0].weight_ih[...] = 0
+
+
+@pytest.mark.parametrize("name", RELATIONS)
+def test_every_tensor_of_a_relation_counts(path, name):
+    """A missing one is named, and the last bit of each changes the fingerprint."""
+    model = untrained(layers=2, **RELATIONS[name])
+    for changed, array in model.tensors().items():
+        others = {key: value for key, value in model.tensors().items() if key != changed}
+        message = refusal(save_parts(path, model.settings(), others))
+        assert f"{changed}: missing" in message
+        moved = array.copy()
+        moved.flat[-1] = np.nextafter(moved.flat[-1], np.float32(np.inf))
+        other = Model.from_tensors(model.settings(), others | {changed: moved})
+        assert other.fingerprint != model.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "fragment"),
+    [
+        ("sequence-to-vector", {"horizon": 2}, '"horizon": expected 1 for the relation "sequence-to-vector"'),
+        ("sequence-to-vector", {"ahead": 1}, '"ahead": expected 0 for the relation "sequence-to-vector"'),
+        ("sequence-to-vector", {"target": "next"}, '"target": expected "value" for the relation'),
+        ("vector-to-sequence", {"target": "next"}, '"target": expected "value" for the relation'),
+        ("vector-to-sequence", {"highway": 2}, '"highway": expected 0 for the relation "vector-to-sequence"'),
+        ("vector-to-sequence", {"after": ADDED["after"]}, '"after": expected [] for the relation "vector'),
+        ("encoder-decoder", {"before": ADDED["before"]}, '"before": expected [] for the relation "encoder-'),
+        ("encoder-decoder", {"highway": 1}, '"highway": expected 0 for the relation "encoder-decoder"'),
+        ("encoder-decoder", {"ahead": 3}, '"ahead": expected 1 for the target "next"'),
+        ("encoder-decoder", {"outputs": [{"name": "c1"}]}, "\"outputs\": ['c1'] must be the first"),
+        ("encoder-decoder", {"horizon": 0}, '"horizon": expected a whole number, 1 to 65535, found 0'),
+        (
+            "encoder-decoder",
+            {"relation": "sequence-to-sequence", "horizon": 1},
+            "'decoder.weight_ih_l0': a second network is not used by sequence-to-sequence; remove it, or say",
+        ),
+    ],
+)
+def test_what_a_relation_cannot_have_is_named(path, name, changes, fragment):
+    model = untrained(**RELATIONS[name])
+    assert fragment in refusal(save_parts(path, model.settings() | changes, model.tensors()))
+
+
+def test_a_second_network_needs_every_layer():
+    model = untrained(layers=2, **RELATIONS["encoder-decoder"])
+    with pytest.raises(ModelError, match=re.escape("decoder.weight_ih_l1: missing, of shape (20, 5)")):
+        replace(model, decoder=model.decoder[:1])
+    with pytest.raises(ModelError, match="a second network is not used by sequence-to-sequence"):
+        replace(untrained(), decoder=model.decoder[:1])
+
+
+def test_horizons_and_relations_are_no_shape_that_another_fits():
+    """A live state fits no model that writes other rows of it."""
+    model = untrained(**RELATIONS["encoder-decoder"])
+    assert model.shape() != replace(model, horizon=4).shape()
+    assert model.shape() == untrained(seed=1, **RELATIONS["encoder-decoder"]).shape()
 
 
 def test_the_same_model_gives_the_same_bytes_in_every_process(path):
@@ -571,7 +651,10 @@ def test_a_tensor_missing_or_of_another_shape_is_named(path, name):
         ("\x1b[2J", "'\\x1b[2J': a 1-layer lstm has no such tensor"),
         ("before.0.weight", "'before.0.weight': a 1-layer lstm has no such tensor"),
         ("highway.weight", 'highway.weight: not used as "highway" is 0; remove it'),
-        ("decoder.weight_ih_l0", "'decoder.weight_ih_l0': this version cannot read a second network"),
+        (
+            "decoder.weight_ih_l0",
+            "'decoder.weight_ih_l0': a second network is not used by sequence-to-sequence",
+        ),
     ],
 )
 def test_a_tensor_of_no_use_is_named(path, name, fragment):
@@ -788,6 +871,23 @@ def test_describe_counts(cell, layers, parameters, multiply_adds, state_bytes):
     assert description["parameters"] == parameters
     assert description["multiply_adds"] == multiply_adds
     assert description["state_bytes"] == state_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "written", "state_bytes"),
+    [
+        # lstm: 4 gates x 5 x ([3 channels, 2 fed back] + 5 hidden) + a head of 2 x 5, for each of 4 rows
+        ("vector-to-sequence", 0, 4 * (4 * 5 * (5 + 5) + 10), 0),
+        # 4 gates x 5 x (3 + 5) a step; then 3 rows of 4 gates x 5 x (1 + 5) + a head of 1 x 5
+        ("encoder-decoder", 160, 3 * (4 * 5 * (1 + 5) + 5), 40),
+    ],
+)
+def test_describe_counts_what_is_written_row_by_row(name, step, written, state_bytes):
+    description = describe_model(untrained(**RELATIONS[name]), "m")
+    assert description["multiply_adds"] == step
+    assert description["multiply_adds_written"] == written
+    assert description["state_bytes"] == state_bytes
+    assert f"multiply-adds  {step} per step, {written:,} per prediction" in format_description(description)
 
 
 def test_description_is_json_and_has_every_setting():

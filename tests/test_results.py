@@ -45,6 +45,8 @@ def results(count: int = 1000, seed: int = 0) -> tuple[Rows, Answers]:
     values = floats(count, len(OUTPUTS))
     values[outcome > 0] = np.nan
     answers = Answers(
+        answers=np.ones(count, np.uint8),
+        several=np.zeros((0, 0, 2), np.float32),
         outcome=outcome,
         flags=np.where(outcome > 0, 0, rng.integers(0, 8, count)).astype(np.uint16),
         seq=np.zeros(count, np.uint64),

@@ -40,7 +40,7 @@ def run_steps(net, scratch, state, values, record, streams, at_a_time, count):
                 scratch.source[lane] = here + (turn & 1) * record
                 scratch.target[lane] = here + (1 - (turn & 1)) * record
                 scale_input(net, scratch, lane, values, ((turn + lane) & 63) * net.in_width)
-            forward(net, scratch, state, at_a_time)
+            forward(net, scratch, state, at_a_time, 0, net.row_products)
 
 
 def _median_us(arguments: tuple, streams: int, at_a_time: int, seconds: float) -> float:

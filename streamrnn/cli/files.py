@@ -39,11 +39,19 @@ from streamrnn.cli.shared import (
     "--on-error", type=click.Choice(["fail", "skip"]), default="fail", help="On a row that cannot be used."
 )
 @click.option("--capacity", type=COUNT, default=65536, metavar="N", help="Most streams in the file.")
-@click.option("-c", "--config", "file", type=PATH, metavar="FILE", help="TOML file, for its faults rules.")
+@click.option(
+    "--every", type=click.IntRange(0), metavar="N", help="Rows from answer to answer; 0: at the end.  [0]"
+)
+@click.option(
+    "--horizon", type=click.IntRange(0, 65535), metavar="N", help="Rows of a rollout; 0: none.  [0]"
+)
+@click.option("-c", "--config", "file", type=PATH, metavar="FILE", help="TOML file, for predict and faults.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON (stderr if OUT is -).")
 def replay(
     file: Path | None,
     as_json: bool,
+    every: int | None,
+    horizon: int | None,
     seq_column: str | None,
     time_column: str | None,
     stream_column: str | None,
@@ -56,13 +64,23 @@ def replay(
     """
     from streamrnn.config import load_config
 
-    faults = load_config(file, {}).faults
+    asked = {"predict.every": every, "predict.horizon": horizon}
+    config = load_config(file, {key: value for key, value in asked.items() if value is not None})
+    from streamrnn.engine import Predict
     from streamrnn.replay import ReplayOptions
     from streamrnn.replay import replay as run
     from streamrnn.table import Columns
 
     columns = Columns(seq=seq_column, time=time_column, stream=stream_column)
-    summary = run(ReplayOptions(columns=columns, faults=faults, progress=sys.stderr.isatty(), **rest))
+    summary = run(
+        ReplayOptions(
+            columns=columns,
+            faults=config.faults,
+            predict=Predict(**config.predict.model_dump()),
+            progress=sys.stderr.isatty(),
+            **rest,
+        )
+    )
     if as_json:
         click.echo(json.dumps(summary.as_dict()), err=rest["output"] == "-")
     else:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn import stats as counted
-from streamrnn.engine import Core, advance, slot_for, stage
+from streamrnn.advance import Core, advance, slot_for, stage
 from streamrnn.jit import compiled, inlined
-from streamrnn.streams.batch import PREDICTED, ROWS
+from streamrnn.kernels.network import TO_VECTOR
+from streamrnn.streams.batch import OWN, PREDICTED, ROWS, SEVERAL
 from streamrnn.streams.record import ID_WORDS
 from streamrnn.streams.slots import id_length, release
 from streamrnn.wire import codec, frame, libzmq
@@ -52,12 +53,14 @@ class Pump(NamedTuple):
     name: np.ndarray  # (ID_WORDS,) uint64: the topic as slots keep it
     header: np.ndarray  # (HEADER_FIELDS,) int64: the decoded header
     message: np.ndarray  # (64 + 4 * outputs,) uint8: the prediction being sent
+    several: np.ndarray  # (64 + 4 * rows * outputs,) uint8: one of several rows
     event: np.ndarray  # (64,) uint8: the event being sent
     cursor: np.ndarray  # (3,) int64: next row of the message in hand; when it came; next slot to sweep
 
 
 def make_pump(core: Core, source: int, sink: int, raw: bool, idle_s: float) -> Pump:
     """The pump's own memory for sockets given by address; both sockets belong to it from here on."""
+    kind = frame.PER_SEQUENCE if core.net.relation == TO_VECTOR else frame.PER_FRAME
     return Pump(
         source=source,
         sink=sink,
@@ -70,7 +73,8 @@ def make_pump(core: Core, source: int, sink: int, raw: bool, idle_s: float) -> P
         parts=np.zeros(2 * libzmq.MESSAGE_BYTES // 8, np.uint64),
         name=np.zeros(ID_WORDS, np.uint64),
         header=np.zeros(codec.HEADER_FIELDS, np.int64),
-        message=codec.template(frame.PER_FRAME, 1, core.net.outputs),
+        message=codec.template(kind, 1, core.net.outputs),
+        several=codec.template(frame.ROLLOUT, core.decoder.rows, core.net.outputs),
         event=codec.template(frame.EVENT, 0, 0),
         cursor=np.zeros(3, np.int64),
     )
@@ -175,7 +179,7 @@ def _fill(pump, core):
     stays in hand for the next turn.
     """
     count = messages = 0
-    while count < ROWS and messages < _TURN:
+    while count < core.batch.rows and messages < _TURN:
         if pump.cursor[_ROW] == pump.header[codec.ROW_COUNT]:
             what = _receive(pump, core)
             if what in (_DRY, _BROKEN):
@@ -202,31 +206,47 @@ def _send(pump, core, slot, message, size):
 
 
 @inlined
+def _publish_row(pump, core, row, kind, offset, published):
+    """Sends one answer to a row: its own, or the one of several rows."""
+    net, batch, decoder = core.net, core.batch, core.decoder
+    if kind == OWN:
+        message, rows = pump.message, 1
+        values = address_of(batch.predicted, row * net.out_width)
+    else:
+        message, rows = pump.several, decoder.rows
+        values = address_of(decoder.values, row * rows * net.out_width)
+    to = address_of(message, 0)
+    codec.encode_header(
+        to,
+        batch.said[row],
+        batch.seq[row],
+        batch.ts[row],
+        batch.step[row],
+        batch.received[row] + offset,
+        published + offset,
+        batch.gap[row],
+        batch.epoch[row],
+        batch.residual[row],
+    )
+    for step in range(rows):
+        target = to + _HEADER_BYTES + 4 * step * net.outputs
+        copy_bytes(target, values + 4 * step * net.out_width, 4 * net.outputs)
+    _send(pump, core, batch.slot[row], to, message.size)
+    core.stats.counters[counted.PREDICTIONS] += 1
+
+
+@inlined
 def _publish(pump, core, count, started, stepped, offset):
     """Sends the predictions of a batch in the order of its rows, and records their times."""
-    net, batch, stats = core.net, core.batch, core.stats
-    to = address_of(pump.message, 0)
+    batch, stats = core.batch, core.stats
     per_row = (stepped - started) // count
     for row in range(count):
-        if batch.outcome[row] != PREDICTED:
+        if batch.outcome[row] != PREDICTED or batch.answers[row] == 0:
             continue
         published = monotonic_ns()
-        codec.encode_header(
-            to,
-            batch.said[row],
-            batch.seq[row],
-            batch.ts[row],
-            batch.step[row],
-            batch.received[row] + offset,
-            published + offset,
-            batch.gap[row],
-            batch.epoch[row],
-            batch.residual[row],
-        )
-        values = address_of(batch.predicted, row * net.out_width)
-        copy_bytes(to + _HEADER_BYTES, values, 4 * net.outputs)
-        _send(pump, core, batch.slot[row], to, pump.message.size)
-        stats.counters[counted.PREDICTIONS] += 1
+        for kind in (OWN, SEVERAL):
+            if batch.answers[row] & kind != 0:
+                _publish_row(pump, core, row, kind, offset, published)
         _latency(stats, _QUEUE, started - batch.received[row])
         _latency(stats, _STEP, per_row)
         _latency(stats, _TOTAL, published - batch.received[row])

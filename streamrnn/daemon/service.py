@@ -27,7 +27,7 @@ from streamrnn.daemon.reload import refuse_what_is_fixed
 from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import Sockets
 from streamrnn.daemon.systemd import notify, watchdog_s
-from streamrnn.engine import Core, Engine
+from streamrnn.engine import Core, Engine, Predict
 from streamrnn.errors import UserError
 from streamrnn.jit import slow_notice
 from streamrnn.model.model import Model
@@ -61,7 +61,8 @@ class Service:
         self.keeper = Keeper(config.state, reset)
         capacity = config.streams.capacity
         home = functools.partial(self.keeper.home, fingerprint=model.fingerprint, capacity=capacity)
-        self.engine = Engine(model, capacity, config.faults, home)
+        predict = Predict(**config.predict.model_dump())
+        self.engine = Engine(model, capacity, config.faults, home, predict)
         # A byte in this pipe says stop, or the number of a signal. Of two signals at once the kernel may hand
         # both to a thread other than the main one, which then sleeps on in any lock; this wakes it.
         self._told, self.told_fd = os.pipe()

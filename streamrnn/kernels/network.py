@@ -4,6 +4,7 @@ The chain is data, made once by ``pack_network``: dense layers, recurrent ones a
 matrix product, which is therefore compiled, and inlined, once.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ from streamrnn.kernels import cells
 from streamrnn.kernels.affine import TILE_STREAMS, affine, pack, packed_rows
 from streamrnn.kernels.simd import LANES, fma, load, store
 from streamrnn.model.model import Dense, Layer, Model
+from streamrnn.model.settings import CHOICES
 
 RNN_TANH, RNN_RELU, GRU, GRU_RESET_BEFORE, LSTM = range(5)
+TO_SEQUENCE, TO_VECTOR, FROM_VECTOR, DECODED = range(4)  # relations, in the order of settings.CHOICES
 
 # What follows a product: nothing, the reset of a state, a layer's new state, or an activation, counted from
 # _DENSE on.
@@ -54,6 +57,7 @@ class Network(NamedTuple):
     """
 
     cell: int
+    relation: int
     layers: int
     inputs: int
     hidden: int
@@ -68,7 +72,9 @@ class Network(NamedTuple):
     head_at: int  # where in a lane of z the head's vector begins: the frames, then what the layer below gives
     weights: np.ndarray  # every packed matrix, one after another
     biases: np.ndarray
-    chain: np.ndarray  # (products,) of PRODUCT, in the order of the step; the head is last
+    chain: np.ndarray  # (products,) of PRODUCT, in the order of a step, its head last; then a decoder's
+    row_products: int  # of the step of a row; an encoder has no head
+    decoder_at: int  # the first product of a step that decodes: of the same network, but for an encoder
     mean: np.ndarray  # (in_width,) input scaling: (x - mean) * scale
     scale: np.ndarray  # (in_width,)
     past_mean: np.ndarray  # (past,) the same, over and over, for the frames that a stream remembers
@@ -121,7 +127,11 @@ class _Chain:
     def add_dense(self, dense: Dense) -> None:
         self.add(dense.weight, dense.bias, then=_DENSE + _ACTIVATIONS[dense.activation])
 
-    def add_layer(self, cell: int, number: int, layer: Layer) -> None:
+    def add_layers(self, cell: int, layers: Sequence[Layer]) -> None:
+        for number, layer in enumerate(layers):
+            self._add_layer(cell, number, layer)
+
+    def _add_layer(self, cell: int, number: int, layer: Layer) -> None:
         """A recurrent layer: one product over [x, h], or a GRU's two."""
         inputs, size = layer.weight_ih.shape[1], layer.weight_hh.shape[1]
         width = packed_rows(size)
@@ -150,8 +160,11 @@ def _cell_of(model: Model) -> int:
 def pack_network(model: Model) -> Network:
     """The compiled form of a model."""
     cell, inputs, outputs = _cell_of(model), len(model.channels), len(model.outputs)
-    in_width, width = packed_rows(inputs), packed_rows(model.hidden)
+    relation = CHOICES["relation"].index(model.relation)
+    in_width, width, out_width = packed_rows(inputs), packed_rows(model.hidden), packed_rows(outputs)
     widths = [in_width, width, *(packed_rows(dense.units) for dense in model.before + model.after)]
+    if relation in (FROM_VECTOR, DECODED):  # what was given out is fed back, behind the frame or alone
+        widths.append(in_width + out_width)
     work = max(widths) + width  # [input | hidden state], whichever layer's
     seen = model.highway * inputs
     head_at = work if seen else 0
@@ -159,8 +172,9 @@ def pack_network(model: Model) -> Network:
     chain = _Chain()
     for dense in model.before:
         chain.add_dense(dense)
-    for number, layer in enumerate(model.layers):
-        chain.add_layer(cell, number, layer)
+    chain.add_layers(cell, model.layers)
+    row_products = len(chain.products)
+    chain.add_layers(cell, model.decoder)
     for dense in model.after:
         chain.add_dense(dense)
     chain.products[-1]["out"] = head_at + seen
@@ -170,6 +184,7 @@ def pack_network(model: Model) -> Network:
     past = packed_rows(max(model.highway - 1, 0) * inputs)
     return Network(
         cell=cell,
+        relation=relation,
         layers=len(model.layers),
         inputs=inputs,
         hidden=model.hidden,
@@ -177,7 +192,7 @@ def pack_network(model: Model) -> Network:
         highway=model.highway,
         in_width=in_width,
         width=width,
-        out_width=packed_rows(outputs),
+        out_width=out_width,
         past=past,
         # Vectors are copied sixteen at a time, so a part may spill into the next, written after it, and the
         # last one past its end: hence the padded widths.
@@ -187,13 +202,15 @@ def pack_network(model: Model) -> Network:
         weights=_padded(weights, len(weights)),
         biases=_padded(biases, len(biases)),
         chain=np.array([tuple(product.values()) for product in chain.products], PRODUCT),
+        row_products=row_products if relation == DECODED else len(chain.products),
+        decoder_at=row_products if relation == DECODED else 0,
         mean=_padded(model.input_mean, in_width),
         scale=_padded(1 / model.input_std.astype(np.float64), in_width),
         past_mean=_padded(np.resize(model.input_mean, past), past),
         past_scale=_padded(np.resize(1 / model.input_std.astype(np.float64), past), past),
-        out_std=_padded(model.output_std, packed_rows(outputs)),
-        out_mean=_padded(model.output_mean, packed_rows(outputs)),
-        out_scale=_padded(1 / model.output_std.astype(np.float64), packed_rows(outputs)),
+        out_std=_padded(model.output_std, out_width),
+        out_mean=_padded(model.output_mean, out_width),
+        out_scale=_padded(1 / model.output_std.astype(np.float64), out_width),
     )
 
 
@@ -243,15 +260,15 @@ def _new_state(net, scratch, state, hidden, out, streams):
 
 
 @inlined
-def forward(net, scratch, state, streams):
-    """One step of ``streams`` streams, 1 to TILE_STREAMS.
+def forward(net, scratch, state, streams, first, last):
+    """One step of ``streams`` streams, 1 to TILE_STREAMS, through the products ``first`` to ``last``.
 
     The scaled input of lane s stands at ``scratch.z[s * z_stride:]``; its old state is read at
     ``state[source[s]:]`` and its new state written at ``state[target[s]:]``, hidden states of all
     layers first and then, for an LSTM, cell states. What ``look_back`` keeps is not touched. The head's
     output, in the model's own scale, is left at ``scratch.gates[s * gate_stride:]``.
     """
-    for number in range(net.chain.size):
+    for number in range(first, last):
         product = net.chain[number]
         then = product.then
         if product.state >= 0:

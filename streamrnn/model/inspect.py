@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.model.model import Channel, Model
-from streamrnn.model.settings import NORMALISATION
+from streamrnn.model.settings import DECODER, NORMALISATION
 
 SHOWN = 80  # characters of one fact about the training
 
@@ -15,12 +15,16 @@ SHOWN = 80  # characters of one fact about the training
 def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
     """A JSON-ready description of ``model``, which was read from ``path``: its settings, and what follows.
 
-    ``parameters`` counts weights and biases; ``multiply_adds`` those of one step of one stream;
-    ``state_bytes`` its hidden state, for lstm its cell state, and the frames that its highway looks back to.
+    ``parameters`` counts weights and biases; ``multiply_adds`` those of one step of one stream, and
+    ``multiply_adds_written`` those of all rows of a prediction that is written row by row; ``state_bytes``
+    its hidden state, for lstm its cell state, and the frames that its highway looks back to.
     An optional setting is there where it is not the default.
     """
     sizes = {name: array.size for name, array in model.tensors().items() if name not in NORMALISATION}
-    states = (2 if model.cell == "lstm" else 1) * len(model.layers) * model.hidden
+    weights = {name: size for name, size in sizes.items() if "weight" in name}
+    from_nothing = model.relation == "vector-to-sequence"  # each prediction is, and no state is kept
+    writing = [size for name, size in weights.items() if from_nothing or name.startswith(DECODER)]
+    states = 0 if from_nothing else (2 if model.cell == "lstm" else 1) * len(model.layers) * model.hidden
     past = max(model.highway - 1, 0) * len(model.channels)
     of_the_file = {"file": str(path), "fingerprint": model.fingerprint}
     return (
@@ -28,7 +32,8 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
         | model.settings()
         | {
             "parameters": sum(sizes.values()),
-            "multiply_adds": sum(size for name, size in sizes.items() if "weight" in name),
+            "multiply_adds": sum(weights.values()) - sum(writing),
+            **({"multiply_adds_written": model.horizon * sum(writing)} if writing else {}),
             "state_bytes": (states + past) * np.dtype(np.float32).itemsize,
             "channels": _describe_channels(model.channels, model.input_mean, model.input_std),
             "outputs": _describe_channels(model.outputs, model.output_mean, model.output_std),
@@ -41,6 +46,9 @@ def format_description(description: dict[str, Any]) -> str:
     cell = description["cell"]
     network = f"{cell} ({description['activation']})" if cell == "rnn" else cell
     period = description["sample_period_s"]
+    multiply_adds = f"{description['multiply_adds']:,} per step"
+    if written := description.get("multiply_adds_written"):
+        multiply_adds += f", {written:,} per prediction"
     facts = [
         ("file", description["file"]),
         ("fingerprint", description["fingerprint"]),
@@ -52,7 +60,7 @@ def format_description(description: dict[str, Any]) -> str:
         ("sample period", f"{period:g} s" if period else "unknown"),
         ("normalisation", description["normalisation"]),
         ("parameters", f"{description['parameters']:,}"),
-        ("multiply-adds", f"{description['multiply_adds']:,} per step"),
+        ("multiply-adds", multiply_adds),
         ("state", f"{description['state_bytes']:,} bytes per stream"),
     ]
     parts = [align([list(fact) for fact in facts], "<<")]

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from streamrnn.model.settings import (
+    DECODER,
     DENSE,
     NORMALISATION,
+    RELATIONS,
     SETTINGS,
     ModelError,
     ahead_by_default,
@@ -24,10 +26,10 @@ from streamrnn.model.settings import (
     without_defaults,
 )
 
-ARCHITECTURE = ("cell", "activation", "reset", "layers", "hidden", "highway")
-# the tensors of a model file that are fields of Model
-TENSORS = ("head.weight", "head.bias", "highway.weight", *NORMALISATION)
-FIELDS = {name: name.replace(".", "_") for name in TENSORS}
+ARCHITECTURE = ("cell", "activation", "reset", "layers", "hidden", "highway", "relation", "horizon")
+# the tensors of a model file that are fields of Model; those of the head are the decoder's where there is one
+HEAD = ("head.weight", "head.bias")
+FIELDS = {name: name.replace(".", "_") for name in (*HEAD, "highway.weight", *NORMALISATION)}
 SMALLEST_STD = float(np.finfo(np.float32).tiny)  # below it, 1 / std may be infinite
 
 
@@ -60,6 +62,13 @@ class Layer:
 LAYER_PARTS = tuple(part.name for part in fields(Layer))
 
 
+def _layer_tensors(layers: Sequence[Layer], prefix: str = "") -> dict[str, np.ndarray]:
+    """The tensors of a network's recurrent layers, by their names after ``prefix``."""
+    return {
+        f"{prefix}{part}_l{k}": getattr(layer, part) for k, layer in enumerate(layers) for part in LAYER_PARTS
+    }
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Dense:
     """A layer without a state: activation(weight @ x + bias). Arrays are copied as Layer's are."""
@@ -89,7 +98,14 @@ class Model:
     and passes the dense layers ``before``, the recurrent ``layers`` and the dense layers ``after``, which
     leave a. With ``y = head_weight @ a + head_bias + highway_weight @ [x_t, x_t-1, ...]`` the prediction, in
     physical units, is ``y * output_std + output_mean``. Frames older than a sequence are taken equal to its
-    first one. Raises ModelError naming every setting and tensor that is wrong.
+    first one.
+
+    What writes several rows is fed its own: in "vector-to-sequence" the layers take [x, y of the row before],
+    and begin each prediction from nothing, with y = 0. In "encoder-decoder" (Sutskever et al. 2014) the
+    ``decoder`` takes y of the row before, and the head is its own; it begins from the states of ``layers``
+    and, for the target "next", from the row that came in, as outputs are standardised, else from y = 0.
+
+    Raises ModelError naming every setting and tensor that is wrong.
     """
 
     cell: str  # "lstm", "gru" or "rnn"
@@ -112,9 +128,11 @@ class Model:
     reset: str = "after"  # gru: its reset gate acts "after" the product with the state, or "before" it
     before: tuple[Dense, ...] = ()
     after: tuple[Dense, ...] = ()
+    decoder: tuple[Layer, ...] = ()  # as many as `layers`, in an encoder-decoder
     highway: int = 0  # frames that the head sees directly, the current one first
     highway_weight: np.ndarray = field(default_factory=_no_highway)  # (O, highway * C), the newest first
-    ahead: int = -1  # rows from the input row to the outputs; -1, the default, becomes the target's, 1 or 0
+    # rows from the input row to the outputs, the first of them; -1, the default, becomes the target's, 1 or 0
+    ahead: int = -1
     errors: dict[str, Any] | None = None  # of prediction - truth on validation rows: "rows", "mean", "std"
     training: dict[str, Any] | None = None  # what whoever made the model said of it; any JSON
 
@@ -145,12 +163,17 @@ class Model:
         check_settings(settings)
         check_shapes(settings, {name: np.shape(tensor) for name, tensor in tensors.items()})
         given = {**tensors, **(_identity(settings) if settings["normalisation"] == "none" else {})}
+        prefix = _head_prefix(settings["relation"])
+        given |= {name: given.pop(prefix + name) for name in HEAD}
         parts: dict[str, Any] = {part: given[name] for name, part in FIELDS.items() if name in given}
         parts["channels"] = tuple(Channel(**channel) for channel in settings["channels"])
         parts["outputs"] = tuple(Channel(**output) for output in settings["outputs"])
-        parts["layers"] = tuple(
-            Layer(*(tensors[f"{part}_l{k}"] for part in LAYER_PARTS)) for k in range(settings["layers"])
-        )
+        for key, before in (("layers", ""), ("decoder", DECODER)):
+            parts[key] = tuple(
+                Layer(*(tensors[f"{before}{part}_l{k}"] for part in LAYER_PARTS))
+                for k in range(settings["layers"])
+                if f"{before}weight_ih_l{k}" in tensors
+            )
         for key in DENSE:
             parts[key] = tuple(
                 Dense(tensors[f"{key}.{k}.weight"], tensors[f"{key}.{k}.bias"], dense["activation"])
@@ -175,18 +198,19 @@ class Model:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Every tensor of a model file by its name; no means and deviations if normalisation is "none"."""
-        tensors = {
-            f"{part}_l{k}": getattr(layer, part)
-            for k, layer in enumerate(self.layers)
-            for part in LAYER_PARTS
-        }
+        tensors = _layer_tensors(self.layers) | _layer_tensors(self.decoder, DECODER)
         for key in DENSE:
             for k, dense in enumerate(getattr(self, key)):
                 tensors |= {f"{key}.{k}.weight": dense.weight, f"{key}.{k}.bias": dense.bias}
         absent = [] if self.normalisation == "standard" else [*NORMALISATION]
         if not self.highway_weight.size:
             absent.append("highway.weight")
-        return tensors | {name: getattr(self, part) for name, part in FIELDS.items() if name not in absent}
+        prefix = _head_prefix(self.relation)
+        return tensors | {
+            (prefix + name if name in HEAD else name): getattr(self, part)
+            for name, part in FIELDS.items()
+            if name not in absent
+        }
 
     def shape(self) -> dict[str, Any]:
         """What the state of a stream, and the memory of a step, must fit: settings and channel counts."""
@@ -235,11 +259,13 @@ def random_model(
     """An untrained model that forecasts its own channels, with PyTorch's first weights, U(±1/sqrt(hidden)).
 
     ``channels`` is their names, or how many (named c0, c1, ...). ``mean`` and ``std``, (channels,), scale
-    both sides; with neither, normalisation is "none". ``settings`` are others of a model file, by default
-    one layer and a sample period of 0. The same arguments give the same model.
+    both sides, cut or repeated for other outputs; with neither, normalisation is "none". ``settings`` are
+    others of a model file, by default one layer, a sample period of 0 and, where the relation forecasts no
+    channels, the target "value". The same arguments give the same model.
     """
     names = [f"c{k}" for k in range(channels)] if isinstance(channels, int) else channels
     scaled = mean is not None or std is not None
+    relation = settings.get("relation", "sequence-to-sequence")
     stated: dict[str, Any] = with_defaults(
         {
             "cell": cell,
@@ -248,8 +274,8 @@ def random_model(
             "channels": [{"name": name} for name in names],
             "outputs": [{"name": name} for name in names],
             "sample_period_s": 0.0,
-            "relation": "sequence-to-sequence",
-            "target": "next",
+            "relation": relation,
+            "target": RELATIONS.get(relation, {}).get("target", "next"),
             "normalisation": "standard" if scaled else "none",
             **settings,
         }
@@ -258,10 +284,16 @@ def random_model(
     bound, rng = 1 / math.sqrt(hidden), np.random.default_rng(seed)
     tensors = {name: rng.uniform(-bound, bound, shape) for name, shape in tensor_shapes(stated).items()}
     if scaled:
-        for side in ("input", "output"):
-            tensors[f"{side}.mean"] = np.zeros(len(names)) if mean is None else mean
-            tensors[f"{side}.std"] = np.ones(len(names)) if std is None else std
+        tensors["input.mean"] = np.zeros(len(names)) if mean is None else mean
+        tensors["input.std"] = np.ones(len(names)) if std is None else std
+        for part in ("mean", "std"):
+            tensors[f"output.{part}"] = np.resize(tensors[f"input.{part}"], len(stated["outputs"]))
     return Model.from_tensors(stated, tensors)
+
+
+def _head_prefix(relation: str) -> str:
+    """What stands before the names of the head's tensors in a model file."""
+    return DECODER if relation == "encoder-decoder" else ""
 
 
 def _std_problems(name: str, std: np.ndarray, channels: Sequence[Channel]) -> list[str]:

@@ -16,10 +16,20 @@ from streamrnn.errors import ConfigError
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of hidden rows in a layer's tensors
 ACTIVATIONS = ("linear", "tanh", "relu", "sigmoid")  # of dense layers
 
+_BARE: dict[str, Any] = {"highway": 0, "before": [], "after": []}
+# how inputs become outputs, and what the other settings must be for it
+RELATIONS: dict[str, dict[str, Any]] = {
+    "sequence-to-sequence": {"horizon": 1},
+    "sequence-to-vector": {"horizon": 1, "target": "value", "ahead": 0},
+    "vector-to-sequence": {"target": "value", "ahead": 0, **_BARE},
+    "encoder-decoder": _BARE,
+}
+DECODER = "decoder."  # before the names of its tensors, and those of the head
+
 CHOICES = {
     "cell": tuple(GATES),
     "activation": ("tanh", "relu"),
-    "relation": ("sequence-to-sequence", "sequence-to-vector", "vector-to-sequence", "encoder-decoder"),
+    "relation": tuple(RELATIONS),
     "target": ("next", "value"),
     "normalisation": ("standard", "none"),
     "reset": ("after", "before"),
@@ -87,25 +97,36 @@ def without_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
 def tensor_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """The name and shape of every tensor that a model file of these checked settings has."""
     settings = with_defaults(settings)
-    hidden, rows = settings["hidden"], GATES[settings["cell"]] * settings["hidden"]
     inputs, outputs = len(settings["channels"]), len(settings["outputs"])
     dense: dict[str, tuple[int, ...]] = {}
-    widths = {"before": inputs, "after": hidden}  # of what comes out of each list's last layer
+    widths = {"before": inputs, "after": settings["hidden"]}  # of what comes out of each list's last layer
     for key in DENSE:
         for k, layer in enumerate(settings[key]):
             dense[f"{key}.{k}.weight"] = (layer["units"], widths[key])
             dense[f"{key}.{k}.bias"] = (layer["units"],)
             widths[key] = layer["units"]
-    shapes: dict[str, tuple[int, ...]] = {}
-    for k in range(settings["layers"]):
-        shapes[f"weight_ih_l{k}"] = (rows, widths["before"] if k == 0 else hidden)
-        shapes[f"weight_hh_l{k}"] = (rows, hidden)
-        shapes[f"bias_ih_l{k}"] = shapes[f"bias_hh_l{k}"] = (rows,)
-    shapes |= {"head.weight": (outputs, widths["after"]), "head.bias": (outputs,)} | dense
+    fed_back = outputs if settings["relation"] == "vector-to-sequence" else 0
+    shapes = layer_shapes(settings, widths["before"] + fed_back)
+    prefix = ""
+    if settings["relation"] == "encoder-decoder":
+        prefix = DECODER
+        shapes |= {prefix + name: shape for name, shape in layer_shapes(settings, outputs).items()}
+    shapes |= {f"{prefix}head.weight": (outputs, widths["after"]), f"{prefix}head.bias": (outputs,)} | dense
     if settings["highway"]:
         shapes["highway.weight"] = (outputs, settings["highway"] * inputs)
     if settings["normalisation"] == "standard":
         shapes |= {name: (inputs if name.startswith("input") else outputs,) for name in NORMALISATION}
+    return shapes
+
+
+def layer_shapes(settings: Mapping[str, Any], inputs: int) -> dict[str, tuple[int, ...]]:
+    """Those of the recurrent layers of a network into which ``inputs`` numbers go."""
+    hidden, rows = settings["hidden"], GATES[settings["cell"]] * settings["hidden"]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for k in range(settings["layers"]):
+        shapes[f"weight_ih_l{k}"] = (rows, hidden if k else inputs)
+        shapes[f"weight_hh_l{k}"] = (rows, hidden)
+        shapes[f"bias_ih_l{k}"] = shapes[f"bias_hh_l{k}"] = (rows,)
     return shapes
 
 
@@ -137,7 +158,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     problems += _training_problems(settings["training"])
     if problems:
         raise ModelError(*problems)
-    problems = _target_problems(settings) + _error_problems(settings["errors"], len(settings["outputs"]))
+    problems = _relation_problems(settings) + _target_problems(settings)
+    problems += _error_problems(settings["errors"], len(settings["outputs"]))
     if problems:
         raise ModelError(*problems)
 
@@ -165,8 +187,11 @@ def check_shapes(settings: Mapping[str, Any], found: Mapping[str, tuple[int, ...
             problems.append(
                 f'{name}: not used as "highway" is 0; remove it, or say how many frames it is for'
             )
-        elif name.startswith("decoder."):
-            problems.append(f"{quoted(name)}: this version cannot read a second network, the decoder's")
+        elif name.startswith(DECODER) and settings["relation"] != "encoder-decoder":
+            remedy = 'remove it, or say "relation": "encoder-decoder"'
+            problems.append(
+                f"{quoted(name)}: a second network is not used by {settings['relation']}; {remedy}"
+            )
         else:
             network = f"{settings['layers']}-layer {settings['cell']}"
             problems.append(f"{quoted(name)}: a {network} has no such tensor; remove it")
@@ -212,6 +237,16 @@ def _dense_problems(key: str, layers: object) -> list[str]:
             expected = " or ".join(f'"{choice}"' for choice in ACTIVATIONS)
             problems.append(f'"{key}"[{k}]: expected activation {expected}, found {quoted(activation)}')
     return problems
+
+
+def _relation_problems(settings: Mapping[str, Any]) -> list[str]:
+    """What the other settings say that the relation cannot have."""
+    relation = settings["relation"]
+    return [
+        f'"{key}": expected {json.dumps(value)} for the relation "{relation}", found {quoted(settings[key])}'
+        for key, value in RELATIONS[relation].items()
+        if settings[key] != value
+    ]
 
 
 def _target_problems(settings: Mapping[str, Any]) -> list[str]:

@@ -7,15 +7,18 @@ import numpy as np
 from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import Network, aligned
 
-ROWS = 128  # rows in a batch: enough that four different streams meet, few enough to stay in L1
+ROWS = 128  # most rows in a batch: enough that four different streams meet, few enough to stay in L1
 
 # outcomes; REJECTED + i for the i-th of stats.REASONS
 PREDICTED, LATE_ROW, REJECTED = 0, 1, 2
+# answers, as bits: what the network says at the row itself, and rows that go on from there
+OWN, SEVERAL = 1, 2
 
 
 class Batch(NamedTuple):
-    """Up to ``ROWS`` rows. What comes in, what goes out, and the tile being stepped."""
+    """Up to ``rows`` rows. What comes in, what goes out, and the tile being stepped."""
 
+    rows: int  # ROWS, or fewer where each may be answered by many
     # in
     slot: np.ndarray  # (ROWS,) int64
     flags: np.ndarray  # (ROWS,) uint16: of the frame, for this row
@@ -25,6 +28,7 @@ class Batch(NamedTuple):
     values: np.ndarray  # (ROWS * in_width,) float32: physical units; lanes past the channels are zero
     # out
     outcome: np.ndarray  # (ROWS,) uint8
+    answers: np.ndarray  # (ROWS,) uint8: which of OWN and SEVERAL a row that was predicted gets
     said: np.ndarray  # (ROWS,) uint16: flags of the prediction
     step: np.ndarray  # (ROWS,) uint64
     gap: np.ndarray  # (ROWS,) uint32
@@ -41,11 +45,12 @@ class Batch(NamedTuple):
     lane_reset: np.ndarray  # (TILE_STREAMS,) int64: index into stats.RESETS, or -1
 
 
-def make_batch(network: Network) -> Batch:
+def make_batch(network: Network, rows: int = ROWS) -> Batch:
     def per_row(dtype: type) -> np.ndarray:
         return np.zeros(ROWS, dtype)
 
     return Batch(
+        rows=rows,
         slot=per_row(np.int64),
         flags=per_row(np.uint16),
         seq=per_row(np.uint64),
@@ -53,6 +58,7 @@ def make_batch(network: Network) -> Batch:
         received=per_row(np.int64),
         values=aligned(ROWS * network.in_width),
         outcome=per_row(np.uint8),
+        answers=per_row(np.uint8),
         said=per_row(np.uint16),
         step=per_row(np.uint64),
         gap=per_row(np.uint32),

@@ -21,7 +21,7 @@ import numpy as np
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.kernels.network import Network
 from streamrnn.streams.record import ID_WORDS, Layout, layout_of
-from streamrnn.streams.slots import live_bytes
+from streamrnn.streams.slots import live_bytes, record_count
 
 FILE, LOCK = "state", "lock"
 PAGE = 4096
@@ -292,14 +292,14 @@ def read_live(path: Path) -> Remains:
 
 def _read_remains(file: int, header: np.void) -> Remains:
     layout, capacity = Layout(*map(int, header["layout"])), int(header["capacity"])
-    sizes = [capacity * ID_WORDS, -(-capacity // 8) * 8, (2 * capacity + 1) * layout.words // 2]
+    sizes = [capacity * ID_WORDS, -(-capacity // 8) * 8, record_count(capacity) * layout.words // 2]
     if os.fstat(file).st_size != PAGE + 8 * sum(sizes):
         raise Unusable("cut short")
     block = np.frombuffer(mmap.mmap(file, 0, mmap.MAP_SHARED, mmap.PROT_READ), np.uint64, offset=PAGE)
     ids, committed, records = np.split(block, np.cumsum(sizes[:-1]))
     taken = np.flatnonzero(committed[:capacity])
     newest = 2 * taken + (committed[taken] & np.uint64(1)).astype(np.int64)
-    rows = records.reshape(2 * capacity + 1, layout.words // 2)
+    rows = records.reshape(record_count(capacity), layout.words // 2)
     return Remains(
         header["model"].decode(),
         layout,

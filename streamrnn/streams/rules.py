@@ -10,10 +10,18 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.jit import compiled, inlined
-from streamrnn.kernels.network import copy, look_back, scale_input, scale_output
+from streamrnn.kernels.network import (
+    DECODED,
+    FROM_VECTOR,
+    copy,
+    look_back,
+    scale_input,
+    scale_output,
+)
 from streamrnn.kernels.simd import LANES, splat, store
 from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED
+from streamrnn.streams.decoder import answers_due
 from streamrnn.streams.health import note_health, survey
 from streamrnn.streams.record import (
     DEGRADED,
@@ -252,7 +260,7 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
         _first_look(batch, stats, row, gap)
 
     continues = begun and reset < 0
-    source = old if continues else zero_record(slots)
+    source = old if continues and net.relation != FROM_VECTOR else zero_record(slots)
     scratch.source[lane] = source + slots.hidden_at
     scratch.target[lane] = new + slots.hidden_at
     batch.lane_row[lane] = row
@@ -266,6 +274,9 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
     scale_input(net, scratch, lane, slots.state, new + slots.input_at)
     if net.highway > 0:
         look_back(net, scratch, slots.state, lane, new + slots.input_at, continues)
+    elif net.relation == FROM_VECTOR:  # nothing was given out yet that could be fed back
+        for output in range(net.outputs):
+            scratch.z[lane * net.z_stride + net.inputs + output] = _ZERO
     return IMAGINED if imagined else STEPPED
 
 
@@ -310,7 +321,7 @@ def _forget(slots, old, new, begun):
 
 
 @inlined
-def write(net, slots, rules, batch, scratch, stats, lane):
+def write(net, slots, rules, decoder, batch, scratch, stats, lane):
     """Completes the record that a lane's step began: header, prediction, check. Does not commit it.
 
     Nothing non-finite stays in it: such a step leaves a stream that starts anew with its next row.
@@ -320,7 +331,8 @@ def write(net, slots, rules, batch, scratch, stats, lane):
     committed = slots.committed[slot]
     old, new = record(slots, slot, committed), record(slots, slot, committed + _ONE)
     begun = committed > np.uint64(0)
-    scale_output(net, scratch, lane, slots.state, new + slots.prediction_at)
+    if net.relation != DECODED:
+        scale_output(net, scratch, lane, slots.state, new + slots.prediction_at)
     _write_header(slots, rules, batch, row, lane, old, new)
     saturated = survey(net, slots, new)
     finite = not np.isnan(saturated)
@@ -341,5 +353,6 @@ def write(net, slots, rules, batch, scratch, stats, lane):
         batch.said[row] |= np.uint16(frame.DEGRADED)
     batch.outcome[row] = PREDICTED
     batch.step[row] = slots.state_64[new // 2 + STEP]
+    batch.answers[row] = answers_due(net, decoder, batch.flags[row], batch.step[row])
     batch.epoch[row] = slots.state_32[new + EPOCH]
     copy(batch.predicted, row * net.out_width, slots.state, new + slots.prediction_at, net.out_width)

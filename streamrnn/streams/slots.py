@@ -15,12 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.jit import inlined
+from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import Network
 from streamrnn.streams.record import CHECK, COUNT, ID_WORDS, RECEIVED, check_of, id_check, layout_of
 from streamrnn.wire.codec import is_utf8
 from streamrnn.wire.frame import TOPIC_BYTES
 from streamrnn.wire.memory import address_of, read_u8, read_u64, store_release
 
+WORK_RECORDS = 2 * TILE_STREAMS  # two for each lane, by turns
 _HASH_STEP = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
@@ -31,7 +33,10 @@ COMMIT = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Slots(NamedTuple):
-    """Every array that a stream's progress changes. ``capacity`` slots and one record of zeros after them."""
+    """Every array that a stream's progress changes.
+
+    ``capacity`` slots, and after their records one of zeros and those to work in.
+    """
 
     capacity: int
     words: int  # float32 words in a record
@@ -42,7 +47,7 @@ class Slots(NamedTuple):
     # the live state: parts of one block of memory
     ids: np.ndarray  # (capacity * ID_WORDS,) uint64: UTF-8, zeros, and the length in the last byte
     committed: np.ndarray  # (capacity,) uint64: COMMIT times the records ever committed; 0 = none yet
-    state: np.ndarray  # ((2 * capacity + 1) * words,) float32
+    state: np.ndarray  # (record_count(capacity) * words,) float32
     # views of `state`
     state_64: np.ndarray  # uint64
     state_32: np.ndarray  # uint32
@@ -59,11 +64,16 @@ class Slots(NamedTuple):
     tail: np.ndarray  # (capacity,) int64: its last row there
 
 
+def record_count(capacity: int) -> int:
+    """The records of ``capacity`` slots, the one of zeros, and those to work in."""
+    return 2 * capacity + 1 + WORK_RECORDS
+
+
 def _live_parts(network: Network, capacity: int) -> dict[str, tuple[type, int]]:
     return {
         "ids": (np.uint64, capacity * ID_WORDS),
         "committed": (np.uint64, capacity),
-        "state": (np.float32, (2 * capacity + 1) * layout_of(network).words),
+        "state": (np.float32, record_count(capacity) * layout_of(network).words),
     }
 
 
@@ -143,6 +153,12 @@ def record(slots, slot, committed):
 def zero_record(slots):
     """Where the record of zeros stands: the state of a stream that has not begun."""
     return 2 * slots.capacity * slots.words
+
+
+@inlined
+def work_records(slots):
+    """Where the records begin that lanes work in, and that are nobody's."""
+    return zero_record(slots) + slots.words
 
 
 @inlined

@@ -39,6 +39,13 @@ def to_float32(column: pa.Array) -> Numbers:
     return done.to_numpy(zero_copy_only=False), bad
 
 
+def to_codes(column: pa.Array, find: Callable[[pa.Array], np.ndarray]) -> np.ndarray:
+    """The numbers that ``find`` gives to cells of text, -1 to none, as float32; NaN for a missing cell."""
+    codes = find(_blanked(column)).astype(np.float32)
+    codes[codes < 0] = np.nan
+    return codes
+
+
 def to_uint64(column: pa.Array) -> Numbers:
     """Sequence numbers, uint64; a missing cell is bad."""
     done, bad = _cast(column, lambda cells: pc.cast(cells, pa.uint64()))

@@ -85,6 +85,11 @@ def _is_calendar(head: pa.Array) -> bool:
     return bad is None and bool(times.any())
 
 
+def is_label(head: pa.Array) -> bool:
+    """Whether most of what is there is text, and no number."""
+    return is_text(head) and to_float32(head)[1] is not None and not _is_numeric(head)
+
+
 def _is_numeric(head: pa.Array) -> bool:
     kind = head.type
     if not is_text(head):

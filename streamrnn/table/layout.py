@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from streamrnn.errors import UserError
 from streamrnn.table.cells import CALENDAR, Numbers, find_time_unit, quoted, to_float32, to_uint64
-from streamrnn.table.columns import Columns, find_columns, find_numeric, find_time
+from streamrnn.table.columns import Columns, find_columns, find_numeric, find_time, is_label
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.parquet_file import ParquetFile
 
@@ -25,6 +25,7 @@ class Layout(NamedTuple):
     stream: int | None
     time_unit: int  # see cells.to_ns
     time_type: pa.DataType | None  # of the time column's cells
+    labels: frozenset[int]  # channels of text
 
     def places(self) -> list[int]:
         """Every column to read, once."""
@@ -32,9 +33,12 @@ class Layout(NamedTuple):
         return list(dict.fromkeys(place for place in (*self.channels, *special) if place is not None))
 
 
-def find_layout(file: File, channels: Sequence[str] | None, columns: Columns) -> Layout:
+def find_layout(
+    file: File, channels: Sequence[str] | None, columns: Columns, labels: Sequence[str] = ()
+) -> Layout:
     """The columns named, those to be found, and for ``channels`` None every other one of numbers.
 
+    ``labels`` names channels that may be text.
     Raises UserError for a column that is not there, or does not hold what it should.
     """
     head = file.head()
@@ -46,17 +50,19 @@ def find_layout(file: File, channels: Sequence[str] | None, columns: Columns) ->
     if named is None:
         numeric = find_numeric(file.names, head, {seq, stream, time})
         named = find_columns([file.names[place] for place in numeric], file.names, file.where)
+    text = frozenset(place for place in find_columns(labels, file.names, file.where) if is_label(head[place]))
+    named += sorted(text - {*named})
     if not named:
         comma = any(DECIMAL_COMMA.fullmatch(str(column[0])) for column in head if len(column))
         remedy = "write 1,5 as 1.5" if comma else "is the first line the names, and the delimiter right?"
         raise UserError(f"{file.where}: no column holds numbers; {remedy}")
-    for place in named:
+    for place in {*named} - text:
         _check_type(file, place, head[place], to_float32)
     if seq is not None:
         _check_type(file, seq, head[seq], to_uint64)
     if time is None:
-        return Layout(named, seq, None, stream, CALENDAR, None)
-    return Layout(named, seq, time, stream, _time_unit(file, time, head[time]), head[time].type)
+        return Layout(named, seq, None, stream, CALENDAR, None, text)
+    return Layout(named, seq, time, stream, _time_unit(file, time, head[time]), head[time].type, text)
 
 
 def _place(file: File, name: str | None) -> int | None:

@@ -97,13 +97,17 @@ class Writer:
 
 
 def open_writer(
-    path: str, kind: str | None, outputs: Sequence[str], time_type: pa.DataType | None = None
+    path: str,
+    kind: str | None,
+    outputs: Sequence[str],
+    time_type: pa.DataType | None = None,
+    several: bool = False,
 ) -> Writer:
     """A Writer to ``path``, or to standard output for ``-``.
 
     ``kind`` is "csv", "ndjson" or "parquet"; None takes it from the end of the path, or else is "csv".
-    ``outputs`` names the predictions' columns, ``time_type`` is that of ``Rows.time``. Raises UserError
-    for a file that cannot be written.
+    ``outputs`` names the predictions' columns, ``time_type`` is that of ``Rows.time``; ``several`` says that
+    answers have several rows. Raises UserError for a file that cannot be written.
     """
     suffix = Path(path).suffix.lower()
     if suffix in PACKED:
@@ -113,4 +117,4 @@ def open_writer(
     kind = kind or SUFFIXES.get(suffix, "csv")
     if kind == "parquet" and path == "-" and os.isatty(1):
         raise UserError("parquet is not for a terminal; name a file with -o, or write csv or ndjson")
-    return Writer(path, kind, result_schema(outputs, time_type or pa.string()))
+    return Writer(path, kind, result_schema(outputs, time_type or pa.string(), several))

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
     from streamrnn.engine import Answers
 
 PREDICTED, LATE, REJECTED = 0, 1, 2  # outcomes, the last + index into REASONS
+OWN, SEVERAL = 1, 2  # answers, as bits: a row's own, and one of several rows
 NAMES = pa.dictionary(pa.int32(), pa.string())
 
 
-def result_schema(outputs: Sequence[str], time_type: pa.DataType) -> pa.Schema:
-    """stream, seq, time, step, a prediction per output in physical units, score, residual, flags."""
+def result_schema(outputs: Sequence[str], time_type: pa.DataType, several: bool) -> pa.Schema:
+    """stream, seq, time, step, a prediction per output in physical units, score, residual, flags.
+
+    Where answers have ``several`` rows, "ahead" numbers them from 1, behind the step.
+    """
     predictions = [pa.field(f"{name}_pred", pa.float32()) for name in outputs]
     return pa.schema(
         [
@@ -26,6 +30,7 @@ def result_schema(outputs: Sequence[str], time_type: pa.DataType) -> pa.Schema:
             pa.field("seq", pa.uint64()),
             pa.field("time", time_type),
             pa.field("step", pa.uint64()),
+            *([pa.field("ahead", pa.uint16())] if several else []),
             *predictions,
             pa.field("score", pa.float32()),
             pa.field("residual", pa.float32()),
@@ -35,28 +40,51 @@ def result_schema(outputs: Sequence[str], time_type: pa.DataType) -> pa.Schema:
 
 
 def result_batch(rows: Rows, streams: Sequence[str], answers: "Answers", schema: pa.Schema) -> pa.RecordBatch:
-    """The results of n rows. NaN is null; a row that was not predicted has its reason under flags."""
-    count = len(rows.seq)
+    """The results of n rows. NaN is null; a row that was not predicted has its reason under flags.
+
+    A row without an answer is left out. One with an answer of several rows has as many; score and residual
+    are in the first of them.
+    """
+    row, place = _answered(answers)
+    count = len(row)
+    values, score, residual = answers.values[row], answers.score[row], answers.residual[row]
+    score[place > 0] = residual[place > 0] = np.nan
+    if len(answers.several):
+        has = answers.answers & SEVERAL != 0
+        which = np.cumsum(has) - 1
+        values[has[row]] = answers.several[which[row], place][has[row]]
+    gone = answers.outcome[row] != PREDICTED
     time = schema.field("time").type
-    columns = np.ascontiguousarray(answers.values.T)
+    columns = np.ascontiguousarray(values.T)
+    ahead = [pa.array((place + 1).astype(np.uint16), mask=gone)] if "ahead" in schema.names else []
     return pa.RecordBatch.from_arrays(
         [
-            pa.DictionaryArray.from_arrays(rows.stream, pa.array(streams, pa.string())),
-            pa.array(rows.seq),
-            pa.nulls(count, time) if rows.time is None else rows.time,
-            pa.array(answers.step, mask=answers.outcome != PREDICTED),
+            pa.DictionaryArray.from_arrays(rows.stream[row], pa.array(streams, pa.string())),
+            pa.array(rows.seq[row]),
+            pa.nulls(count, time) if rows.time is None else rows.time.take(pa.array(row)),
+            pa.array(answers.step[row], mask=gone),
+            *ahead,
             *(pa.array(column, from_pandas=True) for column in columns),
-            pa.array(answers.score, from_pandas=True),
-            pa.array(answers.residual, from_pandas=True),
-            _flags(answers),
+            pa.array(score, from_pandas=True),
+            pa.array(residual, from_pandas=True),
+            _flags(answers, row),
         ],
         schema=schema,
     )
 
 
-def _flags(answers: "Answers") -> pa.DictionaryArray:
+def _answered(answers: "Answers") -> tuple[np.ndarray, np.ndarray]:
+    """For each row of the table, its row of the input and its place in that row's answer, (m,) int64."""
+    several = answers.answers & SEVERAL != 0
+    counts = np.where(several, answers.several.shape[1], answers.answers & OWN)
+    counts[answers.outcome != PREDICTED] = 1
+    row = np.repeat(np.arange(len(counts)), counts)
+    return row, np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
+
+
+def _flags(answers: "Answers", row: np.ndarray) -> pa.DictionaryArray:
     """Few combinations occur: each is put into words once."""
-    code = answers.flags.astype(np.int32) | answers.outcome.astype(np.int32) << 16
+    code = (answers.flags.astype(np.int32) | answers.outcome.astype(np.int32) << 16)[row]
     coded = pa.array(code).dictionary_encode()
     words = [_flag_text(code & 0xFFFF, code >> 16) for code in coded.dictionary.to_pylist()]
     return pa.DictionaryArray.from_arrays(coded.indices, pa.array(words, pa.string()))

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Block
-from streamrnn.table.cells import Numbers, is_text, quoted, to_float32, to_ns, to_uint64
+from streamrnn.table.cells import Numbers, is_text, quoted, to_codes, to_float32, to_ns, to_uint64
 from streamrnn.table.columns import Columns
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.ids import StreamIds
@@ -60,8 +60,9 @@ class Fault(NamedTuple):
 class RowReader:
     """Iterates over ``Rows``, once. Made by ``open_rows``; may be iterated in another thread.
 
-    ``streams`` grows while it is iterated; ``skipped`` counts the bad rows left out so far; ``unread`` are
-    the columns left out; ``time_type`` is the type of ``Rows.time``, None without a time column.
+    ``streams`` grows while it is iterated; ``skipped`` counts the bad rows left out so far; ``whole`` tells
+    that all of the file was read; ``unread`` are the columns left out; ``time_type`` is the type of
+    ``Rows.time``, None without a time column; ``labels`` has for each column of text the texts so far.
     """
 
     def __init__(
@@ -75,7 +76,9 @@ class RowReader:
         self.channels = [file.names[place] for place in layout.channels]
         self.unread = [name for place, name in enumerate(file.names) if place not in layout.places()]
         self.time_type = layout.time_type
+        self.labels = {file.names[place]: StreamIds() for place in layout.labels}
         self.skipped = 0
+        self.whole = False
         self._file = file
         self._layout = layout
         self._ids = StreamIds()
@@ -100,6 +103,7 @@ class RowReader:
                 yield rows
             if self._left == 0:
                 return
+        self.whole = True
 
     def stop(self) -> None:
         """Lets the iteration end within a moment; for any thread."""
@@ -121,7 +125,10 @@ class RowReader:
         count = len(block.columns[0])
         values = np.empty((count, len(layout.channels)), np.float32)
         for channel, place in enumerate(layout.channels):
-            values[:, channel] = self._read(place, to_float32(cells[place]), "is not a number", faults)
+            if place in layout.labels:
+                values[:, channel] = to_codes(cells[place], self.labels[self.channels[channel]].find)
+            else:
+                values[:, channel] = self._read(place, to_float32(cells[place]), "is not a number", faults)
         ts_ns = np.zeros(count, np.int64)
         if layout.time is not None:
             times = to_ns(cells[layout.time], layout.time_unit)
@@ -186,6 +193,7 @@ def open_rows(
     delimiter: str | None = None,
     on_error: str = "fail",
     limit: int | None = None,
+    labels: Sequence[str] = (),
 ) -> RowReader:
     """The rows of a CSV or parquet file; ``-`` is CSV on standard input. Gzip is told by its content.
 
@@ -198,7 +206,8 @@ def open_rows(
     A cell that is empty or says NaN is missing, not bad. At a row with another bad cell, or of another
     number of fields, ``on_error`` "fail" raises UserError with its line; "skip" leaves it out and counts
     it, but its number is used up (unless its stream is not known), so that the gap can be seen.
-    ``limit`` ends after so many rows.
+    ``limit`` ends after so many rows. ``labels`` are columns that may hold text, which is then read as
+    numbers, those of the texts in ``RowReader.labels``.
 
     Raises UserError for a file that cannot be read, or lacks a column.
     """
@@ -206,7 +215,7 @@ def open_rows(
     parquet = source != "-" and is_parquet(path)
     file: File = ParquetFile(path) if parquet else CsvFile(source, delimiter)
     try:
-        layout = find_layout(file, channels, columns)
+        layout = find_layout(file, channels, columns, labels)
         stream = None if columns.stream else _stem(source)
         return RowReader(file, layout, stream, on_error, limit)
     except BaseException:

@@ -1,0 +1,130 @@
+"""From staged rows to what is said of them: the one compiled way that every row takes.
+
+The daemon's pump and ``Engine.feed`` (replay, tests, benchmarks) call the same ``advance``, so what a
+replay shows is what the daemon does.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.jit import compiled, inlined
+from streamrnn.kernels.affine import TILE_STREAMS
+from streamrnn.kernels.network import DECODED, Network, Scratch, forward
+from streamrnn.stats import REASONS, STREAMS, Stats
+from streamrnn.streams.batch import Batch
+from streamrnn.streams.decoder import Decoder, begin_rows, go_on, take_rows
+from streamrnn.streams.rules import IMAGINED, SKIP, Rules, prepare, refusal, write
+from streamrnn.streams.slots import Slots, admit, commit, find
+from streamrnn.wire.codec import is_utf8
+
+_CAPACITY, _TOPIC = REASONS.index("capacity"), REASONS.index("topic")
+_OF_ROW = -1  # the step of the row itself, before those that go on from it
+
+
+class Core(NamedTuple):
+    """Everything that ``advance`` works on."""
+
+    net: Network
+    slots: Slots
+    rules: Rules
+    decoder: Decoder
+    batch: Batch
+    scratch: Scratch
+    stats: Stats
+
+
+@inlined
+def _link(slots, batch, count):
+    """Chains the rows of each stream in order. Returns how many streams can begin at once."""
+    batch.number[0] += 1
+    ready = 0
+    for row in range(count):
+        slot = batch.slot[row]
+        if slots.batch[slot] == batch.number[0]:
+            batch.next[slots.tail[slot]] = row
+        else:
+            slots.batch[slot] = batch.number[0]
+            batch.ready[ready] = row
+            ready += 1
+        slots.tail[slot] = row
+        batch.next[row] = -1
+        batch.gap[row] = np.uint32(0)
+    return ready
+
+
+@compiled
+def advance(core, count):
+    """Takes rows 0 to ``count`` of the batch through the rules and the network, and commits each.
+
+    Rows of one stream are taken in order, one a round; a round's streams are stepped a tile at a
+    time. A row behind a gap comes back in the next round until the rows before it are filled in. Rows to be
+    answered by several go on from their own step, before anything else of their streams is stepped.
+    """
+    net, slots, rules, decoder, batch, scratch, stats = core
+    ready = _link(slots, batch, count)
+    while ready > 0:
+        at = waiting = 0
+        while at < ready:
+            lanes = 0
+            while at < ready and lanes < TILE_STREAMS:
+                row = batch.ready[at]
+                at += 1
+                what = prepare(net, slots, rules, batch, scratch, stats, row, lanes)
+                if what != SKIP:
+                    lanes += 1
+                following = row if what == IMAGINED else batch.next[row]
+                if following >= 0:
+                    batch.ready[waiting] = following
+                    waiting += 1
+            step, first, last = _OF_ROW, 0, net.row_products
+            while lanes > 0:
+                forward(net, scratch, slots.state, lanes, first, last)
+                if step == _OF_ROW:
+                    for lane in range(lanes):
+                        write(net, slots, rules, decoder, batch, scratch, stats, lane)
+                        commit(slots, batch.slot[batch.lane_row[lane]])
+                    lanes = begin_rows(net, decoder, batch, scratch, lanes)
+                    first, last = net.decoder_at, net.chain.size
+                    step = 0 if net.relation == DECODED else 1
+                else:
+                    take_rows(net, decoder, batch, scratch, lanes, step)
+                    step += 1
+                if lanes > 0:
+                    lanes = go_on(net, slots, decoder, batch, scratch, stats, lanes, step)
+        ready = waiting
+
+
+@inlined
+def stage(core, row, slot, flags, seq, ts, received):
+    """Enters a row, its values already in place, for the next ``advance``."""
+    batch = core.batch
+    batch.slot[row] = slot
+    batch.flags[row] = flags
+    batch.seq[row] = seq
+    batch.ts[row] = ts
+    batch.received[row] = received
+
+
+@inlined
+def slot_for(core, name, row):
+    """The slot of the id at address ``name`` for row ``row`` of the batch, its values in place.
+
+    A new stream is admitted by its first row, so that row must be usable as it is: with nothing
+    known of the stream there is nothing to fill in from. Otherwise -1 - index into REASONS, counted.
+    """
+    slots, stats = core.slots, core.stats
+    slot = find(slots, name)
+    if slot >= 0:
+        return slot
+    reason = refusal(core.net, core.rules, core.batch, row, False)
+    if not is_utf8(name):
+        reason = _TOPIC
+    if reason < 0:
+        slot = admit(slots, name)
+        stats.counters[STREAMS] = slots.counts[1]
+        if slot >= 0:
+            return slot
+        reason = _CAPACITY
+    stats.rejected[reason] += 1
+    return -1 - reason

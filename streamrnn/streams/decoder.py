@@ -1,0 +1,145 @@
+"""Rows beyond the frame: the rollout of a forecast, and the sequence that a decoder writes.
+
+Lanes whose rows are to be answered by several rows go on after their own step, on copies of their streams'
+states: each further row is one more step, whose input is the output of the one before.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.jit import inlined
+from streamrnn.kernels.network import (
+    DECODED,
+    FROM_VECTOR,
+    TO_SEQUENCE,
+    TO_VECTOR,
+    Network,
+    aligned,
+    copy,
+    look_back,
+    scale_input,
+    scale_output,
+)
+from streamrnn.stats import REASONS
+from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, SEVERAL
+from streamrnn.streams.record import all_finite
+from streamrnn.streams.slots import record, work_records
+from streamrnn.wire import frame
+
+_DIVERGED = REASONS.index("diverged")
+_ZERO = np.float32(0)
+
+
+class Decoder(NamedTuple):
+    """What is asked beyond the row itself, and room for it."""
+
+    rows: int  # of an answer of several rows; 0 = none is asked for
+    every: int  # steps of a sequence from one answer to it to the next; 0 = at END only
+    target_is_next: int  # 1 when a decoder begins with the last frame, else with zeros
+    values: np.ndarray  # (batch rows * rows * out_width,) float32: physical units
+
+
+def make_decoder(network: Network, rows: int, every: int, target_is_next: bool, batch_rows: int) -> Decoder:
+    values = aligned(batch_rows * rows * network.out_width)
+    return Decoder(rows, every, int(target_is_next), values)
+
+
+@inlined
+def answers_due(net, decoder, flags, step):
+    """Which answers a row gets, OWN or SEVERAL or both, from the flags of its frame and its step."""
+    due = flags & frame.END != 0 or (decoder.every > 0 and step % np.uint64(decoder.every) == np.uint64(0))
+    if net.relation == TO_VECTOR:
+        return OWN if due else 0
+    if net.relation == FROM_VECTOR:
+        return SEVERAL
+    if net.relation == DECODED:
+        return SEVERAL if due else 0
+    return OWN | SEVERAL if due and decoder.rows > 0 else OWN
+
+
+@inlined
+def _values_at(net, decoder, row, step):
+    return (row * decoder.rows + step) * net.out_width
+
+
+@inlined
+def begin_rows(net, decoder, batch, scratch, lanes):
+    """Moves the lanes that are to go on together, to the first ones. How many there are."""
+    count = 0
+    if decoder.rows == 0:
+        return count
+    for lane in range(lanes):
+        row = batch.lane_row[lane]
+        wanted = batch.outcome[row] == PREDICTED and batch.answers[row] & SEVERAL != 0
+        if batch.lane_imagined[lane] == 1 or not wanted:
+            continue
+        batch.lane_row[count] = row
+        if net.relation == FROM_VECTOR:
+            copy(scratch.gates, count * net.gate_stride, scratch.gates, lane * net.gate_stride, net.out_width)
+        if net.relation != DECODED:  # the row's own step has given the first one
+            to, source = _values_at(net, decoder, row, 0), row * net.out_width
+            copy(decoder.values, to, batch.predicted, source, net.out_width)
+        count += 1
+    return count
+
+
+@inlined
+def take_rows(net, decoder, batch, scratch, lanes, step):
+    """Keeps what the lanes have come to as row ``step`` of their answers."""
+    for lane in range(lanes):
+        at = _values_at(net, decoder, batch.lane_row[lane], step)
+        scale_output(net, scratch, lane, decoder.values, at)
+
+
+@inlined
+def _set_up(net, slots, decoder, batch, scratch, lane, step):
+    """Sets a lane up for row ``step`` of its answer."""
+    row = batch.lane_row[lane]
+    slot = batch.slot[row]
+    own = record(slots, slot, slots.committed[slot])  # of the row itself
+    first = 0 if net.relation == DECODED else 1
+    work = work_records(slots) + 2 * lane * slots.words
+    old = own if step == first else work + (step - 1) % 2 * slots.words
+    new = work + step % 2 * slots.words
+    scratch.source[lane] = old + slots.hidden_at
+    scratch.target[lane] = new + slots.hidden_at
+    at, last = lane * net.z_stride, lane * net.gate_stride  # where the last step left its output
+    if net.relation == TO_SEQUENCE:
+        before = _values_at(net, decoder, row, step - 1)
+        copy(slots.state, new + slots.input_at, decoder.values, before, net.in_width)
+        scale_input(net, scratch, lane, slots.state, new + slots.input_at)
+        if net.highway > 0:
+            look_back(net, scratch, slots.state, lane, new + slots.input_at, True)
+    elif net.relation == FROM_VECTOR:
+        scale_input(net, scratch, lane, slots.state, own + slots.input_at)
+        copy(scratch.z, at + net.inputs, scratch.gates, last, net.out_width)
+    elif step > 0:
+        copy(scratch.z, at, scratch.gates, last, net.out_width)
+    else:
+        for output in range(net.outputs):
+            value = _ZERO
+            if decoder.target_is_next == 1:
+                frame_value = slots.state[own + slots.input_at + output]
+                value = (frame_value - net.out_mean[output]) * net.out_scale[output]
+            scratch.z[at + output] = value
+
+
+@inlined
+def go_on(net, slots, decoder, batch, scratch, stats, lanes, step):
+    """Sets the lanes up for row ``step`` of their answers; or, with all rows written, ends them.
+
+    Returns how many lanes go on. An answer that is not finite is none; its stream is as its own row left it.
+    """
+    if step < decoder.rows:
+        for lane in range(lanes):
+            _set_up(net, slots, decoder, batch, scratch, lane, step)
+        return lanes
+    for lane in range(lanes):
+        row = batch.lane_row[lane]
+        if not all_finite(decoder.values, _values_at(net, decoder, row, 0), decoder.rows * net.out_width):
+            batch.answers[row] &= ~np.uint8(SEVERAL)
+            stats.rejected[_DIVERGED] += 1
+            if net.relation != TO_SEQUENCE:
+                batch.outcome[row] = np.uint8(REJECTED + _DIVERGED)
+    return 0
