@@ -14,7 +14,8 @@ from streamrnn.kernels.network import DECODED, Network, Scratch, forward
 from streamrnn.stats import REASONS, STREAMS, Stats
 from streamrnn.streams.batch import Batch
 from streamrnn.streams.decoder import Decoder, begin_rows, go_on, take_rows
-from streamrnn.streams.rules import IMAGINED, SKIP, Rules, prepare, refusal, write
+from streamrnn.streams.outcome import write
+from streamrnn.streams.rules import IMAGINED, SKIP, Rules, prepare, refusal
 from streamrnn.streams.slots import Slots, admit, commit, find
 from streamrnn.wire.codec import is_utf8
 

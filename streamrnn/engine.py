@@ -13,15 +13,17 @@ from streamrnn.jit import UNCACHED, compiled, inlined
 from streamrnn.kernels.network import Network, make_scratch, pack_network
 from streamrnn.model.model import Model
 from streamrnn.stats import PREDICTIONS, Stats
-from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, ROWS, SEVERAL, make_batch
+from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, ROWS, SEVERAL, SHARED, make_batch
 from streamrnn.streams.decoder import make_decoder
 from streamrnn.streams.record import ID_WORDS
 from streamrnn.streams.rules import GAP_POLICIES, MISSING_POLICIES, Rules
+from streamrnn.streams.score import first_levels
 from streamrnn.streams.slots import id_words, make_slots
 from streamrnn.wire.clock import monotonic_ns
 from streamrnn.wire.frame import SEQ
 from streamrnn.wire.memory import address_of
 
+USUAL_THRESHOLD = 3.0  # of the score, for a model that says none
 ROOM_BYTES = 1 << 26  # for the answers of several rows to a batch; the largest such answer
 
 
@@ -53,7 +55,8 @@ class Answers(NamedTuple):
     seq: np.ndarray  # (n,) uint64
     ts_ns: np.ndarray  # (n,) int64
     step: np.ndarray  # (n,) uint64
-    score: np.ndarray  # (n,) float32: NaN, none is computed in this version
+    score: np.ndarray  # (n,) float32: NaN = none
+    shares: np.ndarray  # (n, outputs) float32: of each in a score of SHARED or more; else zeros
     gap: np.ndarray  # (n,) uint32
     epoch: np.ndarray  # (n,) uint32
     residual: np.ndarray  # (n,) float32
@@ -75,11 +78,14 @@ def _answer(core, answers, row, to, step_ns):
     answers.answers[to] = batch.answers[row]
     answers.flags[to] = batch.said[row]
     answers.step[to] = batch.step[row]
+    answers.score[to] = batch.score[row]
     answers.gap[to] = batch.gap[row]
     answers.epoch[to] = batch.epoch[row]
     answers.residual[to] = batch.residual[row]
     for output in range(net.outputs):
         answers.values[to, output] = batch.predicted[row * net.out_width + output]
+        if batch.score[row] >= SHARED:
+            answers.shares[to, output] = batch.shares[row * net.out_width + output]
 
 
 @inlined
@@ -134,12 +140,9 @@ def _what_it_is(model: Model) -> str:
     )
 
 
-def _forecasts(model: Model) -> bool:
-    return model.relation == "sequence-to-sequence" and model.target == "next"
-
-
 def _forecasts_all(model: Model) -> bool:
-    return _forecasts(model) and len(model.outputs) == len(model.channels)
+    forecasts = model.relation == "sequence-to-sequence" and model.target == "next"
+    return forecasts and len(model.outputs) == len(model.channels)
 
 
 def _rules_for(model: Model, faults: Faults) -> Rules:
@@ -155,8 +158,9 @@ def _rules_for(model: Model, faults: Faults) -> Rules:
         gap=GAP_POLICIES.index("step" if model.relation == "vector-to-sequence" else faults.gap),
         max_gap=faults.max_gap,
         missing=MISSING_POLICIES.index(faults.missing),
-        forecasts=int(_forecasts(model)),
         period_ns=round(model.sample_period_s * 1e9),
+        levels=first_levels(len(model.outputs), model.score),
+        threshold=np.float32(model.score["threshold"] if model.score else USUAL_THRESHOLD),
     )
 
 
@@ -298,6 +302,7 @@ class Engine:
             ts_ns=np.zeros(count, np.int64),
             step=np.zeros(count, np.uint64),
             score=np.full(count, np.nan, np.float32),
+            shares=np.zeros((count, outputs), np.float32),
             gap=np.zeros(count, np.uint32),
             epoch=np.zeros(count, np.uint32),
             residual=np.full(count, np.nan, np.float32),

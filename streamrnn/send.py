@@ -19,9 +19,10 @@ from streamrnn.errors import UserError
 from streamrnn.keys import ClientKeys, Refusals
 from streamrnn.model.native import read_model
 from streamrnn.table import Columns, Rows, open_rows
+from streamrnn.table.ends import NO_ENDS, PIPED, Ends, find_ends, with_ends
 from streamrnn.table.pace import Pacer
 from streamrnn.table.progress import Progress, counted
-from streamrnn.wire.frame import FRAME, RESET, SEQ, TS, VERSION
+from streamrnn.wire.frame import END, FRAME, RESET, SEQ, TS, VERSION
 
 FLOAT32 = 1  # its code in a frame
 LOOK_AGAIN_S = 0.005
@@ -52,12 +53,18 @@ class SendOptions:
 def send(options: SendOptions) -> int:
     """Sends every row and returns 0.
 
+    The last row of each stream says END, if the model answers sequences.
     A slow receiver holds the sender back: no frame is dropped while one is there. Raises UserError for
     a file or an endpoint that cannot be used, or if no receiver comes or it refuses the keys. Whatever
     ends it, stderr says what was sent; a KeyboardInterrupt then goes on to the caller.
     """
     model = None if options.model is None else read_model(options.model)
     channels = None if model is None else [channel.name for channel in model.channels]
+    ends: Ends | None = NO_ENDS
+    if model is not None and model.answers_sequences:
+        ends = find_ends(options.source, channels, options.columns, options.delimiter, "fail")
+        if ends is None:
+            sys.stderr.write(f"warning: {PIPED}\n")
     with open_rows(
         options.source, channels, options.columns, options.delimiter, limit=options.limit
     ) as reader:
@@ -67,8 +74,8 @@ def send(options: SendOptions) -> int:
             publisher.wait()
             progress = Progress(options.progress)
             try:
-                for rows in reader:
-                    frames = make_frames(rows, options.block)
+                for rows, last in with_ends(reader, ends or NO_ENDS):
+                    frames = make_frames(rows, options.block, last)
                     for which in pacer.slices(pacer.due(rows)[frames.last]):
                         publisher.send(frames, which, reader.streams)
                         progress.add(int(frames.heads["rows"][which].sum()))
@@ -94,9 +101,10 @@ class Frames(NamedTuple):
     last: np.ndarray  # (m,) int64: the place of the last row
 
 
-def make_frames(rows: Rows, block: int) -> Frames:
+def make_frames(rows: Rows, block: int, last: np.ndarray) -> Frames:
     """Frames of at most ``block`` rows: of one stream, numbered one after another.
 
+    The rows that ``last``, (n,) bool, names are the last ones of their streams.
     A frame says when its first row was and, in ``dt_ns``, how far apart its rows are on average.
     """
     order = np.argsort(rows.stream, kind="stable")  # the rows of a stream side by side
@@ -115,6 +123,7 @@ def make_frames(rows: Rows, block: int) -> Frames:
     timed = ts_ns[begin] != 0
     heads["flags"] = np.where(timed, SEQ | TS, SEQ)
     heads["flags"][seq[begin] == 0] |= RESET  # a file sent again begins anew, and is not late
+    heads["flags"][last[order[end - 1]]] |= END
     heads["seq"], heads["ts_ns"] = seq[begin], ts_ns[begin]
     evenly = timed & (ts_ns[end - 1] > ts_ns[begin])
     heads["dt_ns"] = np.where(evenly, (ts_ns[end - 1] - ts_ns[begin]) // np.maximum(end - begin - 1, 1), 0)

@@ -21,7 +21,7 @@ from streamrnn.config import Config, config_text, load_config
 from streamrnn.engine import Answers, Engine
 from streamrnn.model.native import read_model
 from streamrnn.streams.batch import PREDICTED
-from streamrnn.wire.frame import PER_FRAME, TOPIC_BYTES, flag_names, pack_frame, unpack_prediction
+from streamrnn.wire.frame import END, EVENT, PER_FRAME, TOPIC_BYTES, flag_names, pack_frame, unpack_prediction
 
 DEADLINE_S = 30.0  # for anything that a test waits for
 COMPILE_S = 180.0  # for a start, which compiles when the kernels are not in the cache
@@ -265,12 +265,13 @@ class Line:
         """Sends rows of a stream of its own until one is answered, and takes all their answers."""
         Line._opened += 1
         name = f"{self._prefix}{PROBE}{Line._opened}"
-        channels = len(read_model(self._daemon.config.model).channels)
+        model = read_model(self._daemon.config.model)
+        row, more = np.full(len(model.channels), -1, np.float32), {"flags": END}
         end = time.monotonic() + DEADLINE_S
         sent = 0
         while not self.subscriber.poll(10):
             assert time.monotonic() < end, f"the daemon answers nothing:\n{self._daemon.said}"
-            self.send(name, np.full(channels, -1, np.float32))
+            self.send(name, row, **(more if model.answers_sequences else {}))
             sent += 1
         while (last := take(self.subscriber)).stream != name or last.header["seq"] < sent - 1:
             pass
@@ -302,8 +303,13 @@ class Line:
         return found
 
     def answers(self, count: int) -> list[Answer]:
-        """The next ``count`` predictions, as what they say."""
-        return [prediction.answer for prediction in self.receive(count)]
+        """The next ``count`` predictions, as what they say; events do not count."""
+        found: list[Answer] = []
+        while len(found) < count:
+            found += [
+                each.answer for each in self.receive(count - len(found)) if each.header["kind"] != EVENT
+            ]
+        return found
 
 
 def take(subscriber: zmq.Socket) -> Prediction:

@@ -43,7 +43,7 @@ ARROWS: dict[str, set[str]] = {
         "web",
     },
     "replay": {"errors", "jit", "stats", "model", "wire", "streams", "engine", "table"},
-    "train": {"streamrnn", "errors", "jit", "model", "kernels", "table"},
+    "train": {"streamrnn", "errors", "jit", "model", "kernels", "streams", "table"},
     "foreign": {"errors", "model", "engine", "config", "table"},
     "send": {"errors", "model", "wire", "keys", "table"},
     "tail": {"errors", "model", "wire", "keys"},

@@ -135,6 +135,7 @@ class Witness:
 
     def hear(self, messages: list[list[bytes]]) -> None:
         """Compares what arrived, of the last life or, still on its way then, of the one before."""
+        messages = [parts for parts in messages if len(parts[1]) == MESSAGE.itemsize]  # events have no values
         stream = np.array([NAMES.index(parts[0].decode()) for parts in messages], np.int64)
         said = np.frombuffer(b"".join(parts[1] for parts in messages), MESSAGE)
         header, seq = said["header"], said["header"]["seq"].astype(np.int64)
@@ -144,7 +145,7 @@ class Witness:
         for life in self.lives:
             inside = (seq >= life.first[stream]) & (seq < (life.first + life.count)[stream])
             at = (life.at[stream] + seq - life.first[stream])[inside]
-            for name in ("flags", "step", "gap", "epoch", "residual"):
+            for name in ("flags", "step", "score", "gap", "epoch", "residual"):
                 theirs, ours = header[name][inside], getattr(life.answers, name)[at]
                 assert theirs.tobytes() == ours.astype(theirs.dtype).tobytes(), name
             assert said["values"][inside].tobytes() == life.answers.values[at].tobytes()

@@ -263,7 +263,7 @@ def test_another_format(file, monkeypatch):
         patched.setattr(live, "_FORMAT", 7)
         Process(file.parent).recover()
     kill()
-    with pytest.raises(ConfigError, match="of format 7, this version knows 1; run the version that wrote it"):
+    with pytest.raises(ConfigError, match="of format 7, this version knows 2; run the version that wrote it"):
         Process(file.parent)
 
 
@@ -459,8 +459,8 @@ FORGERIES = {
     "not a number": Forgery(-1, np.nan, True),
     "an infinite cell state": Forgery(-1, np.inf, True),
     "an infinite input": Forgery(32, -np.inf, True),
-    "a hidden state at its bound": Forgery(64, 1.0, False),
-    "a hidden state past its bound": Forgery(64, -1.001, True),
+    "a hidden state at its bound": Forgery(-32, 1.0, False),
+    "a hidden state past its bound": Forgery(-32, -1.001, True),
     "no reason to begin anew": Forgery(ENDED, float(np.uint32(99).view(np.float32)), True),
 }
 

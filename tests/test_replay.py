@@ -85,7 +85,19 @@ def test_what_is_written_is_what_the_engine_says(model_file, monkeypatch, chunk,
     else:
         rows = lines()
     assert list(rows[0]) == [
-        *("stream", "seq", "time", "step", "c0_pred", "c1_pred", "c2_pred", "score", "residual", "flags")
+        *(
+            "stream",
+            "seq",
+            "time",
+            "step",
+            "c0_pred",
+            "c1_pred",
+            "c2_pred",
+            "score",
+            "residual",
+            "flags",
+            "cause",
+        )
     ]
     assert [row["stream"] for row in rows] == [ids[index] for index in stream]
     assert [int(row["seq"]) for row in rows] == said.seq.tolist()
@@ -105,7 +117,7 @@ def test_rows_that_are_not_predicted_have_a_row(model_file):
     values[4, 1], values[5, 2] = NAN, np.inf
     summary = run(model_file, made(table(values, ("n", seq))), seq="n")
     assert [(int(row["seq"]), row["step"], row["flags"]) for row in lines()] == [
-        *((0, "1", "WARMING"), (1, "2", ""), (1, "", "LATE"), (5, "6", "GAP")),
+        *((0, "1", "WARMING"), (1, "2", "WARMING"), (1, "", "LATE"), (5, "6", "WARMING|GAP")),
         *((6, "", "REJECTED:missing"), (7, "", "REJECTED:infinite")),
         *((20, "1", "WARMING|GAP|RESET"), (3, "", "LATE")),
     ]
@@ -177,7 +189,7 @@ def test_a_bad_row_ends_it_or_is_skipped(model_file, folder):
     assert sorted(path.name for path in folder.iterdir()) == ["rows.csv"]
     summary = run(model_file, source, on_error="skip")
     assert [int(row["seq"]) for row in lines()] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
-    assert [row["flags"] for row in lines()].index("GAP") == 4
+    assert [row["flags"] for row in lines()].index("WARMING|GAP") == 4
     assert (summary.skipped, summary.missing, summary.predicted) == (1, 1, 9)
     assert run(model_file, source, limit=4).rows == 4
 

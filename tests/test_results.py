@@ -28,6 +28,7 @@ COLUMNS = [
     "score",
     "residual",
     "flags",
+    "cause",
 ]
 MISSING = REASONS.index("missing")
 
@@ -47,6 +48,7 @@ def results(count: int = 1000, seed: int = 0) -> tuple[Rows, Answers]:
     answers = Answers(
         answers=np.ones(count, np.uint8),
         several=np.zeros((0, 0, 2), np.float32),
+        shares=np.zeros((count, 2), np.float32),
         outcome=outcome,
         flags=np.where(outcome > 0, 0, rng.integers(0, 8, count)).astype(np.uint16),
         seq=np.zeros(count, np.uint64),
@@ -83,7 +85,7 @@ def read_back(path: Path) -> list[dict[str, Any]]:
         return pq.read_table(path).to_pylist()
     if path.suffix == ".ndjson":
         return [json.loads(line) for line in path.read_text().splitlines()]
-    kinds = {"stream": str, "time": str, "flags": str, "seq": int, "step": int}
+    kinds = {"stream": str, "time": str, "flags": str, "cause": str, "seq": int, "step": int}
     with path.open(newline="") as file:
         table = list(csv.DictReader(file))
     return [

@@ -283,7 +283,7 @@ def test_a_stream_that_is_reset_on_request_begins_anew_once():
     request_reset(engine.core.slots, int(find_slot(engine.core.slots, id_words("a"))))
     said = then(engine, 9, 10)
     assert [(each.step, each.gap, each.epoch) for each in said] == [(1, 2, 1), (2, 0, 1)]
-    assert [each.flags for each in said] == [WAS_RESET | WARMING | GAP, 0]
+    assert [each.flags for each in said] == [WAS_RESET | WARMING | GAP, WARMING]
     assert resets(engine) == {"request": 1}
 
 
@@ -333,21 +333,21 @@ def test_a_stream_that_was_put_back_says_so_once():
     engine = moved(begun(5, 6), now=1)
     said = then(engine, 6, 7, 8)
     assert [each.outcome for each in said] == [LATE_ROW, PREDICTED, PREDICTED]
-    assert [each.flags for each in said[1:]] == [RESTORED, 0]
+    assert [each.flags for each in said[1:]] == [RESTORED | WARMING, WARMING]
     assert [each.step for each in said[1:]] == [3, 4]
 
 
 @pytest.mark.parametrize("gap", ["step", "hold", "predict"])
 def test_a_stream_that_was_put_back_says_so_behind_a_gap(gap):
     said = then(moved(begun(5, 6), gap=gap), 10, 11)
-    assert [each.flags for each in said] == [GAP | RESTORED, 0]
+    assert [each.flags for each in said] == [GAP | RESTORED | WARMING, WARMING]
 
 
 def test_a_stream_that_was_put_back_says_so_after_rows_that_say_nothing():
     engine = moved(begun(5, 6))
     bad = Row("a", np.array([np.inf, 1]), 7, RESET)
     assert feed_by_hand(engine, [bad])[0].outcome == INFINITE
-    assert [each.flags for each in then(engine, 8, 9)] == [WAS_RESET | WARMING | RESTORED, 0]
+    assert [each.flags for each in then(engine, 8, 9)] == [WAS_RESET | WARMING | RESTORED, WARMING]
 
 
 def test_a_stream_that_was_put_back_and_diverged_says_so_when_it_speaks():
@@ -439,7 +439,7 @@ def test_a_stream_that_recovers_is_left_alone(cell, activation, onset):
 def test_nine_units_in_ten_make_it_degraded(cell, activation, layers):
     for units, flag in ((10, DEGRADED), (9, DEGRADED), (8, 0)):
         answers = drive(Engine(driven(cell, activation, units, layers), 1, Faults()), *[HIGH] * 30)
-        assert answers.flags[-1] == flag
+        assert answers.flags[-1] == flag | WARMING
 
 
 def test_a_stream_may_be_given_up_as_degraded_while_a_gap_is_filled_in():
@@ -447,7 +447,7 @@ def test_a_stream_may_be_given_up_as_degraded_while_a_gap_is_filled_in():
     drive(engine, HIGH, seq=0)
     answers = drive(engine, LOW, LOW, seq=1025)
     assert (answers.gap.tolist(), answers.step.tolist()) == ([1024, 0], [1, 2])
-    assert answers.flags.tolist() == [GAP | WAS_RESET | WARMING, 0]
+    assert answers.flags.tolist() == [GAP | WAS_RESET | WARMING, WARMING]
     assert resets(engine) == {"degraded": 1}
 
 

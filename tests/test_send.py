@@ -182,7 +182,8 @@ def test_frames_hold_every_row_once(rows, block):
         last[at] += step
         seq[row], ts_ns[row] = last[at], time and 1000 * row + time
     values = np.arange(2 * len(rows), dtype=np.float32).reshape(-1, 2)
-    frames = make_frames(Rows(stream, values, seq, ts_ns, None, 1), block)
+    last = np.zeros(len(seq), bool)
+    frames = make_frames(Rows(stream, values, seq, ts_ns, None, 1), block, last)
 
     expected: list[list[int]] = []  # the rows of each frame
     for at in range(4):

@@ -248,7 +248,7 @@ def test_a_stream_that_moves_goes_on_bit_for_bit(here, there, live, tmp_path):
             in done("import", "-", folder, stdin=parcel).stderr
         )
         first, *rest = send(line, "moves", range(20, 40))
-        assert first == expected[20]._replace(flags="RESTORED")
+        assert first == expected[20]._replace(flags="WARMING|RESTORED")
         assert rest == expected[21:40]
         # and back again, over what stayed behind
         file = tmp_path / "moves.safetensors"
@@ -259,7 +259,7 @@ def test_a_stream_that_moves_goes_on_bit_for_bit(here, there, live, tmp_path):
     done("import", file, live, "--replace")
     with here.line() as line:
         first, *rest = send(line, "moves", range(40, 60))
-    assert first == expected[40]._replace(flags="RESTORED")
+    assert first == expected[40]._replace(flags="WARMING|RESTORED")
     assert rest == expected[41:]
     done("reset", folder, "--all")
     assert {found["ended"] for found in shown(folder).values()} == {"request"}
@@ -499,7 +499,7 @@ def test_what_a_dead_daemon_left(model_file, memory, tmp_path):
     socket.socket(socket.AF_UNIX).bind(str(moved / SOCKET))  # as one that was killed leaves it
     with serving(model_file, {"state.snapshots": str(moved)}) as daemon, daemon.line() as line:
         first, *rest = send(line, "a", range(10, 60))
-        assert first == expected["a"][10]._replace(flags="RESTORED")
+        assert first == expected["a"][10]._replace(flags="WARMING|RESTORED")
         assert rest == expected["a"][11:]
         assert shown(moved)["a"]["step"] == 60
         assert send(line, "b", range(1)) == expected["b"][:1]

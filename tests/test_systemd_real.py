@@ -183,7 +183,7 @@ def test_a_restart_goes_on_from_the_live_state(service):
 def restored(answers: list[Answer]) -> list[Answer]:
     """The first of ``answers`` as it is after a snapshot was read."""
     first, *others = answers
-    return [first._replace(flags="RESTORED"), *others]
+    return [first._replace(flags="WARMING|RESTORED"), *others]
 
 
 def test_a_stop_ends_well_and_a_start_goes_on_from_the_snapshot(service):

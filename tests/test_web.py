@@ -51,7 +51,9 @@ class Daemon:
         self.stats = Stats.zeros()
         self.health, self.ready = (True, "ok"), (True, "ok")
         registry = make_registry(self.stats, 4096, MODEL, Snapshots())
-        self.server = WebServer("127.0.0.1", 0, registry, lambda: self.health, lambda: self.ready)
+        self.streams = {"a/b c": {"stream": "a/b c", "score": None}}
+        checks = (lambda: self.health), (lambda: self.ready)
+        self.server = WebServer("127.0.0.1", 0, registry, *checks, self.streams.get)
 
     @property
     def at(self) -> tuple[str, int]:
@@ -296,7 +298,7 @@ def test_a_failing_check_is_500_and_the_next_is_answered(caplog):
 
 def test_an_address_in_use_says_what_to_do(daemon):
     port = daemon.at[1]
-    second = WebServer("127.0.0.1", port, None, None, None)
+    second = WebServer("127.0.0.1", port, None, None, None, None)
     with pytest.raises(UserError, match=rf'http.listen = "127.0.0.1:{port}": Address already in use; give'):
         second.start()
     second.stop()
@@ -307,13 +309,13 @@ def test_an_address_of_another_machine_says_what_to_do(host):
     with pytest.raises(
         UserError, match=f'http.listen = "{host}:9464": .*; give http.listen an address of this'
     ):
-        WebServer(host, 9464, None, None, None).start()
+        WebServer(host, 9464, None, None, None, None).start()
 
 
 def test_ipv6_addresses_have_brackets():
     daemon = Daemon()
     registry = make_registry(daemon.stats, 1, MODEL, Snapshots())
-    server = WebServer("::1", 0, registry, lambda: (True, "ok"), lambda: (True, "ok"))
+    server = WebServer("::1", 0, registry, lambda: (True, "ok"), lambda: (True, "ok"), {}.get)
     try:
         server.start()
     except UserError as error:

@@ -70,9 +70,9 @@ def _decode_row(header, row, channels, values, to):
 
 
 @compiled
-def _encode_header(message, flags, seq, ts, step, received, published, gap, epoch, residual):
+def _encode_header(message, flags, seq, ts, step, received, published, score, gap, epoch, residual):
     to = address_of(message, 0)
-    codec.encode_header(to, flags, seq, ts, step, received, published, gap, epoch, residual)
+    codec.encode_header(to, flags, seq, ts, step, received, published, score, gap, epoch, residual)
 
 
 @compiled
@@ -137,8 +137,8 @@ def test_codes_are_those_of_the_design():
     assert (END, RESET, SEQ, TS) == (1, 2, 4, 8)
     assert {code: dtype.str for code, dtype in DTYPES.items()} == {1: "<f4", 2: "<f8", 3: "<i2", 4: "<i4"}
     assert (frame.PER_FRAME, frame.PER_SEQUENCE, frame.ROLLOUT, frame.EVENT) == (1, 2, 3, 4)
-    flags = ("WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED")
-    assert [flag_names(1 << bit) for bit in range(8)] == [*flags, ""]
+    flags = ("WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED", "ANOMALY")
+    assert [flag_names(1 << bit) for bit in range(8)] == [*flags]
     assert flag_names(2 | 4 | 64) == "GAP|RESET|EVICTED"
     assert frame.EVICTED == 64
 
@@ -353,8 +353,9 @@ def test_decode_row_converts_the_corners_as_numpy_does(code, values):
     st.tuples(st.integers(0, 2**16 - 1), U64, I64, U64, I64, I64, *[st.integers(0, 2**32 - 1)] * 2),
     st.integers(0, 7),
     st.floats(width=32, allow_nan=False),
+    st.floats(width=32, allow_nan=False),
 )
-def test_a_prediction_encoded_is_the_prediction_unpacked(numbers, offset, residual):
+def test_a_prediction_encoded_is_the_prediction_unpacked(numbers, offset, score, residual):
     flags, seq, ts, step, received, published, gap, epoch = numbers
     message = placed(codec.template(frame.PER_FRAME, 1, 2).tobytes(), offset)
     _encode_header(
@@ -365,15 +366,14 @@ def test_a_prediction_encoded_is_the_prediction_unpacked(numbers, offset, residu
         np.uint64(step),
         received,
         published,
+        np.float32(score),
         np.uint32(gap),
         np.uint32(epoch),
         np.float32(residual),
     )
     header, values = unpack_prediction(message.tobytes())
-    assert np.isnan(header["score"])
-    said = header.tolist()
-    assert said[:10] == (b"SP", 1, 1, flags, 1, seq, ts, step, received, published)
-    assert said[11:] == (gap, epoch, residual)
+    said = (b"SP", 1, 1, flags, 1, seq, ts, step, received, published, score, gap, epoch, residual)
+    assert header.tolist() == said
     assert values.tolist() == [[0, 0]]
 
 

@@ -33,6 +33,7 @@ _IDLE = counted.RESETS.index("idle")
 _QUEUE, _STEP, _TOTAL = range(len(counted.STAGES))
 _LATENCY, _AGE, _BATCH = counted.LATENCY_BOUNDS_NS, counted.AGE_BOUNDS_NS, counted.BATCH_BOUNDS
 _NAN = np.float32("nan")
+_BEGINS = 4  # beside the answers OWN and SEVERAL: that an event begins
 _HEADER_BYTES = frame.PREDICTION.itemsize
 
 # what receiving one message came to
@@ -207,11 +208,13 @@ def _send(pump, core, slot, message, size):
 
 @inlined
 def _publish_row(pump, core, row, kind, offset, published):
-    """Sends one answer to a row: its own, or the one of several rows."""
+    """Sends one answer to a row: its own, the one of several rows, or that an event begins."""
     net, batch, decoder = core.net, core.batch, core.decoder
     if kind == OWN:
         message, rows = pump.message, 1
         values = address_of(batch.predicted, row * net.out_width)
+    elif kind == _BEGINS:
+        message, rows, values = pump.event, 0, 0
     else:
         message, rows = pump.several, decoder.rows
         values = address_of(decoder.values, row * rows * net.out_width)
@@ -224,6 +227,7 @@ def _publish_row(pump, core, row, kind, offset, published):
         batch.step[row],
         batch.received[row] + offset,
         published + offset,
+        batch.score[row],
         batch.gap[row],
         batch.epoch[row],
         batch.residual[row],
@@ -232,7 +236,7 @@ def _publish_row(pump, core, row, kind, offset, published):
         target = to + _HEADER_BYTES + 4 * step * net.outputs
         copy_bytes(target, values + 4 * step * net.out_width, 4 * net.outputs)
     _send(pump, core, batch.slot[row], to, message.size)
-    core.stats.counters[counted.PREDICTIONS] += 1
+    core.stats.counters[counted.PREDICTIONS] += kind != _BEGINS
 
 
 @inlined
@@ -241,11 +245,12 @@ def _publish(pump, core, count, started, stepped, offset):
     batch, stats = core.batch, core.stats
     per_row = (stepped - started) // count
     for row in range(count):
-        if batch.outcome[row] != PREDICTED or batch.answers[row] == 0:
+        answers = batch.answers[row] | batch.begins[row] * _BEGINS
+        if batch.outcome[row] != PREDICTED or answers == 0:
             continue
         published = monotonic_ns()
-        for kind in (OWN, SEVERAL):
-            if batch.answers[row] & kind != 0:
+        for kind in (OWN, SEVERAL, _BEGINS):
+            if answers & kind != 0:
                 _publish_row(pump, core, row, kind, offset, published)
         _latency(stats, _QUEUE, started - batch.received[row])
         _latency(stats, _STEP, per_row)
@@ -263,7 +268,7 @@ def _let_go(pump, core, slot):
     """Lets an idle stream go and says so downstream: an event without values."""
     slots, now, to = core.slots, realtime_ns(), address_of(pump.event, 0)
     none = np.uint64(0)
-    codec.encode_header(to, frame.EVICTED, none, 0, none, now, now, np.uint32(0), np.uint32(0), _NAN)
+    codec.encode_header(to, frame.EVICTED, none, 0, none, now, now, _NAN, np.uint32(0), np.uint32(0), _NAN)
     _send(pump, core, slot, to, pump.event.size)
     release(slots, slot)
     core.stats.resets[_IDLE] += 1

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numba
 import zmq
@@ -22,7 +23,9 @@ from streamrnn.daemon.control import Control
 from streamrnn.daemon.driver import Driver
 from streamrnn.daemon.keeper import Keeper
 from streamrnn.daemon.log import set_up_log
+from streamrnn.daemon.look import Look
 from streamrnn.daemon.pump import make_pump, run
+from streamrnn.daemon.refusals import Refusals
 from streamrnn.daemon.reload import refuse_what_is_fixed
 from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import Sockets
@@ -39,7 +42,6 @@ log = logging.getLogger("streamrnn")
 
 _WATCH_S = 5.0  # how often the log tells of frames that were turned away, and systemd of the state
 _LOOK_S = 0.25  # how often it looks whether all is well
-_UNASKED = ("max_gap", "restart", "diverged", "degraded")  # resets that nobody wanted
 _STALE_S = 2.0  # a heartbeat older than this is a pump that hangs
 
 
@@ -68,10 +70,11 @@ class Service:
         self._told, self.told_fd = os.pipe()
         os.set_blocking(self.told_fd, False)
         self._state = "starting"
-        self._told_of: dict[str, dict[str, int]] = {}
+        self._refusals = Refusals(self.engine.stats)
         self.compiling = False  # when nothing but time is lost by an exception
         self.driver: Driver | None = None
         self._model_info = _model_info(model)
+        self._look = Look(self.engine)
         self._web: WebServer | None = None
         self._control: Control | None = None
 
@@ -82,7 +85,9 @@ class Service:
         """
         if self.config.http.address is not None:
             registry = make_registry(self.engine.stats, self.engine.capacity, self._model_info, self.keeper)
-            self._web = WebServer(*self.config.http.address, registry, self._health, self.readiness)
+            self._web = WebServer(
+                *self.config.http.address, registry, self._health, self.readiness, self._find
+            )
             self._web.start()
         self._compile()
         self.keeper.recover()
@@ -126,28 +131,12 @@ class Service:
             self._bound_backlog()
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _WATCH_S
-                self._tell_of_refusals()
+                self._refusals.tell(_WATCH_S)
                 self.keeper.look()
                 notify(STATUS=self._status())
         failed = self.driver is not None and self.driver.failed
         kept = self.close()
         return 1 if failed or not kept else 0
-
-    def _tell_of_refusals(self) -> None:
-        """Logs what went wrong since the last look: a publisher that is the cause sees nothing itself."""
-        stats = self.engine.stats
-        refused = dict(zip(counted.REASONS, stats.rejected.tolist(), strict=True))
-        refused["late"] = int(stats.counters[counted.LATE])
-        resets = dict(zip(counted.RESETS, stats.resets.tolist(), strict=True))
-        for what, now in (
-            ("not answered", refused),
-            ("streams that began anew", {why: resets[why] for why in _UNASKED}),
-        ):
-            before = self._told_of.get(what, {})
-            more = {why: count - before.get(why, 0) for why, count in now.items()}
-            self._told_of[what] = now
-            if words := ", ".join(f"{why} {count:,}" for why, count in more.items() if count):
-                log.warning("%s in the last %.0f s, by reason: %s", what, _WATCH_S, words)
 
     def stop(self) -> None:
         """Asks the daemon to end; safe from a signal handler."""
@@ -265,6 +254,7 @@ class Service:
             with slow_notice(log.info):
                 run.compile((numba.typeof(example), numba.typeof(self.engine.core)))
                 self.keeper.compile(self.engine)
+                self._look.compile()
         finally:
             self.compiling = False
         log.debug("kernels ready after %.1f s", time.monotonic() - started)
@@ -275,6 +265,10 @@ class Service:
         if age is None:
             return self._state != "stopping", self._state
         return age < _STALE_S, f"the pump's heartbeat is {age:.2f} s old"
+
+    def _find(self, stream: str) -> dict[str, Any] | None:
+        """A stream as it stands; none before the kernels are there."""
+        return self._look.stream(stream) if self._state == "ready" else None
 
     def readiness(self) -> tuple[bool, str]:
         """Whether model, kernels and sockets are all there, and what is being done otherwise."""
@@ -287,11 +281,19 @@ class Service:
             f"{counters[counted.PREDICTIONS]:,} predictions"
         )
 
+    def _when(self) -> str:
+        """When there are answers, where that is not at each row."""
+        every = self.config.predict.every
+        if not (self.model.answers_sequences or self.config.predict.horizon):
+            return ""
+        what = f"{self.model.relation}, answers" if self.model.answers_sequences else "rollouts"
+        return f"{what} at END{f' and every {every} rows' if every else ' (predict.every = 0)'}; "
+
     def _description(self) -> str:
         model, web = self.model, f", http://{self._web.address}" if self._web else ""
         return (
             f"ready: {model.cell} {len(model.channels)} -> {model.hidden} x {len(model.layers)}, "
-            f"{self.engine.capacity} streams; receives on {', '.join(self._sockets.receives)}, "
+            f"{self.engine.capacity} streams; {self._when()}receives on {', '.join(self._sockets.receives)}, "
             f"publishes on {', '.join(self._sockets.publishes)}{web}"
         )
 

@@ -66,6 +66,7 @@ class Network(NamedTuple):
     in_width: int
     width: int
     out_width: int
+    forecasts: int  # 1 when output k forecasts channel k one period ahead
     past: int  # of these frames, the values that a stream remembers
     z_stride: int  # of a lane in Scratch.z
     gate_stride: int  # of a lane in Scratch.gates
@@ -193,6 +194,7 @@ def pack_network(model: Model) -> Network:
         in_width=in_width,
         width=width,
         out_width=out_width,
+        forecasts=int(model.relation == "sequence-to-sequence" and model.target == "next"),
         past=past,
         # Vectors are copied sixteen at a time, so a part may spill into the next, written after it, and the
         # last one past its end: hence the padded widths.

@@ -134,6 +134,7 @@ class Model:
     # rows from the input row to the outputs, the first of them; -1, the default, becomes the target's, 1 or 0
     ahead: int = -1
     errors: dict[str, Any] | None = None  # of prediction - truth on validation rows: "rows", "mean", "std"
+    score: dict[str, Any] | None = None  # where new streams' levels begin, and the "threshold" of an event
     training: dict[str, Any] | None = None  # what whoever made the model said of it; any JSON
 
     def __post_init__(self) -> None:
@@ -144,8 +145,8 @@ class Model:
         if self.errors is not None:
             numbers = {key: [float(number) for number in self.errors[key]] for key in ("mean", "std")}
             object.__setattr__(self, "errors", {"rows": self.errors["rows"]} | numbers)
-        # copied, and in the form that a file gives back
-        object.__setattr__(self, "training", json.loads(json.dumps(self.training)))
+        for key in ("score", "training"):  # copied, and in the form that a file gives back
+            object.__setattr__(self, key, json.loads(json.dumps(getattr(self, key))))
         for name in FIELDS.values():
             object.__setattr__(self, name, _frozen(getattr(self, name)))
         if not self.highway_weight.size:
@@ -211,6 +212,11 @@ class Model:
             for name, part in FIELDS.items()
             if name not in absent
         }
+
+    @property
+    def answers_sequences(self) -> bool:
+        """Whether predictions are of sequences, at their END or every n rows, and not of each row."""
+        return self.relation in ("sequence-to-vector", "encoder-decoder")
 
     def shape(self) -> dict[str, Any]:
         """What the state of a stream, and the memory of a step, must fit: settings and channel counts."""

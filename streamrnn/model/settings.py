@@ -43,7 +43,7 @@ SIZES = {
     "ahead": (0, 65535),
 }
 DENSE = ("before", "after")  # the lists of dense layers
-SETTINGS = (*CHOICES, *SIZES, "channels", "outputs", "sample_period_s", *DENSE, "errors", "training")
+SETTINGS = (*CHOICES, *SIZES, "channels", "outputs", "sample_period_s", *DENSE, "errors", "score", "training")
 # what a file leaves out where it is this
 OPTIONAL: dict[str, Any] = {
     "reset": "after",
@@ -51,12 +51,14 @@ OPTIONAL: dict[str, Any] = {
     "after": [],
     "highway": 0,
     "errors": None,
+    "score": None,
     "training": None,
 }
 DEFAULTS: dict[str, Any] = {"activation": "tanh", "horizon": 1, "normalisation": "standard"} | OPTIONAL
 PERIOD_LIMIT_S = 1e9  # as nanoseconds it fits the int64 of the wire
 DENSE_LIMIT = 256  # dense layers in a list
 ROWS_LIMIT = 1 << 63
+HIGHEST_SCORE = 30
 LARGEST = sys.float_info.max
 TRAINING_LIMIT, TRAINING_DEPTH = 1 << 16, 32  # bytes of JSON; lists and objects in each other
 
@@ -160,6 +162,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ModelError(*problems)
     problems = _relation_problems(settings) + _target_problems(settings)
     problems += _error_problems(settings["errors"], len(settings["outputs"]))
+    problems += _score_problems(settings["score"])
     if problems:
         raise ModelError(*problems)
 
@@ -284,6 +287,30 @@ def _error_problems(errors: object, outputs: int) -> list[str]:
             problems.append(f'"errors": expected {expected}, found {quoted(numbers)}')
         elif min(numbers) < least:
             problems.append(f'"errors": expected "{key}" of 0 or more, found {quoted(numbers)}')
+    return problems
+
+
+def _score_problems(score: object) -> list[str]:
+    """What is wrong with ``{"rows", "instant", "smoothed", "threshold"}``, or null."""
+    if score is None:
+        return []
+    if not isinstance(score, dict) or set(score) != {"rows", "instant", "smoothed", "threshold"}:
+        expected = '{"rows", "instant", "smoothed", "threshold"}'
+        return [f'"score": expected {expected} or null, found {quoted(score)}']
+    problems, rows = [], score["rows"]
+    if type(rows) is not int or not 0 <= rows < ROWS_LIMIT:
+        problems.append(f'"score": expected "rows" of 0 or more, found {quoted(rows)}')
+    for key in ("instant", "smoothed"):
+        levels = score[key]
+        if not isinstance(levels, list) or len(levels) != 3 or not all(_number(n) for n in levels):
+            problems.append(f'"score": expected "{key}" of 3 numbers, found {quoted(levels)}')
+        elif not -8 <= levels[0] <= 21 or not all(0.09 <= gap <= 4 for gap in levels[1:]):
+            expected = f'"{key}" of a level from -8 to 21 and two gaps from 0.1 to 4'
+            problems.append(f'"score": expected {expected}, found {quoted(levels)}')
+    threshold = score["threshold"]
+    if not _number(threshold) or not 0 < threshold <= HIGHEST_SCORE:
+        expected = f'a "threshold" above 0, at most {HIGHEST_SCORE}'
+        problems.append(f'"score": expected {expected}, found {quoted(threshold)}')
     return problems
 
 

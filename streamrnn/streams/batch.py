@@ -11,6 +11,7 @@ ROWS = 128  # most rows in a batch: enough that four different streams meet, few
 
 # outcomes; REJECTED + i for the i-th of stats.REASONS
 PREDICTED, LATE_ROW, REJECTED = 0, 1, 2
+SHARED = 2.0  # from this score on it is told which outputs have to do with it
 # answers, as bits: what the network says at the row itself, and rows that go on from there
 OWN, SEVERAL = 1, 2
 
@@ -33,6 +34,9 @@ class Batch(NamedTuple):
     step: np.ndarray  # (ROWS,) uint64
     gap: np.ndarray  # (ROWS,) uint32
     epoch: np.ndarray  # (ROWS,) uint32
+    score: np.ndarray  # (ROWS,) float32
+    begins: np.ndarray  # (ROWS,) uint8: 1 for a row that an event begins with
+    shares: np.ndarray  # (ROWS * out_width,) float32: of the outputs in a score of SHARED or more
     residual: np.ndarray  # (ROWS,) float32
     predicted: np.ndarray  # (ROWS * out_width,) float32: physical units
     # between
@@ -63,6 +67,9 @@ def make_batch(network: Network, rows: int = ROWS) -> Batch:
         step=per_row(np.uint64),
         gap=per_row(np.uint32),
         epoch=per_row(np.uint32),
+        score=per_row(np.float32),
+        begins=per_row(np.uint8),
+        shares=np.zeros(ROWS * network.out_width, np.float32),
         residual=per_row(np.float32),
         predicted=aligned(ROWS * network.out_width),
         origin=per_row(np.int64),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.jit import inlined
+from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.network import (
     DECODED,
     FROM_VECTOR,
@@ -23,7 +24,6 @@ from streamrnn.kernels.network import (
 )
 from streamrnn.stats import REASONS
 from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, SEVERAL
-from streamrnn.streams.record import all_finite
 from streamrnn.streams.slots import record, work_records
 from streamrnn.wire import frame
 

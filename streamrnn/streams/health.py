@@ -3,10 +3,11 @@
 import numpy as np
 
 from streamrnn.jit import inlined
+from streamrnn.kernels.finite import probe
 from streamrnn.kernels.network import LSTM, RNN_RELU
 from streamrnn.kernels.simd import LANES, beyond, load, splat, total
 from streamrnn.stats import RESETS
-from streamrnn.streams.record import DEGRADED, ENDED, probe
+from streamrnn.streams.record import DEGRADED, ENDED
 
 DEGRADED_SHARE = 0.9  # of a network's units saturated: what comes in hardly moves it any more
 DEGRADED_STEPS = 1000  # in a row, after which a stream is not expected to recover by itself

@@ -1,8 +1,8 @@
 """A record: all that is remembered of one stream, and how its bits are vouched for.
 
-A record is float32 words: ``HEADER`` words, the last input (in_width), the last prediction
-(out_width), what the highway looks back to (past), the hidden states of all layers, then an LSTM's cell
-states; all multiples of 16.
+A record is float32 words: ``HEADER`` words, the last input (in_width), the statistics behind the score of a
+network that forecasts, the last prediction (out_width), what the highway looks back to (past), the hidden
+states of all layers, then an LSTM's cell states; all multiples of 16.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ import numpy as np
 
 from streamrnn.jit import inlined
 from streamrnn.kernels.network import LSTM, Network
-from streamrnn.kernels.simd import LANES, fma, load, splat, total
+from streamrnn.streams.score import score_words
 from streamrnn.wire.frame import TOPIC_BYTES
 
 HEADER = 32  # words
@@ -31,7 +31,6 @@ RESTORED = 17  # 1 = put back, and not yet said so
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
 _LOW, _ODD = np.uint64(0xFFFFFFFF), np.uint64(1)
-_ZERO = np.float32(0)
 
 
 class Layout(NamedTuple):
@@ -39,6 +38,7 @@ class Layout(NamedTuple):
 
     words: int  # in all
     input_at: int
+    score_at: int  # where the prediction begins, for a network that forecasts nothing
     prediction_at: int
     hidden_at: int  # (layers, width)
     cell_at: int  # (layers, width); where the record ends, for a cell without
@@ -49,12 +49,14 @@ class Layout(NamedTuple):
 
 def layout_of(network: Network) -> Layout:
     input_at = HEADER
-    prediction_at = input_at + network.in_width
+    score_at = input_at + network.in_width
+    prediction_at = score_at + (score_words(network.out_width) if network.forecasts else 0)
     hidden_at = prediction_at + network.out_width + network.past
     cell_at = hidden_at + network.layers * network.width
     return Layout(
         words=cell_at + (network.layers * network.width if network.cell == LSTM else 0),
         input_at=input_at,
+        score_at=score_at,
         prediction_at=prediction_at,
         hidden_at=hidden_at,
         cell_at=cell_at,
@@ -99,16 +101,3 @@ def check_of(records, first, words, name):
     for word in range(np.uint64(0), np.uint64(words // 2)):  # unsigned: no index below zero to think of
         check += _weighed(records[begin + word], word)
     return check - _weighed(records[begin + np.uint64(CHECK)], np.uint64(CHECK))
-
-
-@inlined
-def probe(values, at, width, lanes):
-    """``lanes`` with NaN in one at least when any of ``width`` values is not finite, or else as they were."""
-    for unit in range(at, at + width, LANES):
-        lanes = fma(load(values, unit), splat(_ZERO), lanes)
-    return lanes
-
-
-@inlined
-def all_finite(values, at, width):
-    return total(probe(values, at, width, splat(_ZERO))) == _ZERO

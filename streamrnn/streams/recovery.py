@@ -6,6 +6,7 @@ Nothing that is read is trusted: a record must have its check, and hold what a s
 import numpy as np
 
 from streamrnn.jit import compiled, inlined
+from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.network import RNN_RELU
 from streamrnn.kernels.simd import total
 from streamrnn.stats import RESETS
@@ -18,7 +19,6 @@ from streamrnn.streams.record import (
     ID_WORDS,
     RECEIVED,
     RESTORED,
-    all_finite,
     check_of,
     id_check,
 )

@@ -1,8 +1,7 @@
-"""What a row may be: late, after a gap, with values missing; and the commit of what came of it.
+"""What a row may be: late, after a gap, with values missing, more or less usual.
 
 ``prepare`` looks at one row and the record of its stream and either turns it away or sets up a lane
-of the tile for one step: the row's own, or one for a row that is missing before it. ``write``
-completes the record that follows, which ``commit`` makes the stream's state.
+of the tile for one step: the row's own, or one for a row that is missing before it.
 """
 
 from typing import NamedTuple
@@ -10,30 +9,17 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.jit import compiled, inlined
+from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.network import (
-    DECODED,
     FROM_VECTOR,
     copy,
     look_back,
     scale_input,
-    scale_output,
 )
-from streamrnn.kernels.simd import LANES, splat, store
 from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS
-from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED
-from streamrnn.streams.decoder import answers_due
-from streamrnn.streams.health import note_health, survey
-from streamrnn.streams.record import (
-    DEGRADED,
-    ENDED,
-    EPOCH,
-    FIRST,
-    RESTORED,
-    SEQ,
-    STEP,
-    TS,
-    all_finite,
-)
+from streamrnn.streams import score
+from streamrnn.streams.batch import LATE_ROW, REJECTED, SHARED
+from streamrnn.streams.record import ENDED, FIRST, RESTORED, SEQ
 from streamrnn.streams.slots import commit, record, seal, zero_record
 from streamrnn.wire import frame
 
@@ -65,8 +51,9 @@ class Rules(NamedTuple):
     gap: int  # index into GAP_POLICIES
     max_gap: int
     missing: int  # index into MISSING_POLICIES
-    forecasts: int  # 1 when output k forecasts channel k one period ahead
     period_ns: int  # the model's sample period; 0 = unknown
+    levels: np.ndarray  # (6,) float32: of a stream that begins, see ``score.update``
+    threshold: np.float32  # score from which on there is an event
 
 
 @inlined
@@ -158,7 +145,7 @@ def _impute(net, slots, rules, batch, row, old, continues):
 
 
 @inlined
-def _turn_away(stats, batch, row, reason):
+def turn_away(stats, batch, row, reason):
     batch.outcome[row] = np.uint8(REJECTED + reason)
     stats.rejected[reason] += 1
     return SKIP
@@ -207,17 +194,40 @@ def _fill_gap(net, slots, rules, old, new):
     """The input of a row that is missing: the last one, or what was forecast of it."""
     filler = slots.prediction_at if rules.gap == _GAP_PREDICT else slots.input_at
     copy(slots.state, new + slots.input_at, slots.state, old + filler, net.in_width)
+    if net.forecasts == 1:
+        score.keep(net, slots.state, old + slots.score_at, new + slots.score_at, True)
+
+
+@inlined
+def _score(net, slots, rules, batch, row, old, new, continues):
+    """How unusual a row is after its forecast, if there is one, and what its stream learns from it."""
+    if net.forecasts == 0:
+        return
+    state, before, after = slots.state, old + slots.score_at, new + slots.score_at
+    if not continues:
+        score.keep(net, state, before, after, False)
+        return
+    at, forecast = row * net.in_width, old + slots.prediction_at
+    batch.score[row] = score.update(net, rules.levels, state, before, after, batch.values, at, forecast)
+    if batch.score[row] >= SHARED:
+        score.share_out(net, state, after, batch.shares, row * net.out_width)
+    was = state[before + score.EVENT]
+    state[after + score.EVENT] = score.event_after(was, batch.score[row], rules.threshold)
+    batch.begins[row] = np.uint8(was == _ZERO and state[after + score.EVENT] != _ZERO)
 
 
 @inlined
 def _take_row(net, slots, rules, batch, row, lane, old, new, continues):
     """The input of a row that is there, and what its prediction says of it."""
-    said = np.uint16(frame.WARMING)
-    batch.residual[row] = _NAN
-    if continues:
-        said = np.uint16(0)
-        if rules.forecasts == 1:
-            batch.residual[row] = _residual(net, slots, batch, row, old)
+    batch.residual[row] = batch.score[row] = _NAN
+    batch.begins[row] = np.uint8(0)
+    if continues and net.forecasts == 1:
+        batch.residual[row] = _residual(net, slots, batch, row, old)
+    _score(net, slots, rules, batch, row, old, new, continues)
+    warming = np.isnan(batch.score[row]) if net.forecasts == 1 else not continues
+    said = np.uint16(frame.WARMING if warming else 0)
+    if net.forecasts == 1 and slots.state[new + slots.score_at + score.EVENT] == score.UNUSUAL:
+        said |= np.uint16(frame.ANOMALY)
     if slots.committed[batch.slot[row]] > np.uint64(0):
         if _impute(net, slots, rules, batch, row, old, continues):
             said |= np.uint16(frame.IMPUTED)
@@ -255,7 +265,7 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
     if reason >= 0:
         if begun:
             _keep_boundary(slots, batch, row, old)
-        return _turn_away(stats, batch, row, reason)
+        return turn_away(stats, batch, row, reason)
     if gap > np.uint64(0):
         _first_look(batch, stats, row, gap)
 
@@ -278,81 +288,3 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
         for output in range(net.outputs):
             scratch.z[lane * net.z_stride + net.inputs + output] = _ZERO
     return IMAGINED if imagined else STEPPED
-
-
-@inlined
-def _write_header(slots, rules, batch, row, lane, old, new):
-    """Number, time, step and epoch of the record at ``new``, which follows the one at ``old``."""
-    header, before = new // 2, old // 2
-    begun = slots.committed[batch.slot[row]] > np.uint64(0)
-    continues = begun and batch.lane_reset[lane] < 0
-    ended, restored, first = np.uint32(0), np.uint32(0), batch.seq[row]
-    if continues:
-        first = slots.state_64[before + FIRST]
-    if batch.lane_imagined[lane] == 1:
-        slots.state_64[header + SEQ] = slots.state_64[before + SEQ] + _ONE
-        time = np.int64(slots.state_64[before + TS])
-        slots.state_64[header + TS] = np.uint64(time + rules.period_ns if time != 0 else 0)
-        restored = slots.state_32[old + RESTORED]  # for the row behind the gap to say
-    else:
-        slots.state_64[header + SEQ] = batch.seq[row]
-        slots.state_64[header + TS] = np.uint64(batch.ts[row])
-        if batch.flags[row] & frame.END != 0:
-            ended = np.uint32(1 + _BY_END)
-    slots.state_64[header + FIRST] = first
-    slots.state_64[header + STEP] = (slots.state_64[before + STEP] if continues else np.uint64(0)) + _ONE
-    epoch = slots.state_32[old + EPOCH] if begun else np.uint32(0)
-    slots.state_32[new + EPOCH] = epoch + np.uint32(1 if batch.lane_reset[lane] >= 0 else 0)
-    slots.state_32[new + ENDED] = ended
-    slots.state_32[new + RESTORED] = restored
-
-
-@inlined
-def _forget(slots, old, new, begun):
-    """Turns a record with a non-finite state or output into one whose next row begins anew."""
-    for word in range(new + slots.prediction_at, new + slots.words, LANES):
-        store(slots.state, word, splat(_ZERO))
-    if begun:  # the input that led here may not be one to fill in with
-        width = slots.prediction_at - slots.input_at
-        copy(slots.state, new + slots.input_at, slots.state, old + slots.input_at, width)
-        slots.state_32[new + RESTORED] = slots.state_32[old + RESTORED]
-    if slots.state_32[new + ENDED] == np.uint32(0):  # an END was heard all the same
-        slots.state_32[new + ENDED] = np.uint32(1 + _BY_DIVERGENCE)
-
-
-@inlined
-def write(net, slots, rules, decoder, batch, scratch, stats, lane):
-    """Completes the record that a lane's step began: header, prediction, check. Does not commit it.
-
-    Nothing non-finite stays in it: such a step leaves a stream that starts anew with its next row.
-    """
-    row = batch.lane_row[lane]
-    slot = batch.slot[row]
-    committed = slots.committed[slot]
-    old, new = record(slots, slot, committed), record(slots, slot, committed + _ONE)
-    begun = committed > np.uint64(0)
-    if net.relation != DECODED:
-        scale_output(net, scratch, lane, slots.state, new + slots.prediction_at)
-    _write_header(slots, rules, batch, row, lane, old, new)
-    saturated = survey(net, slots, new)
-    finite = not np.isnan(saturated)
-    if not finite:
-        _forget(slots, old, new, begun)
-    note_health(net, slots, old, new, begun and batch.lane_reset[lane] < 0, saturated)
-    slots.received[slot] = batch.received[row]
-    seal(slots, slot, new, batch.received[row])
-    if batch.lane_imagined[lane] == 1:
-        return
-    slots.again[slot] = np.uint64(0)
-    if batch.lane_reset[lane] >= 0:
-        stats.resets[batch.lane_reset[lane]] += 1
-    if not finite:
-        _turn_away(stats, batch, row, _DIVERGED)
-        return
-    if slots.state_32[new + DEGRADED] > np.uint32(0):
-        batch.said[row] |= np.uint16(frame.DEGRADED)
-    batch.outcome[row] = PREDICTED
-    batch.step[row] = slots.state_64[new // 2 + STEP]
-    batch.answers[row] = answers_due(net, decoder, batch.flags[row], batch.step[row])
-    batch.epoch[row] = slots.state_32[new + EPOCH]
-    copy(batch.predicted, row * net.out_width, slots.state, new + slots.prediction_at, net.out_width)

@@ -99,7 +99,14 @@ def read_layout(snapshot: Snapshot, name: str) -> Layout:
         layout = Layout(**snapshot.layout)
     except TypeError:
         layout = Layout(*[0] * len(Layout._fields))
-    parts = (layout.input_at, layout.prediction_at, layout.hidden_at, layout.cell_at, layout.words)
+    parts = (
+        layout.input_at,
+        layout.score_at,
+        layout.prediction_at,
+        layout.hidden_at,
+        layout.cell_at,
+        layout.words,
+    )
     state = layout.layers * layout.width
     if (
         parts[0] != HEADER

@@ -17,6 +17,7 @@ class Ends(NamedTuple):
 
 
 NO_ENDS = Ends({})
+PIPED = "from a pipe, the last rows of its streams cannot be told; give the file's name"
 
 
 def find_ends(

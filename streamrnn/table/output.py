@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streamrnn.errors import UserError
 from streamrnn.table.formats import FORMATS
-from streamrnn.table.results import result_batch, result_schema
+from streamrnn.table.results import PLAIN, ResultKind, result_batch, result_schema
 from streamrnn.table.rows import Rows
 
 if TYPE_CHECKING:
@@ -101,13 +101,13 @@ def open_writer(
     kind: str | None,
     outputs: Sequence[str],
     time_type: pa.DataType | None = None,
-    several: bool = False,
+    result: ResultKind = PLAIN,
 ) -> Writer:
     """A Writer to ``path``, or to standard output for ``-``.
 
     ``kind`` is "csv", "ndjson" or "parquet"; None takes it from the end of the path, or else is "csv".
-    ``outputs`` names the predictions' columns, ``time_type`` is that of ``Rows.time``; ``several`` says that
-    answers have several rows. Raises UserError for a file that cannot be written.
+    ``outputs`` names the predictions' columns, ``time_type`` is that of ``Rows.time``.
+    Raises UserError for a file that cannot be written.
     """
     suffix = Path(path).suffix.lower()
     if suffix in PACKED:
@@ -117,4 +117,4 @@ def open_writer(
     kind = kind or SUFFIXES.get(suffix, "csv")
     if kind == "parquet" and path == "-" and os.isatty(1):
         raise UserError("parquet is not for a terminal; name a file with -o, or write csv or ndjson")
-    return Writer(path, kind, result_schema(outputs, time_type or pa.string(), several))
+    return Writer(path, kind, result_schema(outputs, time_type or pa.string(), result))

@@ -1,7 +1,7 @@
 """What came of each row, as a table: one row of results per row of the input."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,25 +16,35 @@ if TYPE_CHECKING:
 PREDICTED, LATE, REJECTED = 0, 1, 2  # outcomes, the last + index into REASONS
 OWN, SEVERAL = 1, 2  # answers, as bits: a row's own, and one of several rows
 NAMES = pa.dictionary(pa.int32(), pa.string())
+PREDICTION = "_pred"  # behind the name of an output
+CAUSE = 0.25  # the least share in a score that is told
 
 
-def result_schema(outputs: Sequence[str], time_type: pa.DataType, several: bool) -> pa.Schema:
-    """stream, seq, time, step, a prediction per output in physical units, score, residual, flags.
+class ResultKind(NamedTuple):
+    """What there is in results beside what always is."""
 
-    Where answers have ``several`` rows, "ahead" numbers them from 1, behind the step.
-    """
-    predictions = [pa.field(f"{name}_pred", pa.float32()) for name in outputs]
+    several: bool = False  # answers of several rows: "ahead", behind the step, numbers them from 1
+    scored: bool = True  # "cause", the last column: the outputs that have most to do with a score
+
+
+PLAIN = ResultKind()
+
+
+def result_schema(outputs: Sequence[str], time_type: pa.DataType, kind: ResultKind) -> pa.Schema:
+    """stream, seq, time, step, a prediction per output in physical units, score, residual, flags."""
+    predictions = [pa.field(f"{name}{PREDICTION}", pa.float32()) for name in outputs]
     return pa.schema(
         [
             pa.field("stream", NAMES),
             pa.field("seq", pa.uint64()),
             pa.field("time", time_type),
             pa.field("step", pa.uint64()),
-            *([pa.field("ahead", pa.uint16())] if several else []),
+            *([pa.field("ahead", pa.uint16())] if kind.several else []),
             *predictions,
             pa.field("score", pa.float32()),
             pa.field("residual", pa.float32()),
             pa.field("flags", NAMES),
+            *([pa.field("cause", NAMES)] if kind.scored else []),
         ]
     )
 
@@ -54,6 +64,7 @@ def result_batch(rows: Rows, streams: Sequence[str], answers: "Answers", schema:
         which = np.cumsum(has) - 1
         values[has[row]] = answers.several[which[row], place][has[row]]
     gone = answers.outcome[row] != PREDICTED
+    names = [name.removesuffix(PREDICTION) for name in schema.names if name.endswith(PREDICTION)]
     time = schema.field("time").type
     columns = np.ascontiguousarray(values.T)
     ahead = [pa.array((place + 1).astype(np.uint16), mask=gone)] if "ahead" in schema.names else []
@@ -68,6 +79,7 @@ def result_batch(rows: Rows, streams: Sequence[str], answers: "Answers", schema:
             pa.array(score, from_pandas=True),
             pa.array(residual, from_pandas=True),
             _flags(answers, row),
+            *([_causes(answers, row, place, names)] if "cause" in schema.names else []),
         ],
         schema=schema,
     )
@@ -76,10 +88,28 @@ def result_batch(rows: Rows, streams: Sequence[str], answers: "Answers", schema:
 def _answered(answers: "Answers") -> tuple[np.ndarray, np.ndarray]:
     """For each row of the table, its row of the input and its place in that row's answer, (m,) int64."""
     several = answers.answers & SEVERAL != 0
-    counts = np.where(several, answers.several.shape[1], answers.answers & OWN)
+    counts = np.where(several, answers.several.shape[1], (answers.answers & OWN).astype(np.int64))
     counts[answers.outcome != PREDICTED] = 1
     row = np.repeat(np.arange(len(counts)), counts)
     return row, np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
+
+
+def cause_of(shares: np.ndarray, names: Sequence[str]) -> str:
+    """The outputs whose ``shares``, (outputs,), in a score are CAUSE or more, the largest first."""
+    order = np.argsort(-shares, kind="stable")
+    return "|".join(names[output] for output in order if shares[output] >= CAUSE)
+
+
+def _causes(
+    answers: "Answers", row: np.ndarray, place: np.ndarray, names: Sequence[str]
+) -> pa.DictionaryArray:
+    """The cause of each score of SHARED or more, in the first row of an answer."""
+    known = {"": 0}
+    code = np.zeros(len(answers.score), np.int32)
+    for high in np.flatnonzero(answers.shares.any(axis=1)).tolist():
+        code[high] = known.setdefault(cause_of(answers.shares[high], names), len(known))
+    told = np.where(place == 0, code[row], 0)
+    return pa.DictionaryArray.from_arrays(pa.array(told, mask=told == 0), pa.array([*known], pa.string()))
 
 
 def _flags(answers: "Answers", row: np.ndarray) -> pa.DictionaryArray:

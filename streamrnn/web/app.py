@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -14,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -30,19 +31,21 @@ STOP_S = 3.0
 
 # a state, and one line that says why
 Check = Callable[[], tuple[bool, str]]
+# a stream by its id, or None
+Find = Callable[[str], dict[str, Any] | None]
 
 
 class WebServer:
-    """Serves /metrics, /healthz and /readyz from a daemon thread with an event loop of its own.
+    """Serves /metrics, /healthz, /readyz and /api/streams/ID from a daemon thread, an event loop of its own.
 
-    ``health`` and ``ready`` are called on that thread, once per request; they must not block.
+    ``health``, ``ready`` and ``find`` are called on that thread, once per request; they must not block.
     """
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, health: Check, ready: Check
+        self, host: str, port: int, registry: CollectorRegistry, health: Check, ready: Check, find: Find
     ) -> None:
         self._host, self._port = host, port
-        self._server = uvicorn.Server(_settings(make_app(registry, health, ready)))
+        self._server = uvicorn.Server(_settings(make_app(registry, health, ready, find)))
         self._thread: threading.Thread | None = None
         self.address = _join(host, port)  # where it listens; once started, with the port it was given
 
@@ -69,7 +72,7 @@ class WebServer:
             self._thread.join(STOP_S)
 
 
-def make_app(registry: CollectorRegistry, health: Check, ready: Check) -> Starlette:
+def make_app(registry: CollectorRegistry, health: Check, ready: Check, find: Find) -> Starlette:
     """The routes. Their handlers are coroutines so that all of them run on the event loop's thread."""
 
     async def metrics(request: Request) -> Response:
@@ -85,8 +88,19 @@ def make_app(registry: CollectorRegistry, health: Check, ready: Check) -> Starle
     async def readyz(request: Request) -> Response:
         return _answer(ready)
 
+    async def stream(request: Request) -> Response:
+        found = find(name := request.path_params["stream"])
+        if found is None:
+            return JSONResponse({"error": f"no stream {name!r} is held"}, 404)
+        return JSONResponse(found)
+
     app = Starlette(
-        routes=[Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)],
+        routes=[
+            Route("/metrics", metrics),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/api/streams/{stream:path}", stream),
+        ],
         middleware=[Middleware(GZipMiddleware, compresslevel=5)],
     )
     app.router.redirect_slashes = False

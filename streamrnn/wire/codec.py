@@ -143,7 +143,7 @@ def template(kind: int, horizon: int, outputs: int) -> np.ndarray:
 
 
 @inlined
-def encode_header(to, flags, seq, ts, step, received, published, gap, epoch, residual):
+def encode_header(to, flags, seq, ts, step, received, published, score, gap, epoch, residual):
     """Fills in a prediction at address ``to``, all but its fixed fields and its values."""
     write_u16(to + _OUT_FLAGS, flags)
     write_u64(to + _OUT_SEQ, seq)
@@ -151,7 +151,7 @@ def encode_header(to, flags, seq, ts, step, received, published, gap, epoch, res
     write_u64(to + _OUT_STEP, step)
     write_i64(to + _OUT_RECV, received)
     write_i64(to + _OUT_PUB, published)
-    write_f32(to + _OUT_SCORE, np.float32(np.nan))
+    write_f32(to + _OUT_SCORE, score)
     write_u32(to + _OUT_GAP, gap)
     write_u32(to + _OUT_EPOCH, epoch)
     write_f32(to + _OUT_RESIDUAL, residual)

@@ -51,8 +51,8 @@ DTYPES: dict[int, np.dtype] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dty
 PER_FRAME, PER_SEQUENCE, ROLLOUT, EVENT = 1, 2, 3, 4
 
 # prediction flags, bit by bit from the lowest
-WARMING, GAP, WAS_RESET, IMPUTED, DEGRADED, RESTORED, EVICTED = 1, 2, 4, 8, 16, 32, 64
-FLAG_NAMES = ("WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED")
+WARMING, GAP, WAS_RESET, IMPUTED, DEGRADED, RESTORED, EVICTED, ANOMALY = (1 << bit for bit in range(8))
+FLAG_NAMES = ("WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED", "ANOMALY")
 
 
 class WireError(ValueError):

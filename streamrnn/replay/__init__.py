@@ -1,0 +1,6 @@
+"""The engine over a recording, and what came of it."""
+
+from streamrnn.replay.job import ReplayOptions, replay
+from streamrnn.replay.summary import Summary
+
+__all__ = ["ReplayOptions", "Summary", "replay"]

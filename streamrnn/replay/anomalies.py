@@ -1,0 +1,107 @@
+"""The stretches of a replay in which the score stood above its threshold."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from streamrnn.engine import Answers
+from streamrnn.model.inspect import align
+from streamrnn.model.model import Model
+from streamrnn.streams.batch import PREDICTED
+from streamrnn.table import Rows
+from streamrnn.table.progress import counted
+from streamrnn.table.results import cause_of
+from streamrnn.wire.frame import ANOMALY
+
+KEPT = 1000  # stretches; of more, only their number
+SHOWN = 12  # in a text, the highest
+
+
+@dataclass
+class Stretch:
+    """Consecutive rows of a stream, from the threshold on until a score below half of it."""
+
+    stream: str
+    first_seq: int
+    last_seq: int
+    first_time: str | None  # as the file says it
+    last_time: str | None
+    rows: int
+    score: float  # the highest
+    cause: str  # the outputs that have most to do with that
+
+
+class Anomalies:
+    """All stretches, found block by block."""
+
+    def __init__(self, model: Model, threshold: float) -> None:
+        self.threshold = threshold
+        self.count = self.rows = self.scored = 0
+        self._names = [output.name for output in model.outputs]
+        self._open: dict[int, Stretch] = {}  # by the index of their stream
+        self._kept: list[Stretch] = []
+
+    def add(self, rows: Rows, streams: Sequence[str], answers: Answers) -> None:
+        predicted = answers.outcome == PREDICTED
+        high = predicted & (answers.flags & ANOMALY != 0)
+        self.scored += int(np.isfinite(answers.score).sum())
+        self.rows += int(high.sum())
+        concerned = np.union1d(rows.stream[high], np.array([*self._open], rows.stream.dtype))
+        if not len(concerned):
+            return
+        for row in np.flatnonzero(predicted & np.isin(rows.stream, concerned)).tolist():
+            stream = int(rows.stream[row])
+            if not high[row]:
+                self._open.pop(stream, None)
+                continue
+            if stream not in self._open:
+                self._open[stream] = self._begin(rows, streams[stream], row)
+            self._go_on(self._open[stream], rows, answers, row)
+
+    def _begin(self, rows: Rows, stream: str, row: int) -> Stretch:
+        seq, time = int(rows.seq[row]), _time(rows, row)
+        stretch = Stretch(stream, seq, seq, time, time, 0, 0.0, "")
+        self.count += 1
+        if len(self._kept) < KEPT:
+            self._kept.append(stretch)
+        return stretch
+
+    def _go_on(self, stretch: Stretch, rows: Rows, answers: Answers, row: int) -> None:
+        stretch.last_seq, stretch.last_time = int(rows.seq[row]), _time(rows, row)
+        stretch.rows += 1
+        if answers.score[row] > stretch.score:
+            stretch.score = float(answers.score[row])
+            stretch.cause = cause_of(answers.shares[row], self._names)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; at most KEPT ``stretches``, the first."""
+        return {
+            "threshold": self.threshold,
+            "count": self.count,
+            "rows": self.rows,
+            "rows_scored": self.scored,
+            "stretches": [asdict(stretch) for stretch in self._kept],
+        }
+
+    def text(self) -> str:
+        share = self.rows / max(self.scored, 1)
+        said = (
+            f"anomalies: {self.count:,}, in all {counted(self.rows, 'row')} ({share:.2%} of those scored), "
+        )
+        said += f"by a threshold of {self.threshold:g}"
+        if not self._kept:
+            return said
+        highest = sorted(self._kept, key=lambda stretch: -stretch.score)[:SHOWN]
+        shown = [stretch for stretch in self._kept if stretch in highest]
+        table = [["  stream", "from", "to", "rows", "score", "cause"]]
+        for each in shown:
+            begin, end = each.first_time or str(each.first_seq), each.last_time or str(each.last_seq)
+            table.append([f"  {each.stream}", begin, end, str(each.rows), f"{each.score:.1f}", each.cause])
+        more = "" if len(shown) == self.count else f"\n  (the highest {len(shown)} of {self.count:,})"
+        return f"{said}\n{align(table, '<<<>><')}{more}"
+
+
+def _time(rows: Rows, row: int) -> str | None:
+    return None if rows.time is None else str(rows.time[row])

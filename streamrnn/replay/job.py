@@ -1,0 +1,171 @@
+"""Replay: the engine over a file, as fast as it goes or at the speed of its time column.
+
+Reading, stepping and writing overlap: while the engine steps one block, one thread reads the next and
+another writes the one before. No more than those three are held.
+"""
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from streamrnn.engine import ROOM_BYTES, Engine, Faults, Predict
+from streamrnn.errors import UserError
+from streamrnn.jit import slow_notice
+from streamrnn.model.model import Model
+from streamrnn.model.native import read_model
+from streamrnn.replay.summary import Summary, Tally
+from streamrnn.stats import REASONS
+from streamrnn.table import Columns, RowReader, Rows, Writer, open_rows, open_writer
+from streamrnn.table.ends import NO_ENDS, PIPED, Ends, find_ends, with_ends
+from streamrnn.table.pace import Pacer
+from streamrnn.table.progress import Progress, counted
+from streamrnn.table.results import ResultKind
+from streamrnn.wire.frame import END
+
+Ended = tuple[Rows, np.ndarray]  # rows, and which are the last of their streams
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What to replay, by which rules, and where to."""
+
+    source: str  # a file, or - for standard input
+    model: Path
+    faults: Faults
+    output: str = "-"
+    format: str | None = None  # "csv", "ndjson" or "parquet"; None = by the output's name
+    speed: float | None = None  # times real time; None = as fast as it goes
+    limit: int | None = None
+    columns: Columns = field(default_factory=Columns)
+    delimiter: str | None = None
+    on_error: str = "fail"  # or "skip"
+    capacity: int = 65536  # streams
+    progress: bool = False
+    predict: Predict = field(default_factory=Predict)
+
+
+def replay(options: ReplayOptions) -> Summary:
+    """Steps the model over every row of a file and writes a row of results for each.
+
+    Raises UserError for a file, a row or an output that cannot be used, and ConfigError for such a
+    model; a file of results is then left out. At KeyboardInterrupt the file holds what was done, stderr
+    says so, and the interrupt goes on to the caller, as a BrokenPipeError does.
+    """
+    _keep_inputs(options)
+    model = read_model(options.model)
+    engine = Engine(model, options.capacity, options.faults, predict=options.predict)
+    channels = [channel.name for channel in model.channels]
+    ends = _ends(options, model, channels)
+    with open_rows(
+        options.source, channels, options.columns, options.delimiter, options.on_error, options.limit
+    ) as reader:
+        pacer = Pacer(reader, None, options.speed, model.sample_period_s)
+        tally = Tally(engine)
+        _compile(engine, tally)
+        outputs = [output.name for output in model.outputs]
+        kind = ResultKind(several=engine.rows > 0, scored=bool(engine.core.net.forecasts))
+        writer = open_writer(options.output, options.format, outputs, reader.time_type, kind)
+        progress = Progress(options.progress and not (options.output == "-" and sys.stdout.isatty()))
+        try:
+            _run(engine, reader, ends, pacer, writer, tally, progress)
+        except KeyboardInterrupt:
+            writer.finish()
+            progress.clear()
+            rows = counted(writer.rows, "row")
+            sys.stderr.write(f"interrupted: {writer.name} holds the results of the first {rows}\n")
+            raise
+        except BaseException:
+            writer.discard()
+            raise
+        finally:
+            progress.clear()
+        writer.finish()
+        return tally.summary(reader, progress)
+
+
+def _compile(engine: Engine, tally: Tally) -> None:
+    """Compiles what is compiled, before the clock starts."""
+    channels = len(engine.model.channels)
+    none = np.zeros(0, np.int64)
+    rows = Rows(
+        none.astype(np.int32), np.zeros((0, channels), np.float32), none.astype(np.uint64), none, None, 1
+    )
+    with slow_notice(lambda words: sys.stderr.write(f"{words}\n")):
+        tally.add(rows, [], engine.feed([], rows.stream, rows.values, rows.seq, rows.ts_ns))
+
+
+def _keep_inputs(options: ReplayOptions) -> None:
+    """Raises UserError if the output would replace what is read."""
+    output = Path(options.output)
+    for source in (Path(options.source), options.model):
+        if output.is_file() and source.is_file() and output.samefile(source):
+            raise UserError(f"{output}: is read by this replay; give the output another name")
+
+
+def _ends(options: ReplayOptions, model: Model, channels: list[str]) -> Ends:
+    """Where the sequences end, if that is when they are answered."""
+    if not (options.predict.horizon or model.answers_sequences):
+        return NO_ENDS
+    ends = find_ends(options.source, channels, options.columns, options.delimiter, options.on_error)
+    if ends is None:
+        sys.stderr.write(f"warning: {PIPED}\n")
+    return ends or NO_ENDS
+
+
+def _run(
+    engine: Engine,
+    reader: RowReader,
+    ends: Ends,
+    pacer: Pacer,
+    writer: Writer,
+    tally: Tally,
+    progress: Progress,
+) -> None:
+    """All rows through the engine. When this returns or raises, both threads have ended."""
+    with ThreadPoolExecutor(2) as pool:
+        written: Future[None] | None = None
+        try:
+            for block, last in _ahead(pool, with_ends(reader, ends)):
+                flags = last * np.uint16(END)
+                for which in _portions(engine, pacer.slices(pacer.due(block))):
+                    rows = block.part(which)
+                    answers = engine.feed(
+                        reader.streams, rows.stream, rows.values, rows.seq, rows.ts_ns, flags[which]
+                    )
+                    _check_capacity(engine)
+                    if written is not None:
+                        written.result()
+                    written = pool.submit(writer.write, rows, reader.streams, answers)
+                    tally.add(rows, reader.streams, answers)
+                    progress.add(len(rows.seq))
+            if written is not None:
+                written.result()
+        finally:
+            reader.stop()
+
+
+def _ahead(pool: ThreadPoolExecutor, blocks: Iterator[Ended]) -> Iterator[Ended]:
+    """The blocks, the next one being read while one is worked on."""
+    following = pool.submit(next, blocks, None)
+    while (block := following.result()) is not None:
+        following = pool.submit(next, blocks, None)
+        yield block
+
+
+def _portions(engine: Engine, slices: Iterator[slice]) -> Iterator[slice]:
+    """The same slices, none so long that the answers of several rows to it take much memory."""
+    most = max(ROOM_BYTES // (4 * max(engine.rows * len(engine.model.outputs), 1)), 1)
+    for which in slices:
+        for begin in range(which.start, which.stop, most):
+            yield slice(begin, min(begin + most, which.stop))
+
+
+def _check_capacity(engine: Engine) -> None:
+    if engine.stats.rejected[REASONS.index("capacity")]:
+        raise UserError(
+            f"more than {engine.capacity:,} streams; raise --capacity, or replay the file in parts"
+        )

@@ -1,0 +1,319 @@
+"""How unusual a row is: ``score`` = -log10 of the share of normal rows that are as unusual, or more.
+
+The residuals of the next-frame forecast are looked at in two ways, each in units of what the stream itself
+shows, channel by channel: *instant*, the residual in running standard deviations, for what lasts a row; and
+*smoothed*, its exponentially weighted mean (Roberts 1959) in running standard deviations of that mean, for
+what lasts. The fourth powers of the channels are added up, so the worst ones decide and their shares in the
+sum say which they are. Means and deviations are updated by bounded amounts (Huber 1964; Gelper, Fried &
+Croux 2010).
+
+Either sum becomes a probability by its stream's own tail: the levels that one row in 10, 100 and 1000
+exceeds are tracked by stochastic approximation (Robbins & Monro 1951), so the shares come out right in the
+long run whatever the distribution is and however it drifts (Gibbs & Candes 2021). Beyond the third level the
+spacing of the levels goes on (Pickands 1975). The instant way has a tenth of the probability, the smoothed
+one the rest (a weighted Bonferroni bound), and while the smoothed one is high, all is learned slower.
+"""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+
+from streamrnn.jit import compiled, inlined
+from streamrnn.kernels.finite import all_finite
+from streamrnn.kernels.simd import LANES, beyond, clamp, load, positive, splat, store, total
+
+# The score's part of a record, in float32 words: these, then VECTORS of ``out_width`` values.
+INSTANT, SMOOTHED = (
+    0,
+    3,
+)  # of either way, in log2: the level of one row in 10, and the gaps to those of 100 and 1000
+ROWS = 6  # scored so far, up to LEARNING
+OF_INSTANT, OF_SMOOTHED = 7, 8  # the last row's -log10 probability, by each way
+EVENT = 9  # see ``event_after``
+UNUSUAL = np.float32(1)  # it, from the threshold on until a score below half of that
+SCALARS = 16
+# Of the residual: its running mean and standard deviation. Of its weighted mean: that, and its standard
+# deviation. The rows counted, up to LEARNING + 1, and the last row's residual in standard deviations.
+MEAN, DEVIATION, WEIGHTED, SPREAD, COUNT, LATEST = range(6)
+VECTORS = 6
+
+LEARNING = 500  # rows over which a stream's statistics are plain averages
+WARMING_ROWS = 100  # rows before which there is no score
+HIGHEST = 30.0
+LEAVE, QUIET = 0.5, 64  # an event ends after so many rows below so much of the threshold
+
+_MEMORY = 4000.0  # rows, after the first LEARNING
+_SMOOTHING = np.float32(0.03)
+_USUAL = np.float32((0.03 / (2 - 0.03)) ** 0.5)  # deviation of the weighted mean of independent residuals
+_FIRST, _SETTLING, _SETTLED_BEFORE = np.float32(1.5), np.float32(60.5), np.float32(50.0)  # rows
+_SLOWED = 0.3  # times the speed of learning, while
+_SLOW_FROM = (
+    4.0  # the smoothed way says this. From 3 on it would bias the very shares that it is to get right.
+)
+_BOUND = np.float32(10.0)  # deviations that one row moves the statistics by, at most
+_INSTANT_RATE, _SMOOTHED_RATE = 0.05, 0.001  # of the levels; the weighted means of neighbours are much alike
+_INSTANT_SHARE = 0.1  # of the probability
+_SPARE, _INSTANT_SPARE = -np.log10(1 - _INSTANT_SHARE), -np.log10(_INSTANT_SHARE)
+_UNKNOWN_GAP = 1.4  # octaves: a power law that hardly has a variance, until a lighter tail is seen
+_NORMAL_TAIL = 0.7  # of a decade's gap, the next one's, in the tail of a normal distribution
+
+_LEAST, _LEAST_SPREAD = np.float32(2.0**-10), np.float32(2.0**-16)  # in the model's standard deviations
+_MOST = np.float32(2.0**20)
+_LEVELS, _GAPS = (-8.0, 21.0), (0.1, 4.0)
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_LEARNED, _NOTHING = np.float32(LEARNING + 1), np.float32(2.0**-40)
+_NAN = np.float32("nan")
+_FRACTION, _ONE_BITS = (1 << 52) - 1, 1023 << 52  # of a float64
+_TWO_LOG2_E = 2.8853900817779268
+
+
+def score_words(out_width: int) -> int:
+    """float32 words that the score takes in a record; a multiple of 16, as ``out_width`` is."""
+    return SCALARS + VECTORS * out_width
+
+
+def first_levels(outputs: int, stored: dict[str, list[float]] | None = None) -> np.ndarray:
+    """The levels that a new stream begins with, (6,) float32, from a model's "score" where it has one.
+
+    Without, the smoothed ones are those of independent normal channels, and the instant ones leave room for
+    a heavy tail.
+    """
+    if stored is not None:
+        return np.array([*stored["instant"], *stored["smoothed"]], np.float32)
+    levels = []
+    for share in (0.1, 0.01, 0.001):
+        largest = NormalDist().inv_cdf(0.5 + 0.5 * (1 - share) ** (1 / outputs))
+        levels.append(np.log2(largest**4 + 3 * (outputs - 1)) / 4)
+    first, second, third = levels
+    return np.array([first, _UNKNOWN_GAP, _UNKNOWN_GAP, first, second - first, third - second], np.float32)
+
+
+def last_score(part: np.ndarray) -> float:
+    """The last score of a stream, NaN = none yet; ``part`` is the score's part of its record, as float32."""
+    if part[ROWS] <= WARMING_ROWS:
+        return math.nan
+    return max(0.0, float(part[OF_INSTANT]) - _INSTANT_SPARE, float(part[OF_SMOOTHED]) - _SPARE)
+
+
+@inlined
+def _log2(value):
+    """log2 of a positive, normal number to 1e-7: log2 m = 2 artanh((m - 1) / (m + 1)) / ln 2 for m near 1.
+
+    With no call of a library, whose last bits may differ from machine to machine.
+    """
+    bits = np.float64(value).view(np.int64)
+    exponent = (bits >> 52) - 1023
+    m = np.int64(bits & _FRACTION | _ONE_BITS).view(np.float64)
+    if m > 1.4142135623730951:
+        m, exponent = 0.5 * m, exponent + 1
+    s = (m - 1.0) / (m + 1.0)
+    q = s * s
+    return exponent + _TWO_LOG2_E * s * (1.0 + q * (1.0 / 3 + q * (1.0 / 5 + q * (1.0 / 7))))
+
+
+@inlined
+def _rarity(x, state, at):
+    """-log10 of the share of rows beyond ``x``, by the three levels at ``state[at:]``."""
+    first, gap, gap_2 = np.float64(state[at]), np.float64(state[at + 1]), np.float64(state[at + 2])
+    beyond_first = x - first
+    if beyond_first < 0:
+        return max(0.0, 1 + beyond_first / (2 * gap))
+    if beyond_first < gap:
+        return 1 + beyond_first / gap
+    beyond_second = beyond_first - gap
+    if beyond_second < gap_2:
+        return 2 + beyond_second / gap_2
+    further = gap_2 * min(max(gap_2 / gap, _NORMAL_TAIL), 1.0)
+    return min(3 + (beyond_second - gap_2) / further, HIGHEST)
+
+
+@inlined
+def _track(x, state, old, new, rate, speed):
+    """Moves the levels towards those that one row in 10, 100 and 1000 exceeds, by a share of their gap.
+
+    The first one moves twice as fast, or at ``speed`` if that is faster.
+    """
+    first, gap, gap_2 = np.float64(state[old]), np.float64(state[old + 1]), np.float64(state[old + 2])
+    step = rate * gap
+    second = first + gap
+    moved = first + max(2 * rate, speed) * gap * (0.9 if x >= first else -0.1)
+    gap_moved = gap + step * (0.99 if x >= second else -0.01)
+    gap_2_moved = gap_2 + step * (0.999 if x >= second + gap_2 else -0.001)
+    state[new] = min(max(moved, _LEVELS[0]), _LEVELS[1])
+    state[new + 1] = min(max(gap_moved, _GAPS[0]), _GAPS[1])
+    state[new + 2] = min(max(gap_2_moved, _GAPS[0]), _GAPS[1])
+
+
+@inlined
+def _fourth(vector):
+    square = vector * vector
+    return square * square
+
+
+@inlined
+def _learn(state, old, new, width, error, there, slowed):
+    """Moves the statistics of sixteen channels on, which begin at ``old`` and ``new`` in the first vector.
+
+    ``error`` are their residuals in the model's standard deviations, 0 for one that is missing; ``there`` is
+    1, or 0 for these. Returns the fourth powers by either way, 0 for a channel that is missing.
+    """
+    one = splat(_ONE)
+    count = clamp(load(state, old + COUNT * width) + there, _ZERO, _LEARNED)
+    learned = beyond(count, _LEARNED - _HALF)
+    begun, settled = beyond(count, _FIRST), beyond(count, _SETTLING)
+    gain = spread_gain = there * splat(np.float32(slowed / _MEMORY))
+    if total(there * (one - learned)) > _ZERO:  # two divisions that a stream soon needs no more
+        gain = learned * gain + there * (one - learned) / clamp(count, _ONE, _LEARNED)
+        since = clamp(count - splat(_SETTLED_BEFORE), _ONE, _LEARNED)
+        spread_gain = learned * spread_gain + there * settled * (one - learned) / since
+
+    mean = load(state, old + MEAN * width)
+    error = there * (error - mean)
+    size = positive(error) + positive(splat(_ZERO) - error)
+    deviation = load(state, old + DEVIATION * width)
+    deviation = clamp(deviation + (one - begun) * there * (size - deviation), _LEAST, _MOST)
+    z = clamp(error / deviation, -_MOST, _MOST)
+    bounded = clamp(z, -_BOUND, _BOUND)
+    moved = bounded * deviation
+
+    weighted = load(state, old + WEIGHTED * width)
+    weighted = weighted + splat(_SMOOTHING) * there * (moved - weighted)
+    spread = settled * load(state, old + SPREAD * width) + (one - settled) * splat(_USUAL) * deviation
+    spread = clamp(spread, _LEAST_SPREAD, _MOST)
+    t = there * clamp(weighted / spread, -_MOST, _MOST)
+    within = clamp(t, -_BOUND, _BOUND)
+
+    half = splat(_HALF)
+    store(state, new + MEAN * width, mean + gain * moved)
+    store(state, new + DEVIATION * width, deviation + deviation * half * gain * (bounded * bounded - one))
+    store(state, new + WEIGHTED * width, weighted)
+    store(state, new + SPREAD * width, spread + spread * half * spread_gain * (within * within - one))
+    store(state, new + COUNT * width, count)
+    store(state, new + LATEST * width, z)
+    return _fourth(z), _fourth(t)
+
+
+@inlined
+def _take_missing(net, state, new, values, row_at, forecast_at):
+    """Puts the residuals of a row with channels missing at LATEST, whether each is there at COUNT.
+
+    Returns how many are.
+    """
+    latest, count = new + SCALARS + LATEST * net.out_width, new + SCALARS + COUNT * net.out_width
+    present = 0
+    for output in range(net.out_width):
+        error, there = _ZERO, _ZERO
+        if output < net.outputs:
+            value = values[row_at + output]
+            if not np.isnan(value):
+                error, there = (value - state[forecast_at + output]) * net.out_scale[output], _ONE
+                present += 1
+        state[latest + output] = error
+        state[count + output] = there
+    return present
+
+
+@inlined
+def event_after(before, score, threshold):
+    """What EVENT is after a row: 0 while nothing is unusual, else 1 + the rows in a row that were calm again.
+
+    An event begins where it was 0 and is no more: once, however often the score crosses the threshold.
+    """
+    if np.isnan(score):
+        return before
+    if score >= threshold:
+        return _ONE
+    if before == _ZERO or score >= LEAVE * threshold:
+        return min(before, _ONE)
+    return before + _ONE if before < np.float32(QUIET) else _ZERO
+
+
+@inlined
+def keep(net, state, old, new, continues):
+    """The score's part of a record whose row has no residual: as it was, but for a sequence that begins.
+
+    ``old`` and ``new`` are words of ``state`` at which the part begins, in the stream's record and in the one
+    that follows it.
+    """
+    for word in range(0, SCALARS + VECTORS * net.out_width, LANES):
+        store(state, new + word, load(state, old + word))
+    if not continues:
+        for unit in range(SCALARS + WEIGHTED * net.out_width, SCALARS + SPREAD * net.out_width, LANES):
+            store(state, new + unit, splat(_ZERO))
+
+
+@inlined
+def update(net, first, state, old, new, values, row_at, forecast_at):
+    """Writes the score's part of the record that follows, from a row and its forecast. Returns the score.
+
+    ``old`` and ``new`` are as in ``keep``; the row is ``values[row_at:]``, NaN where a channel is missing,
+    and its forecast, made a row before, ``state[forecast_at:]``, both in physical units. ``first``, (6,), are
+    the levels of a stream that begins. A part of zeros is that of a new stream. Channels that are missing
+    change nothing and have no part in the score. NaN in the first WARMING_ROWS rows.
+    """
+    whole = all_finite(values, row_at, net.out_width)
+    if not whole and _take_missing(net, state, new, values, row_at, forecast_at) == 0:
+        keep(net, state, old, new, True)
+        return _NAN
+    rows = np.float64(state[old + ROWS])
+    learning = rows < LEARNING
+    slowed = _SLOWED if not learning and state[old + OF_SMOOTHED] >= _SLOW_FROM else 1.0
+    width = net.out_width
+    instant, smoothed = splat(_ZERO), splat(_ZERO)
+    for unit in range(0, width, LANES):
+        begin = new + SCALARS + unit
+        if whole:
+            there = beyond(load(net.out_scale, unit), _ZERO)  # padding has none
+            error = load(values, row_at + unit) - load(state, forecast_at + unit)
+            error = error * load(net.out_scale, unit)
+        else:
+            there, error = load(state, begin + COUNT * width), load(state, begin + LATEST * width)
+        error = clamp(error, -_MOST, _MOST)
+        z, t = _learn(state, old + SCALARS + unit, begin, width, error, there, slowed)
+        instant, smoothed = instant + z, smoothed + t
+    x, y = 0.25 * _log2(max(total(instant), _NOTHING)), 0.25 * _log2(max(total(smoothed), _NOTHING))
+
+    levels = old
+    if rows == 0:
+        levels = new
+        for level in range(6):
+            state[new + level] = first[level]
+    of_instant, of_smoothed = _rarity(x, state, levels + INSTANT), _rarity(y, state, levels + SMOOTHED)
+    speed = 0.5 / (1 + rows / 20) if learning else 0.0
+    _track(x, state, levels + INSTANT, new + INSTANT, _INSTANT_RATE * slowed, speed)
+    _track(y, state, levels + SMOOTHED, new + SMOOTHED, _SMOOTHED_RATE * slowed, speed)
+    state[new + ROWS] = min(rows + 1, LEARNING)
+    state[new + OF_INSTANT], state[new + OF_SMOOTHED] = of_instant, of_smoothed
+    for scalar in range(EVENT, SCALARS):
+        state[new + scalar] = _ZERO
+    if rows < WARMING_ROWS:
+        return _NAN
+    return np.float32(max(0.0, of_instant - _INSTANT_SPARE, of_smoothed - _SPARE))
+
+
+@inlined
+def share_out(net, state, at, shares, to):
+    """How much each output has to do with a score: (outputs,) of sum 1, to ``shares[to:]``.
+
+    ``at`` is the word of ``state`` at which the score's part of the row's record begins.
+    """
+    width = net.out_width
+    instant = state[at + OF_INSTANT] - _INSTANT_SPARE >= state[at + OF_SMOOTHED] - _SPARE
+    whole = np.float64(0)
+    for output in range(net.outputs):
+        begin = at + SCALARS + output
+        way = state[begin + LATEST * width]
+        if not instant:
+            way = state[begin + WEIGHTED * width] / max(state[begin + SPREAD * width], _LEAST_SPREAD)
+        power = np.float64(way) ** 4
+        shares[to + output] = power
+        whole += power
+    for output in range(net.outputs):
+        shares[to + output] = shares[to + output] / whole if whole > 0 else _ZERO
+
+
+@compiled
+def shares(net, part, found):
+    """``share_out`` of a copy of the score's part of a record, to ``found`` (outputs,) float32."""
+    share_out(net, part, 0, found, 0)

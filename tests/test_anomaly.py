@@ -1,0 +1,150 @@
+"""What is said of unusual rows: score, event and cause, in the engine, on the wire, by HTTP and in replay."""
+
+import csv
+import json
+import urllib.parse
+
+import numpy as np
+import pytest
+from daemon import rows_answers, serving, wait_for
+from models import untrained
+from plain_rules import moved
+
+from streamrnn.config import Faults
+from streamrnn.engine import Answers, Engine
+from streamrnn.model.model import Model
+from streamrnn.model.native import write_model
+from streamrnn.replay import ReplayOptions, replay
+from streamrnn.streams.score import QUIET, WARMING_ROWS
+from streamrnn.wire.frame import ANOMALY, EVENT, PER_FRAME, WARMING, WAS_RESET, flag_names
+
+CALM, FAULT, AFTER = 1500, 200, 900
+ROWS = CALM + FAULT + AFTER
+FAULTY = 1  # the channel
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    """A network whose forecasts are of no use: the score learns what is usual all the same."""
+    return untrained(mean=np.zeros(3), std=np.ones(3))
+
+
+@pytest.fixture(scope="module")
+def rows() -> np.ndarray:
+    """Noise, in the middle of which one channel is off for a while."""
+    values = np.random.default_rng(4).normal(0, [1, 3, 0.2], (ROWS, 3)).astype(np.float32)
+    values[CALM : CALM + FAULT, FAULTY] += 6
+    return values
+
+
+def feed(model: Model, rows: np.ndarray, engine: Engine | None = None) -> Answers:
+    return (engine or Engine(model, 4, Faults())).feed(["a"], np.zeros(len(rows), np.int64), rows)
+
+
+def test_a_fault_is_seen_and_named(model, rows):
+    answers = feed(model, rows)
+    high = np.flatnonzero(answers.flags & ANOMALY)
+    assert CALM <= high[0] < CALM + 20
+    assert CALM + FAULT - 1 <= high[-1] < CALM + FAULT + 200  # smoothed, it takes a while to be calm again
+    assert (answers.score[high[0]], answers.shares[high[50], FAULTY]) > (3, 0.9)
+    np.testing.assert_allclose(answers.shares[high[:FAULT]].sum(axis=1), 1, rtol=1e-5)
+    assert (answers.shares.any(axis=1) == (answers.score >= 2)).all()
+    calm = answers.score[WARMING_ROWS + 1 : CALM]
+    assert (calm > 2).mean() < 0.05
+
+
+def test_it_warms_up_until_the_score_means_something(model, rows):
+    answers = feed(model, rows[:300])
+    assert np.isnan(answers.score).tolist() == [True] * (WARMING_ROWS + 1) + [False] * (299 - WARMING_ROWS)
+    np.testing.assert_array_equal(answers.flags & WARMING != 0, np.isnan(answers.score))
+
+
+def test_what_was_learned_goes_on_through_a_restart_and_a_reset(model, rows):
+    whole = feed(model, rows)
+    first = Engine(model, 4, Faults())
+    before = feed(model, rows[: CALM + 50], first)
+    after = feed(model, rows[CALM + 50 :], moved(first))
+    for field in ("score", "shares"):
+        parts = [getattr(answers, field) for answers in (before, after)]
+        np.testing.assert_array_equal(np.concatenate(parts), getattr(whole, field))
+
+    number = np.concatenate([np.arange(CALM), CALM + 10_000 + np.arange(50)]).astype(np.uint64)
+    engine = Engine(model, 4, Faults())
+    answers = engine.feed(["a"], np.zeros(len(number), np.int64), rows[: len(number)], number)
+    assert answers.flags[CALM] & WAS_RESET
+    assert np.isnan(answers.score[CALM])
+    assert np.isfinite(answers.score[CALM + 1 :]).all()
+
+
+def test_a_network_that_forecasts_nothing_has_no_score(rows):
+    model = untrained(target="value")
+    answers = feed(model, rows[:300])
+    assert np.isnan(answers.score).all()
+    assert answers.flags.tolist() == [WARMING] + [0] * 299
+
+
+def test_an_event_is_published_once_and_the_stream_can_be_looked_at(model, rows, tmp_path):
+    file, name = tmp_path / "model.safetensors", "pump/1 é"
+    write_model(model, file)
+    expected = rows_answers(Engine(model, 4, Faults()), name, rows)
+    said = feed(model, rows)
+    began = int(np.flatnonzero(said.flags & ANOMALY)[0])
+    with serving(file) as daemon, daemon.line() as line:
+        line.send(name, rows[: began + 30])
+        found = line.receive(began + 31)
+        status, text = daemon.get("/api/streams/" + urllib.parse.quote(name))
+        stream = json.loads(text)
+        assert (status, stream["stream"], stream["step"]) == (200, name, began + 30)
+        assert stream["score"] == pytest.approx(float(said.score[began + 29]), rel=1e-6)
+        assert stream["anomaly"] is True
+        worst = max(stream["channels"], key=lambda channel: channel["share"])
+        assert (worst["name"], worst["value"]) == ("c1", pytest.approx(float(rows[began + 29, 1]), rel=1e-6))
+        assert worst["forecast"] == pytest.approx(float(said.values[began + 29, 1]), rel=1e-6)
+        assert daemon.get("/api/streams/nobody") == (404, '{"error":"no stream \'nobody\' is held"}')
+
+        line.send(name, rows[began + 30 :])
+        found += line.receive(ROWS - began - 30)
+        assert [
+            prediction.answer for prediction in found if prediction.header["kind"] == PER_FRAME
+        ] == expected
+        (event,) = (prediction for prediction in found if prediction.header["kind"] == EVENT)
+        header = event.header
+        assert (header["seq"], header["horizon"], event.values.size) == (began, 0, 0)
+        assert header["score"] == said.score[began] >= 3
+        assert flag_names(int(header["flags"])) == "ANOMALY"
+        wait_for(lambda: daemon.count("predictions_total") >= ROWS, "all predictions")
+
+
+def test_replay_tells_the_stretches(model, rows, tmp_path):
+    file, source, output = (tmp_path / name for name in ("m.safetensors", "rows.csv", "out.csv"))
+    write_model(model, file)
+    with source.open("w", newline="") as out:
+        table = csv.writer(out)
+        table.writerow(["time", "c0", "c1", "c2"])
+        table.writerows(
+            [f"2026-01-01 {k // 3600:02}:{k // 60 % 60:02}:{k % 60:02}", *row] for k, row in enumerate(rows)
+        )
+    summary = replay(ReplayOptions(str(source), file, Faults(), str(output)))
+    told = summary.as_dict()["anomalies"]
+    said = feed(model, rows)
+    assert told["threshold"] == 3
+    assert told["rows"] == (said.flags & ANOMALY != 0).sum()
+    (worst,) = [stretch for stretch in told["stretches"] if stretch["rows"] > 100]
+    assert worst["first_seq"] == np.flatnonzero(said.flags & ANOMALY)[0]
+    assert (worst["stream"], worst["cause"]) == ("rows", "c1")
+    assert worst["first_time"].startswith("2026-01-01 00:25:")
+    assert "c1" in summary.text().splitlines()[-1]
+    with output.open(newline="") as out:
+        lines = list(csv.DictReader(out))
+    score = np.array([row["score"] or "nan" for row in lines], np.float32)
+    np.testing.assert_array_equal(score, said.score)
+    assert {row["cause"] for row in lines[CALM + 40 : CALM + FAULT]} == {"c1"}
+
+
+def test_the_threshold_is_the_model_files(model, rows):
+    levels = {"rows": 9, "instant": [1.0, 1.0, 1.0], "smoothed": [0.5, 0.5, 0.3]}
+    fields = {name: getattr(model, name) for name in model.__dataclass_fields__}
+    strict = Model(**fields | {"score": levels | {"threshold": 29.0}})
+    assert not (feed(strict, rows).flags & ANOMALY).any()
+    assert strict.fingerprint != model.fingerprint
+    assert QUIET == 64
