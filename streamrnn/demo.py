@@ -19,7 +19,7 @@ from streamrnn.errors import UserError
 from streamrnn.model.model import Channel, Model
 from streamrnn.model.native import read_model, write_model
 from streamrnn.table import Columns
-from streamrnn.train.fit import Settings
+from streamrnn.train.descent import Settings
 from streamrnn.train.job import TrainOptions, train
 from streamrnn.train.recording import DataOptions
 from streamrnn.wire.frame import pack_frame

@@ -115,3 +115,28 @@ def test_history_equals_a_plain_loop_whole_and_in_chunks(steps, batch, frames, l
         piece, carry = history(x[begin : begin + length], begins[begin : begin + length], frames, carry)
         pieces.append(piece)
     np.testing.assert_array_equal(np.concatenate(pieces), expected)
+
+
+@given(LENGTHS, st.integers(1, 6), st.data())
+def test_whole_sequences_are_dealt_out_evenly(lengths, batch, choice):
+    order = np.array(choice.draw(st.permutations(range(len(lengths)))))
+    x, _, weight, begins = whole(Lanes(numbered(lengths), PLAIN, batch, order=order))
+    assert len(x) <= sum(lengths) / batch + max(lengths)
+    number, edges = x[..., 0], np.cumsum([0, *lengths])
+    found = []
+    for lane in range(batch):
+        starts = np.flatnonzero(begins[:, lane])
+        for start in starts:
+            sequence = int(np.searchsorted(edges, number[start, lane] - 1))
+            rows = number[start : start + lengths[sequence], lane]
+            np.testing.assert_array_equal(rows, np.arange(edges[sequence], edges[sequence + 1]) + 1)
+            found.append(sequence)
+    assert sorted(found) == list(range(len(lengths)))
+    np.testing.assert_array_equal(weight[..., 0], number > 0)
+
+
+def test_the_weights_of_rows_are_those_of_their_targets():
+    sequence = numbered([3], np.array([True, True, False]))[0]
+    weighed = sequence._replace(weights=np.array([0, 0.5, 1], np.float32))
+    _, y, weight, _ = whole(Lanes([weighed], PLAIN, 1))
+    assert (y.ravel().tolist(), weight.ravel().tolist()) == ([0, 20, 0], [0, 0.5, 0])

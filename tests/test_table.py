@@ -221,6 +221,21 @@ def test_streams_and_their_numbers(csv):
     assert read(csv("a\n1\n", "pump.1.csv.gz")).ids == ["pump.1"]
 
 
+def test_text_is_read_as_numbers_where_it_may_be(csv):
+    path = csv("state,flow,kind\n ok ,1,7\nworn,2,8\n,3,9\nok,4,x\n")
+    with open_rows(str(path), None, Columns(), labels=["State", "flow"]) as reader:
+        assert (reader.channels, reader.unread) == (["flow", "kind", "state"], [])
+        with pytest.raises(UserError, match='column "kind": "x" is not a number'):
+            list(reader)
+        assert list(reader.labels) == ["state"]
+    with open_rows(str(path), ["state"], Columns(), limit=3, labels=["state"]) as reader:
+        (rows,) = reader
+        np.testing.assert_array_equal(rows.values[:, 0], [0, 1, np.nan])
+        assert reader.labels["state"].names == ["ok", "worn"]
+    with pytest.raises(UserError, match='" ok " is not a number'):
+        read(path, ["state"])
+
+
 def test_files_of_others():
     if not DATA.is_dir():
         pytest.skip(f"{DATA} is missing")

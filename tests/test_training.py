@@ -1,5 +1,6 @@
 """The training's own numerics: gradients, lanes and chunks, Adam, and what a trained network is worth."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,14 @@ from streamrnn.train.adam import HIGHWAY_SHARE, Adam
 from streamrnn.train.advice import Facts
 from streamrnn.train.baselines import Linear, linear_autoregression
 from streamrnn.train.data import Dataset, Scaling, Sequence
+from streamrnn.train.decoder import CurveNetwork, EncoderDecoder
+from streamrnn.train.descent import LEAST_UPDATES, Course, Settings
 from streamrnn.train.explain import describe_reach, gradient_reach, reach_text, windows
-from streamrnn.train.fit import LEAST_UPDATES, Course, Settings, chunks, fit, mean_error
+from streamrnn.train.fit import chunks, fit, mean_error
 from streamrnn.train.job import to_model
 from streamrnn.train.lanes import Lanes
-from streamrnn.train.network import Network, Shape
+from streamrnn.train.layer import State
+from streamrnn.train.network import Network, Shape, Weights
 
 GOLDEN = Path(__file__).parent / "golden" / "gradients"
 CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
@@ -24,7 +28,11 @@ STEPS, LANES = 7, 16
 
 
 def random_network(shape: Shape, dtype: type = np.float64, seed: int = 0) -> Network:
-    network = Network(shape, dtype)
+    return scattered(Network(shape, dtype), seed)
+
+
+def scattered(network, seed: int = 0):
+    """A network of random weights."""
     network.start(np.random.default_rng(seed))
     network.weights += np.random.default_rng(seed + 1).normal(0, 0.2, network.weights.shape)
     return network
@@ -61,6 +69,56 @@ def test_the_gradient_is_that_of_finite_differences(cell, activation, layers):
     for place in np.random.default_rng(3).permutation(gradient.size)[:80]:
         up, down = (np.square(run(place, step)).mean() for step in (size, -size))
         assert gradient[place] == pytest.approx((up - down) / (2 * size), rel=1e-5, abs=1e-7), place
+
+
+def check_gradient(network: Weights, run: Callable[[], np.ndarray]) -> None:
+    """That the gradient of the mean square of ``run``'s numbers is that of finite differences."""
+    gradient, size = network.gradient.copy(), 1e-6
+    for place in np.random.default_rng(3).permutation(gradient.size)[:100]:
+        kept, means = network.weights[place], []
+        for step in (size, -size):
+            network.weights[place] = kept + step
+            means.append(np.square(run()).mean())
+        network.weights[place] = kept
+        assert gradient[place] == pytest.approx((means[0] - means[1]) / (2 * size), rel=1e-5, abs=1e-7), place
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("cell", "activation"), CELLS)
+def test_the_gradient_of_a_curve_goes_through_what_is_fed_back(cell, activation, layers):
+    shape = Shape(cell, 3, 2, 5, layers, activation, relation="vector-to-sequence", horizon=6)
+    network = scattered(CurveNetwork(shape, np.float64))
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(LANES, 3)), rng.normal(size=(6, LANES, 2))
+    error = network.forward(x) - y
+    network.backward(2 * error / error.size)
+    check_gradient(network, lambda: network.forward(x) - y)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(("cell", "activation"), CELLS)
+@pytest.mark.parametrize("places", [[6], [1, 2, 5]])
+def test_the_gradient_of_an_encoder_and_decoder(cell, activation, layers, places):
+    """Of several places decoded in the second of two chunks, with sequences that begin in it."""
+    shape = Shape(cell, 3, 2, 5, layers, activation, relation="encoder-decoder", horizon=4)
+    network = scattered(EncoderDecoder(shape, np.float64))
+    first, _, _, none = random_chunk(shape, 1)
+    x, _, _, begins = random_chunk(shape, 2)
+    rng = np.random.default_rng(3)
+    u, y = rng.normal(size=(len(places) * LANES, 2)), rng.normal(size=(4, len(places) * LANES, 2))
+    network.encode(first, none, False)
+    ended = [State(layer.end().h.copy(), layer.end().c.copy()) for layer in network._encoder]
+
+    def run() -> np.ndarray:
+        """The errors in the second chunk, from the states that the first one left."""
+        for layer, state in zip(network._encoder, ended, strict=True):
+            layer.end().h[:], layer.end().c[:] = state
+        network.encode(x, begins, True)
+        return network.decode(places, u) - y
+
+    error = run()
+    network.backward(2 * error / error.size)
+    check_gradient(network, run)
 
 
 @pytest.mark.parametrize(("dtype", "limit"), [(np.float64, 1e-5), (np.float32, 1e-3)])
@@ -256,7 +314,7 @@ def test_the_engine_runs_what_was_trained(cell, activation, highway):
     dataset = make_dataset(rows[:-1], rows[1:], 290, "next")
     network = random_network(Shape(cell, 3, 3, 20, 2, activation, highway), np.float32)
     network.weights[:] *= 0.5
-    model = to_model(network, dataset, None, None)
+    model = to_model(network, dataset)
     packed = Lanes([Sequence("s", rows, rows)], dataset.scaling, LANES)
     lanes = Lanes([Sequence("s", rows, rows)] * LANES, dataset.scaling, LANES)
     assert (packed.steps, lanes.steps) == (19, 300)

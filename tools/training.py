@@ -27,7 +27,8 @@ from streamrnn.train.adam import Adam
 from streamrnn.train.advice import Facts
 from streamrnn.train.baselines import Linear, linear_autoregression, persistence
 from streamrnn.train.data import Dataset, Scaling, Sequence, load
-from streamrnn.train.fit import AVERAGE, RISE, Settings, chunks, fit, mean_error
+from streamrnn.train.descent import AVERAGE, RISE, Settings
+from streamrnn.train.fit import chunks, fit, mean_error
 from streamrnn.train.lanes import Lanes
 from streamrnn.train.network import Network, Shape
 from streamrnn.train.recording import DataOptions
@@ -162,7 +163,7 @@ def held_error(forward: Callable[..., np.ndarray], dataset: Dataset) -> float:
 
 
 def torch_fit(torch, dataset: Dataset, settings: Settings, held: Dataset) -> float:
-    """The schedule of ``streamrnn.train.fit`` with torch.nn.LSTM, autograd and torch's AdamW."""
+    """The schedule of ``streamrnn.train.descent`` with torch.nn.LSTM, autograd and torch's AdamW."""
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     net, head, weights = torch_network(torch, "lstm", 1, 32, 1)

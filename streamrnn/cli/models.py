@@ -21,6 +21,7 @@ from streamrnn.cli.shared import (
     limit_option,
     table_options,
 )
+from streamrnn.model.settings import RELATIONS
 
 
 def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -139,14 +140,44 @@ def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
     return value
 
 
+ROW_BY_ROW = "sequence-to-sequence"
+
+
+def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, rest: dict[str, Any]) -> None:
+    """Raises UsageError for options that a relation cannot have, or must."""
+    whole, curve = relation == "sequence-to-vector", relation == "vector-to-sequence"
+    if relation != ROW_BY_ROW and (rest["highway"] or rest["explain"]):
+        option = "--explain" if rest["explain"] else "--highway"
+        raise click.UsageError(f"{option} is for --relation {ROW_BY_ROW}.")
+    if rest["dropout"] and (curve or relation == "encoder-decoder"):
+        raise click.UsageError(f"--dropout is not for --relation {relation}; try more --decay.")
+    if (whole or curve) and target == ("next",):
+        raise click.UsageError(f"--relation {relation} needs --target, the columns to estimate.")
+    if whole and horizon is not None:
+        raise click.UsageError("--horizon is not for sequence-to-vector: it says one thing, at the end.")
+    if relation == "encoder-decoder" and horizon is None:
+        raise click.UsageError("--relation encoder-decoder needs --horizon, the number of rows to write.")
+    if (curve or relation == "encoder-decoder") and horizon == 0:
+        raise click.UsageError(f"--relation {relation} writes one row or more; --horizon 0 is none.")
+
+
 @click.command(
     epilog=example(
         "streamrnn train valves.csv -o model.safetensors",
         "streamrnn train mon.csv tue.csv -o power.safetensors --target power --horizon 10 --cell gru",
+        "streamrnn train runs.csv -o state.safetensors --relation sequence-to-vector --stream-column run \\",
+        "    --target condition",
+        "streamrnn train load.csv -o day.safetensors --relation encoder-decoder --horizon 24",
     )
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("-o", "--output", type=PATH, required=True, metavar="MODEL", help="Model file to write.")
+@click.option(
+    "--relation",
+    type=click.Choice([*RELATIONS]),
+    default=ROW_BY_ROW,
+    help="A prediction with every row; one of a whole stream; a curve from a row; the rows that follow.",
+)
 @click.option("--cell", type=click.Choice(["lstm", "gru", "rnn"]), default="lstm", help="Recurrent cell.")
 @click.option("--activation", type=click.Choice(["tanh", "relu"]), default="tanh", help="Of an rnn.")
 @click.option("--hidden", type=click.IntRange(1, 4096), default=32, metavar="N", help="Units of a layer.")
@@ -155,7 +186,7 @@ def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
     "--highway",
     type=click.IntRange(0, 1024),
     metavar="N",
-    help="Last rows that the head sees besides.  [default: as many as help]",
+    help="Last rows that the head of a sequence-to-sequence sees besides.  [default: as many as help]",
 )
 @click.option("--channels", callback=names, metavar="A,B,...", help="Inputs.  [default: numeric columns]")
 @click.option("--exclude", callback=names, metavar="A,B,...", help="Columns that are no inputs.")
@@ -164,20 +195,21 @@ def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
     callback=names,
     default="next",
     metavar="next|A,B,...",
-    help="What to estimate: the next row of all channels, or these columns.",
+    help="What to estimate: the next row of all channels, or these columns (of text in sequence-to-vector).",
 )
 @click.option(
     "--horizon",
     type=click.IntRange(0, 65535),
     metavar="N",
-    help="Rows ahead that it lies.  [default: next 1, columns 0]",
+    help="Rows ahead that it lies  [default: next 1, columns 0]; in an encoder-decoder or vector-to-sequence "
+    "the rows to write  [default there: as in the longest stream].",
 )
 @click.option(
     "--validation",
     type=Finite(0.01, 0.9),
     default=0.2,
     metavar="SHARE",
-    help="Of each stream's rows, the last ones.",
+    help="Of each stream's rows, the last ones; of sequences to a vector and the reverse, some of them.",
 )
 @click.option("--epochs", type=COUNT, default=200, metavar="N", help="Most passes over the rows.")
 @click.option("--patience", type=COUNT, default=20, metavar="N", help="Epochs that may bring nothing.")
@@ -190,7 +222,7 @@ def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
     type=Finite(0, 1, max_open=True),
     default=0.0,
     metavar="SHARE",
-    help="Of a layer's outputs.",
+    help="Of a layer's outputs, where no rows are written.",
 )
 @click.option("--clip", type=POSITIVE, default=1.0, metavar="X", help="Largest norm of a gradient.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Same seed, same model.")
@@ -212,6 +244,7 @@ def train(
     channels: tuple[str, ...] | None,
     exclude: tuple[str, ...] | None,
     target: tuple[str, ...],
+    relation: str,
     horizon: int | None,
     validation: float,
     seq_column: str | None,
@@ -225,7 +258,8 @@ def train(
 
     FILE is CSV, gzipped or not, or parquet; of several, each is a stream of its own. The network learns
     from the first part of each stream and is validated on the rest, beside linear autoregression and
-    persistence. Ctrl-C keeps the best so far.
+    persistence; where a target belongs to a whole stream, some streams are kept for that, and the methods
+    beside it are others. Ctrl-C keeps the best so far.
     """
     # Products of a chunk are too small to share: OpenBLAS's threads, which it starts as NumPy is imported,
     # would spend more time waiting for each other.
@@ -234,8 +268,9 @@ def train(
         raise click.UsageError("--channels and --exclude exclude each other.")
     if rest["activation"] != "tanh" and rest["cell"] != "rnn":
         raise click.UsageError("--activation relu is for --cell rnn.")
+    check_relation(relation, target, horizon, rest)
     from streamrnn.table import Columns
-    from streamrnn.train.fit import Settings
+    from streamrnn.train.descent import Settings
     from streamrnn.train.job import TrainOptions
     from streamrnn.train.job import train as run
     from streamrnn.train.recording import DataOptions
@@ -245,7 +280,7 @@ def train(
         channels=channels,
         exclude=exclude or (),
         targets=None if target == ("next",) else target,
-        ahead=horizon,
+        ahead=horizon if relation == ROW_BY_ROW else None,
         validation=validation,
         columns=Columns(seq=seq_column, time=time_column, stream=stream_column),
         delimiter=rest.pop("delimiter"),
@@ -255,6 +290,10 @@ def train(
     )
     how = ("epochs", "patience", "chunk", "rate", "decay", "dropout", "clip", "seed")
     settings = Settings(lanes=rest.pop("batch"), **{name: rest.pop(name) for name in how})
-    report = run(TrainOptions(data=data, settings=settings, progress=sys.stderr.isatty(), **rest))
+    rows = None if relation == ROW_BY_ROW else horizon
+    shown = sys.stderr.isatty()
+    report = run(
+        TrainOptions(data, relation=relation, horizon=rows, settings=settings, progress=shown, **rest)
+    )
     click.echo(json.dumps(report.as_dict()) if as_json else report.text())
     return INTERRUPTED if report.interrupted else 0

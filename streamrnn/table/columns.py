@@ -86,8 +86,11 @@ def _is_calendar(head: pa.Array) -> bool:
 
 
 def is_label(head: pa.Array) -> bool:
-    """Whether most of what is there is text, and no number."""
-    return is_text(head) and to_float32(head)[1] is not None and not _is_numeric(head)
+    """Whether most of the different cells are text, and no numbers."""
+    if not is_text(head):
+        return False
+    values, bad = to_float32(head.unique())
+    return bad is not None and int(bad.sum()) >= int(np.isfinite(values).sum())
 
 
 def _is_numeric(head: pa.Array) -> bool:

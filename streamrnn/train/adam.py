@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from streamrnn.jit import compiled
-from streamrnn.train.network import Network
+from streamrnn.train.network import Weights
 
 _MEAN, _SQUARE = 0.9, 0.999  # how much of the running moments each update keeps
 _SMALL = 1e-8
@@ -41,7 +41,7 @@ class Adam:
     begins as the best linear forecast, and is only to give way where the network does better.
     """
 
-    def __init__(self, network: Network, decay: float, clip: float) -> None:
+    def __init__(self, network: Weights, decay: float, clip: float) -> None:
         self._network, self._clip = network, clip
         self._mean, self._square = np.zeros_like(network.weights), np.zeros_like(network.weights)
         self._decay = np.zeros_like(network.weights)

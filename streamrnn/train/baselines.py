@@ -56,7 +56,7 @@ def persistence(dataset: Dataset) -> Baseline:
         squares += (error**2 * chunk.weight).sum(axis=(0, 1))
         count += chunk.weight.sum(axis=(0, 1))
     name = "persistence" if known.all() else "persistence or mean" if known.any() else "mean"
-    return Baseline(name, squares / count)
+    return Baseline(name, squares / np.maximum(count, 1))
 
 
 def linear_autoregression(
@@ -75,7 +75,9 @@ def linear_autoregression(
     """
     channels, outputs = len(dataset.channels), len(dataset.outputs)
     rows = sum(len(sequence.values) for sequence in (*dataset.train, *dataset.validation))
-    size = min(WORK / rows, NUMBERS) ** 0.5  # features
+    tries = 2 * len(ridges) * len(frames)
+    size = min(WORK / rows, WORK / (tries * outputs), NUMBERS) ** 0.5  # features
+    size = min(size, WORK / (rows * outputs))
     tried = [count for count in sorted(frames) if count * channels < size and count <= WARM] or [min(frames)]
     learned = _sums(dataset, dataset.train, max(tried))
     checked = _sums(dataset, dataset.validation, max(tried))
@@ -127,7 +129,7 @@ def _better(one: Linear, other: Linear) -> Linear:
 
 def _chunks(lanes: Lanes, features: int) -> Iterator[Chunk]:
     """The lanes in chunks that take little memory, when each row has so many features."""
-    length = max(BLOCK_NUMBERS // features, 256)
+    length = max(BLOCK_NUMBERS // max(features, lanes.width), 256)
     for begin in range(0, lanes.steps, length):
         yield lanes.chunk(begin, begin + length)
 
@@ -155,6 +157,7 @@ def _sums(dataset: Dataset, sequences: list[Sequence], frames: int) -> Sums:
         cross += features.T @ targets  # a target that is none is 0
         square += np.square(targets).sum(axis=0)
         known += there.sum(axis=0)
+    known = np.maximum(known, 1)  # of a row that only the longest curves have, there may be none
     return Sums(gram / rows, cross / known, square / known)
 
 
@@ -182,4 +185,4 @@ def _measured(dataset: Dataset, linear: Linear) -> np.ndarray:
         error = features[:, 1:] @ linear.weight.T + linear.bias - targets
         squares += np.where(there, np.square(error), 0).sum(axis=0)
         known += there.sum(axis=0)
-    return squares / known
+    return squares / np.maximum(known, 1)

@@ -1,7 +1,8 @@
 """What a network learns from: unbroken sequences of rows, each with its target, split in time order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ class Sequence(NamedTuple):
     values: np.ndarray  # (n, C) float32 in physical units; a missing cell has the value of the row before
     targets: np.ndarray  # (n, O) float32 in physical units: what each row's output is to be; NaN = none
     warm: int = 0  # leading rows that only bring the state up; their targets are NaN
+    weights: np.ndarray | None = None  # (n,) float32: how much the error of each row counts; None = 1
 
 
 class Scaling(NamedTuple):
@@ -48,6 +50,13 @@ class Dataset(NamedTuple):
     scaling: Scaling
     facts: Facts
     warnings: list[str]
+    horizon: int = 1  # rows of a target; what is said of outputs is then said for each of them in turn
+    classes: Mapping[str, slice] = MappingProxyType({})  # of each target that is text: its outputs, 0 or 1
+
+    @property
+    def names(self) -> list[str]:
+        """Of the outputs of one row."""
+        return self.outputs[: len(self.outputs) // self.horizon]
 
 
 class Parts(NamedTuple):
@@ -171,7 +180,7 @@ def _find_runs(part: Part, begins: np.ndarray, width: int, outputs: list[int]) -
             yield Run(begin, values[begin:end], targets[begin:end])
         elif there.any(axis=0).all():
             late = int(there.argmax(axis=0).max())
-            yield Run(begin + late, _hold(values[begin:end], there)[late:], targets[begin + late : end])
+            yield Run(begin + late, hold(values[begin:end], there)[late:], targets[begin + late : end])
 
 
 def _columns(values: np.ndarray, places: list[int]) -> np.ndarray:
@@ -182,7 +191,7 @@ def _columns(values: np.ndarray, places: list[int]) -> np.ndarray:
     return values[:, places]
 
 
-def _hold(values: np.ndarray, there: np.ndarray) -> np.ndarray:
+def hold(values: np.ndarray, there: np.ndarray) -> np.ndarray:
     """A copy with each cell that is not ``there`` filled from the last row where its channel is."""
     held, places = values.copy(), np.arange(len(values))
     for channel in np.flatnonzero(~there.all(axis=0)):

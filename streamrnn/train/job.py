@@ -18,13 +18,20 @@ from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
 from streamrnn.table.progress import Line, Progress, counted
-from streamrnn.train.baselines import Linear, linear_autoregression, persistence
-from streamrnn.train.data import Dataset, load
+from streamrnn.train.baselines import Linear, linear_autoregression
+from streamrnn.train.calibration import calibrate, in_order
+from streamrnn.train.classes import shares_right
+from streamrnn.train.data import Dataset
+from streamrnn.train.descent import Course, Settings
 from streamrnn.train.explain import gradient_reach
-from streamrnn.train.fit import Course, Settings, fit, residuals
-from streamrnn.train.network import Network, Shape
+from streamrnn.train.findings import count_of, found_text
+from streamrnn.train.network import Network, Shape, Weights
 from streamrnn.train.recording import DataOptions
+from streamrnn.train.relations import Trained, fit_network, load_dataset, residuals_of
 from streamrnn.train.report import Errors, Report
+from streamrnn.train.sequences import BY_SEQUENCE
+from streamrnn.train.simple import simple_methods
+from streamrnn.train.validation import validate
 
 CELLS = ("rnn", "gru", "lstm")
 
@@ -40,6 +47,8 @@ class TrainOptions:
     hidden: int = 32
     layers: int = 1
     highway: int | None = None  # frames that the head sees; None = as many as help a linear forecast
+    relation: str = "sequence-to-sequence"
+    horizon: int | None = None  # rows of a prediction; None = 1, or of the longest curve
     settings: Settings = field(default_factory=Settings)
     explain: bool = False
     progress: bool = False
@@ -53,50 +62,48 @@ def train(options: TrainOptions) -> Report:
     _check_output(options)
     try:
         dataset = _load(options)
-        _say_plan(dataset, options.settings)
-        linear, simple = linear_autoregression(dataset), persistence(dataset)
+        sys.stderr.write(found_text(dataset, options.relation, options.settings))
+        linear, said, simple = simple_methods(dataset, options.relation)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted before the training began: nothing is written\n")
         raise
-    shape = Shape(
-        cell=options.cell,
-        inputs=len(dataset.channels),
-        outputs=len(dataset.outputs),
-        hidden=options.hidden,
-        layers=options.layers,
-        activation=options.activation,
-        highway=linear.frames if options.highway is None else options.highway,
-    )
-    start: Linear | None = linear
-    if options.highway is not None:
-        start = linear_autoregression(dataset, (options.highway,)) if options.highway else None
+    shape, start = _plan(dataset, linear, options)
     began = time.monotonic()
     network, course = _fit(dataset, shape, start, options)
     seconds = time.monotonic() - began
     if course.ended == "diverged" and not course.best:
         raise UserError("the training diverged; use a smaller --rate")
     with _uninterrupted():  # what took hours is written, however impatient someone is
-        mse, errors = _validate(network, dataset)
-        compared = Errors(mse, linear.errors, simple.errors, simple.name)
-        told = _told(options, shape, course, compared)
-        write_model(to_model(network, dataset, errors, told), options.output)
+        found = validate(network, dataset)
+        by_linear, by_simple = (found.over_rows(each.errors) for each in (linear, simple))
+        compared = Errors(found.mse, by_linear, by_simple, simple.name)
+        right = shares_right(network, linear, dataset) if isinstance(network, Network) else {}
+        told = _told(options, shape, course, compared) | ({"validation_right": right} if right else {})
+        score = _score(network, dataset)
+        model = to_model(network, dataset, errors=found.stated, score=score, training=told)
+        write_model(model, options.output)
+    unit = "sequence" if options.relation in BY_SEQUENCE else "row"
     reaches, interrupted = None, course.ended == "interrupted"
-    if options.explain and not interrupted:
+    if options.explain and not interrupted and isinstance(network, Network):
         reaches = _explain(dataset, network, start, options)
         interrupted = len(reaches) < 2 * len(CELLS)
     return Report(
         path=str(options.output),
         network=_in_words(shape),
-        outputs=dataset.outputs,
-        output_std=dataset.scaling.output_std,
+        outputs=dataset.names,
+        output_std=dataset.scaling.output_std[: len(dataset.names)],
         errors=compared,
         frames=linear.frames,
+        linear=said,
         facts=dataset.facts,
-        learned=_count(dataset.train),
-        validated=_count(dataset.validation),
+        learned=count_of(dataset.train, unit),
+        validated=count_of(dataset.validation, unit),
+        unit=unit,
         course=course,
         seconds=seconds,
         warnings=dataset.warnings,
+        right=right,
+        threshold=score["threshold"] if score else None,
         reaches=reaches,
         interrupted=interrupted,
     )
@@ -117,57 +124,38 @@ def _check_output(options: TrainOptions) -> None:
 def _load(options: TrainOptions) -> Dataset:
     progress = Progress(options.progress)
     try:
-        return load(options.data, progress.add)
+        how = options.relation, options.horizon, options.settings.seed
+        return load_dataset(options.data, *how, progress.add)
     finally:
         progress.clear()
 
 
-def _say_plan(dataset: Dataset, settings: Settings) -> None:
-    """What was found, so that a wrong guess is seen at once."""
-    facts = dataset.facts
-    said = [counted(facts.rows, "row"), counted(facts.streams, "stream")]
-    if dataset.period_s or facts.gaps:
-        said.append(counted(facts.gaps, "gap"))
-    period = f", {dataset.period_s:g} s apart" if dataset.period_s else ""
-    lines = [f"found {', '.join(said)}{period}; channels {', '.join(dataset.channels)}"]
-    if dataset.target == "value":
-        lines.append(f"outputs {', '.join(dataset.outputs)}, {counted(dataset.ahead, 'row')} ahead")
-    for what, count in (("missing cells", facts.missing), ("rows of no use", facts.dropped)):
-        if count:
-            lines.append(f"{what}: {count:,}")
-    if facts.skipped:
-        lines.append(f"bad rows left out: {facts.skipped:,}")
-    lines += [f"warning: {warning}" for warning in dataset.warnings]
-    reach = _count(dataset.train) // settings.lanes
-    if reach < settings.chunk:
-        lines.append(
-            f"warning: the gradient reaches back {counted(reach, 'row')}, not {settings.chunk}: there are no "
-            f"more in each of the {settings.lanes} pieces side by side (--batch, at least 16)"
-        )
-    sys.stderr.write("".join(f"{line}\n" for line in lines))
+def _plan(dataset: Dataset, linear: Linear, options: TrainOptions) -> tuple[Shape, Linear | None]:
+    """What the network looks like, and what its highway begins with."""
+    highway, start = options.highway, None
+    if options.relation != "sequence-to-sequence":
+        highway = 0
+    elif highway is None:
+        highway, start = linear.frames, linear
+    elif highway:
+        start = linear_autoregression(dataset, (highway,))
+    shape = Shape(
+        cell=options.cell,
+        inputs=len(dataset.channels),
+        outputs=len(dataset.names),
+        hidden=options.hidden,
+        layers=options.layers,
+        activation=options.activation,
+        highway=highway,
+        relation=options.relation,
+        horizon=dataset.horizon,
+    )
+    return shape, start
 
 
-def _validate(network: Network, dataset: Dataset) -> tuple[np.ndarray, dict[str, Any]]:
-    """Mean squared errors, (O,), standardised; and what the model file says of its errors, in units."""
-    outputs = len(dataset.outputs)
-    count, sums, squares = (np.zeros(outputs) for _ in range(3))
-    for error, there in residuals(network, dataset.validation, dataset.scaling):
-        known = np.where(there, error, 0).astype(np.float64)
-        count += there.sum(axis=0)
-        sums += known.sum(axis=0)
-        squares += np.square(known).sum(axis=0)
-    mean, mse = sums / count, squares / count
-    unit = dataset.scaling.output_std.astype(np.float64)
-    std = np.sqrt(np.maximum(mse - mean**2, 0))
-    errors = {"rows": int(count.max()), "mean": (mean * unit).tolist(), "std": (std * unit).tolist()}
-    return mse, errors
-
-
-def to_model(
-    network: Network, dataset: Dataset, errors: dict[str, Any] | None, told: dict[str, Any] | None
-) -> Model:
-    """The model of a trained network; ``errors`` and ``told`` are its "errors" and "training"."""
-    shape, scaling = network.shape, dataset.scaling
+def to_model(network: Weights, dataset: Dataset, **found: Any) -> Model:
+    """The model of a trained network; ``found`` are its "errors", "score" and "training"."""
+    shape, scaling, outputs = network.shape, dataset.scaling, len(dataset.names)
     settings = {
         "cell": shape.cell,
         "activation": shape.activation,
@@ -175,21 +163,28 @@ def to_model(
         "hidden": shape.hidden,
         "highway": shape.highway,
         "channels": [{"name": name} for name in dataset.channels],
-        "outputs": [{"name": name} for name in dataset.outputs],
+        "outputs": [{"name": name} for name in dataset.names],
         "sample_period_s": dataset.period_s,
-        "relation": "sequence-to-sequence",
+        "relation": shape.relation,
+        "horizon": shape.horizon,
         "target": dataset.target,
         "ahead": dataset.ahead,
-        "errors": errors,
-        "training": told,
+        **found,
     }
     tensors = network.tensors | {
         "input.mean": scaling.input_mean,
         "input.std": scaling.input_std,
-        "output.mean": scaling.output_mean,
-        "output.std": scaling.output_std,
+        "output.mean": scaling.output_mean[:outputs],
+        "output.std": scaling.output_std[:outputs],
     }
     return Model.from_tensors(settings, tensors)
+
+
+def _score(network: Trained, dataset: Dataset) -> dict[str, Any] | None:
+    """What the model file says of the score of its forecasts; None for a model of another kind."""
+    if dataset.target != "next" or not isinstance(network, Network):
+        return None
+    return calibrate(in_order(residuals_of(network, dataset), dataset.validation))
 
 
 def _told(options: TrainOptions, shape: Shape, course: Course, errors: Errors) -> dict[str, Any]:
@@ -199,7 +194,7 @@ def _told(options: TrainOptions, shape: Shape, course: Course, errors: Errors) -
         "streamrnn": __version__,
         "files": [Path(source).name for source in data.sources][:100],
         "validation": data.validation,
-        "settings": vars(options.settings),
+        "settings": vars(options.settings) | {"relation": options.relation},
         "epochs": course.epoch,
         "best_epoch": course.best,
         "validation_mse": {
@@ -212,11 +207,11 @@ def _told(options: TrainOptions, shape: Shape, course: Course, errors: Errors) -
 
 def _fit(
     dataset: Dataset, shape: Shape, start: Linear | None, options: TrainOptions
-) -> tuple[Network, Course]:
-    """``fit``, with a line of progress."""
+) -> tuple[Trained, Course]:
+    """``fit_network``, with a line of progress."""
     line, began = Line(options.progress), time.monotonic()
     try:
-        return fit(
+        return fit_network(
             dataset, shape, options.settings, start, lambda course: line.show(lambda: _how_far(course, began))
         )
     finally:
@@ -237,9 +232,11 @@ def _explain(
             if shape == trained.shape:
                 network = trained
             else:
-                network, course = _fit(dataset, shape, start, options)
+                fitted, course = _fit(dataset, shape, start, options)
                 if course.ended == "interrupted":
                     break
+                assert isinstance(fitted, Network)
+                network = fitted
             reaches[f"{cell}, trained"] = gradient_reach(network, dataset)
     return reaches
 
@@ -262,10 +259,6 @@ def _in_words(shape: Shape) -> str:
     layers = f"{shape.layers} x " if shape.layers > 1 else ""
     highway = f", its head beside them sees {counted(shape.highway, 'row')}" if shape.highway else ""
     return f"{cell} of {layers}{shape.hidden} hidden units{highway}"
-
-
-def _count(sequences: list[Any]) -> int:
-    return sum(len(sequence.values) - sequence.warm for sequence in sequences)
 
 
 def _how_far(course: Course, began: float) -> str:

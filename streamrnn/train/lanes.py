@@ -14,7 +14,7 @@ class Chunk(NamedTuple):
 
     x: np.ndarray  # (T, B, C) float32; zeros where a lane is empty
     y: np.ndarray  # (T, B, O) float32: the targets; 0 where there is none
-    weight: np.ndarray  # (T, B, O) float32: 1 where there is a target, else 0
+    weight: np.ndarray  # (T, B, O) float32: of the row where there is a target, else 0
     begins: np.ndarray  # (T, B) uint8: 1 where a sequence begins; the state is zeros before that row
 
 
@@ -31,25 +31,38 @@ class Piece(NamedTuple):
 class Lanes:
     """Sequences end to end, cut into ``batch`` lanes of equal length; less than one row a lane is empty.
 
-    Every row weighs once. Where a lane begins inside a sequence, its state begins from nothing there.
+    Every row is there once. Where a lane begins inside a sequence, its state begins from nothing there.
     ``offset``, in rows, moves these places: the lanes begin that far into the first sequence, and end
     there. With ``overlap``, such a lane begins that many rows earlier in its sequence, and these weigh
     nothing: for errors as a running network makes them, not one that has just begun, and for a true
     ``history``, which else begins from nothing there, too.
+
+    With ``order``, the numbers of all sequences, none is cut: in that order they are dealt out, each to the
+    lane that has the fewest rows.
     """
 
     def __init__(
-        self, sequences: list[Sequence], scaling: Scaling, batch: int, offset: int = 0, overlap: int = 0
+        self,
+        sequences: list[Sequence],
+        scaling: Scaling,
+        batch: int,
+        offset: int = 0,
+        overlap: int = 0,
+        order: np.ndarray | None = None,
     ) -> None:
         self._sequences = sequences
         self._scaling = scaling
+        self.count, self.width = batch, len(scaling.input_mean) + len(scaling.output_mean)
         edges = np.cumsum([0, *(len(sequence.values) for sequence in sequences)])
         self.rows = int(edges[-1])
         share = -(-self.rows // batch)
         self._lanes = list[list[Piece]]()
-        for lane in range(batch):
-            begin, end = min(lane * share, self.rows), min((lane + 1) * share, self.rows)
-            self._lanes.append(_pieces(edges, offset + begin, offset + end, overlap))
+        if order is None:
+            for lane in range(batch):
+                begin, end = min(lane * share, self.rows), min((lane + 1) * share, self.rows)
+                self._lanes.append(_pieces(edges, offset + begin, offset + end, overlap))
+        else:
+            self._lanes = _whole(np.diff(edges), order, batch)
         ends = [pieces[-1].step + pieces[-1].end - pieces[-1].begin for pieces in self._lanes if pieces]
         self.steps = max(ends, default=0)  # T, of the longest lane
 
@@ -88,9 +101,11 @@ class Lanes:
         targets = sequence.targets[rows]
         known = ~np.isnan(targets)
         known[: max(piece.run_up - skip, 0)] = False
+        weights = np.ones((count, 1)) if sequence.weights is None else sequence.weights[rows, None]
+        known &= weights > 0
         scaled = (targets - scaling.output_mean) / scaling.output_std
         chunk.y[at : at + count, lane] = np.where(known, scaled, 0)
-        chunk.weight[at : at + count, lane] = known
+        chunk.weight[at : at + count, lane] = known * weights
         if skip == 0:
             chunk.begins[at, lane] = 1
 
@@ -111,6 +126,16 @@ def _pieces(edges: np.ndarray, begin: int, end: int, overlap: int) -> list[Piece
         step += run_up + count
         begin += count
     return pieces
+
+
+def _whole(lengths: np.ndarray, order: np.ndarray, batch: int) -> list[list[Piece]]:
+    """Lanes of whole sequences."""
+    lanes, ends = [list[Piece]() for _ in range(batch)], np.zeros(batch, int)
+    for sequence in map(int, order):
+        lane, length = int(ends.argmin()), int(lengths[sequence])
+        lanes[lane].append(Piece(int(ends[lane]), sequence, 0, length, 0))
+        ends[lane] += length
+    return lanes
 
 
 def history(

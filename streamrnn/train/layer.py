@@ -1,5 +1,7 @@
 """A recurrent layer in training: from tensors in PyTorch's layout to what is compiled, and gradients back."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from streamrnn.kernels.affine import packed_rows
@@ -11,8 +13,18 @@ from streamrnn.train.recurrence import ROWS, Unrolled, backward, forward
 _CODES = {("lstm", "tanh"): LSTM, ("gru", "tanh"): GRU, ("rnn", "tanh"): RNN_TANH, ("rnn", "relu"): RNN_RELU}
 
 
+class State(NamedTuple):
+    """What a layer of W units (padded) carries from step to step in B lanes, or the gradient of that."""
+
+    h: np.ndarray  # (B, W)
+    c: np.ndarray  # (B, W); of an LSTM, else of no meaning
+
+
 class Layer:
     """A recurrent layer of ``inputs`` -> ``hidden`` units, and the memory of the chunk it last saw.
+
+    A chunk is begun, and then gone through forwards in one or more calls, and backwards likewise. Between
+    them a caller can feed back what came out, or add to ``carry``, the gradient of the state.
 
     ``tensors`` and ``gradient`` are views into the network's vectors: weight_ih (G * H, I),
     weight_hh (G * H, H), bias_ih and bias_hh (G * H,), in that order.
@@ -52,48 +64,89 @@ class Layer:
             whole[3, :hidden, -1] = b_hh[2]
         return whole
 
-    def forward(self, x: np.ndarray, begins: np.ndarray, carried: bool) -> np.ndarray:
-        """Hidden states (T, B, W) for inputs (T, B, I); ``carried``: on from where the last chunk ended."""
-        steps, lanes, _ = x.shape
-        unrolled, before = self._unrolled, self._unrolled
-        if unrolled is None or (unrolled.steps, unrolled.lanes) != (steps, lanes):
-            unrolled = self._unrolled = self._unroll(steps, lanes, x.dtype)
-        z = unrolled.z.reshape(steps + 1, lanes, -1)
-        c = unrolled.c.reshape(steps + 1, lanes, -1)
-        if carried and before is not None:
-            end = before.steps
-            z[0] = before.z.reshape(end + 1, lanes, -1)[end]
-            c[0] = before.c.reshape(end + 1, lanes, -1)[end]
-        else:
-            z[0, :, self.inputs : -1] = 0
-            c[0] = 0
-        z[:steps, :, : self.inputs] = x
-        unrolled.begins[:] = begins.ravel()
+    def begin(self, begins: np.ndarray, before: State | None) -> None:
+        """A chunk of T steps of B lanes, with the weights as they are now.
+
+        ``begins`` (T, B) uint8 is 1 where a sequence begins, from zeros; ``before`` is the state before the
+        first step, None zeros.
+        """
+        steps, lanes = begins.shape
+        if self._unrolled is None or (self._unrolled.steps, self._unrolled.lanes) != (steps, lanes):
+            self._unrolled = self._unroll(steps, lanes)
+        self._unrolled.begins[:] = begins.ravel()
+        part = self._part(0, 0)
+        h, c = part.z.reshape(lanes, -1)[:, self.inputs : -1], part.c.reshape(lanes, -1)
+        h[:] = 0 if before is None else before.h
+        c[:] = 0 if before is None else before.c
+        self.carry = State(np.zeros_like(c), np.zeros_like(c))
+        self._gone_back = 0  # steps, from the first one to where the way back began
         whole = self._weights()
         blocks = whole.reshape(self._blocks, -1, LANES, whole.shape[-1])
-        forward(self._code, unrolled, _flat(blocks.transpose(1, 0, 3, 2)))
-        recurrent = blocks[..., self.inputs : -1].reshape(*blocks.shape[:3], -1, LANES)
-        self._back = recurrent.transpose(3, 1, 0, 2, 4)
+        self._packed = _flat(blocks.transpose(1, 0, 3, 2))
+        self._recurrent = blocks[..., self.inputs : -1].reshape(*blocks.shape[:3], -1, LANES)
         self._into_inputs = blocks[..., : self.inputs].transpose(1, 0, 2, 3)
-        return unrolled.h.reshape(steps, lanes, self.width)
 
-    def backward(self, dh: np.ndarray, wanted: bool) -> np.ndarray | None:
-        """Adds to the gradient, from dL/dh (T, B, H); returns dL/dx (T, B, I) if it is wanted."""
-        unrolled, width = self._unrolled, self.width
-        assert unrolled is not None
+    def forward(self, x: np.ndarray, at: int = 0) -> np.ndarray:
+        """Hidden states (t, B, W) for the inputs (t, B, I) of the steps from ``at`` on."""
+        part = self._part(at, at + len(x))
+        by_step = part.z.reshape(len(x) + 1, part.lanes, -1)
+        by_step[:-1, :, : self.inputs] = x
+        forward(self._code, part, self._packed)
+        return part.h.reshape(len(x), part.lanes, -1)
+
+    def state(self, step: int) -> State:
+        """The state after a step, as views."""
+        part = self._part(step, step + 1)
+        return State(part.h.reshape(part.lanes, -1), part.c.reshape(2, part.lanes, -1)[1])
+
+    def end(self) -> State | None:
+        """The state after the last chunk; None before the first one."""
+        return None if self._unrolled is None else self.state(self._unrolled.steps - 1)
+
+    def backward(self, dh: np.ndarray, wanted: bool, at: int = 0) -> np.ndarray | None:
+        """Goes back through the steps from ``at`` on, from dL/dh (t, B, H); of several calls the last first.
+
+        Returns dL/dx (t, B, I) if it is ``wanted``. The call that reaches the first step adds to the
+        gradient of the weights; ``carry`` is then that of the state before it.
+        """
+        width, steps = self.width, len(dh)
         if width != self.hidden:
             dh = np.pad(dh, ((0, 0), (0, 0), (0, width - self.hidden)))
-        carry = np.zeros((2, unrolled.lanes * width), dh.dtype)
-        backward(self._code, unrolled, _flat(self._back), _flat(dh), carry[0], carry[1])
-        rows = unrolled.steps * unrolled.lanes
-        d_gates = unrolled.gates.reshape(rows, -1)
-        z = unrolled.z.reshape(rows + unrolled.lanes, -1)[:rows]
-        d_whole = (d_gates.T @ z).reshape(-1, self._blocks, LANES, z.shape[1])
-        self._add(d_whole.transpose(1, 0, 2, 3).reshape(self._blocks, width, -1)[:, : self.hidden])
+        if not self._gone_back:
+            self._gone_back = at + steps
+            self._back = _flat(self._recurrent.transpose(3, 1, 0, 2, 4))
+        part = self._part(at, at + steps)
+        backward(self._code, part, self._back, _flat(dh), self.carry.c.reshape(-1), self.carry.h.reshape(-1))
+        if at == 0:
+            self._add_all()
         if not wanted:
             return None
         into = self._into_inputs.reshape(-1, self.inputs)
-        return (d_gates @ into).reshape(unrolled.steps, unrolled.lanes, self.inputs)
+        return (part.gates.reshape(-1, len(into)) @ into).reshape(steps, part.lanes, self.inputs)
+
+    def _part(self, begin: int, end: int) -> Unrolled:
+        """The memory of some steps, as views."""
+        unrolled = self._unrolled
+        assert unrolled is not None
+        lanes, size = unrolled.lanes, unrolled.lanes * self.width
+        stride = lanes * (self.inputs + self.width + 1)
+        return unrolled._replace(
+            steps=end - begin,
+            z=unrolled.z[begin * stride : (end + 1) * stride],
+            gates=unrolled.gates[begin * size * self._blocks : end * size * self._blocks],
+            c=unrolled.c[begin * size : (end + 1) * size],
+            tanh_c=unrolled.tanh_c[begin * size : end * size],
+            h=unrolled.h[begin * size : end * size],
+            begins=unrolled.begins[begin * lanes : end * lanes],
+        )
+
+    def _add_all(self) -> None:
+        """Adds to the gradient what the steps that were gone back through say."""
+        part = self._part(0, self._gone_back)
+        d_gates = part.gates.reshape(part.steps * part.lanes, -1)
+        z = part.z.reshape(-1, self.inputs + self.width + 1)[: len(d_gates)]
+        d_whole = (d_gates.T @ z).reshape(-1, self._blocks, LANES, z.shape[1])
+        self._add(d_whole.transpose(1, 0, 2, 3).reshape(self._blocks, self.width, -1)[:, : self.hidden])
 
     def _add(self, whole: np.ndarray) -> None:
         """Adds the gradient of all weights, (blocks, H, I + W + 1), to those of the tensors."""
@@ -110,11 +163,11 @@ class Layer:
         for gradient, part in zip(self.gradient, parts, strict=True):
             gradient += part.reshape(gradient.shape)
 
-    def _unroll(self, steps: int, lanes: int, dtype: np.dtype) -> Unrolled:
+    def _unroll(self, steps: int, lanes: int) -> Unrolled:
         if lanes % ROWS:
             raise ValueError(f"lanes must be a multiple of {ROWS}, not {lanes}")
         size = lanes * self.width
-        kind = dtype.type
+        kind = self.tensors[0].dtype.type
         unrolled = Unrolled(
             inputs=self.inputs,
             width=self.width,

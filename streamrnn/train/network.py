@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamrnn.model.settings import GATES
+from streamrnn.model.settings import DECODER, layer_shapes
 from streamrnn.train.layer import Layer
+
+_PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @dataclass(frozen=True)
@@ -25,23 +27,24 @@ class Shape:
     layers: int = 1
     activation: str = "tanh"  # or "relu", rnn only
     highway: int = 0  # frames that the head sees, the current one first
+    relation: str = "sequence-to-sequence"
+    horizon: int = 1  # rows of a prediction
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor, by its name in a model file."""
-        rows = GATES[self.cell] * self.hidden
-        shapes: dict[str, tuple[int, ...]] = {}
-        for k in range(self.layers):
-            shapes[f"weight_ih_l{k}"] = (rows, self.hidden if k else self.inputs)
-            shapes[f"weight_hh_l{k}"] = (rows, self.hidden)
-            shapes[f"bias_ih_l{k}"] = shapes[f"bias_hh_l{k}"] = (rows,)
-        shapes |= {"head.weight": (self.outputs, self.hidden), "head.bias": (self.outputs,)}
+        fed_back = self.outputs if self.relation == "vector-to-sequence" else 0
+        shapes, prefix = layer_shapes(vars(self), self.inputs + fed_back), ""
+        if self.relation == "encoder-decoder":
+            prefix = DECODER
+            shapes |= {prefix + name: shape for name, shape in layer_shapes(vars(self), self.outputs).items()}
+        shapes |= {f"{prefix}head.weight": (self.outputs, self.hidden), f"{prefix}head.bias": (self.outputs,)}
         if self.highway:
             shapes["highway.weight"] = (self.outputs, self.highway * self.inputs)
         return shapes
 
 
-class Network:
-    """Weights, their gradient, and the pass through both over one chunk of T steps and B lanes.
+class Weights:
+    """The weights of a network and their gradient, each in one vector.
 
     ``tensors`` and ``gradients`` are views, by name, into ``weights`` and ``gradient``, (P,), of ``dtype``.
     """
@@ -53,14 +56,18 @@ class Network:
         self.gradient: np.ndarray = np.zeros(count, dtype)
         self.tensors = self.views(self.weights)
         self.gradients = self.views(self.gradient)
-        self.layers = [
+
+    def make_layers(self, prefix: str = "") -> list[Layer]:
+        """The recurrent layers whose names begin with ``prefix``."""
+        shape = self.shape
+        return [
             Layer(
                 shape.cell,
                 shape.activation,
-                shape.hidden if k else shape.inputs,
+                self.tensors[f"{prefix}weight_ih_l{k}"].shape[1],
                 shape.hidden,
-                [self.tensors[f"{part}_l{k}"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")],
-                [self.gradients[f"{part}_l{k}"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")],
+                [self.tensors[f"{prefix}{part}_l{k}"] for part in _PARTS],
+                [self.gradients[f"{prefix}{part}_l{k}"] for part in _PARTS],
             )
             for k in range(shape.layers)
         ]
@@ -82,7 +89,8 @@ class Network:
         With a highway the head starts at zero: whatever the highway does, the network begins with that.
         """
         shape = self.shape
-        for name, tensor in self.tensors.items():
+        for whole_name, tensor in self.tensors.items():
+            name = whole_name.removeprefix(DECODER)
             if name.startswith("weight_hh"):
                 for gate in tensor.reshape(-1, shape.hidden, shape.hidden):
                     gate[:] = _orthogonal(rng, shape.hidden)
@@ -92,14 +100,21 @@ class Network:
                 tensor[:] = rng.uniform(-bound, bound, tensor.shape)
             else:
                 tensor[:] = 0
-        if shape.cell != "rnn":
-            for k in range(shape.layers):
-                self.tensors[f"bias_ih_l{k}"][shape.hidden : 2 * shape.hidden] = 1
+            if name.startswith("bias_ih") and shape.cell != "rnn":
+                tensor[shape.hidden : 2 * shape.hidden] = 1
 
     def load(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Takes over weights, by name."""
         for name, tensor in self.tensors.items():
             tensor[:] = tensors[name]
+
+
+class Network(Weights):
+    """A prediction for each row: the pass both ways over one chunk of T steps and B lanes."""
+
+    def __init__(self, shape: Shape, dtype: type = np.float32) -> None:
+        super().__init__(shape, dtype)
+        self.layers = self.make_layers()
 
     def forward(
         self,
@@ -116,7 +131,8 @@ class Network:
         """
         self._past, self._masks = past, masks
         for k, layer in enumerate(self.layers):
-            x = layer.forward(x, begins, carried)[..., : layer.hidden]
+            layer.begin(begins, layer.end() if carried else None)
+            x = layer.forward(x)[..., : layer.hidden]
             if masks is not None:
                 x = x * masks[k]
         self._top = x

@@ -30,6 +30,7 @@ class DataOptions:
     on_error: str = "fail"  # or "skip"
     limit: int | None = None  # rows of each file
     max_step_s: float | None = None  # the longest time step that is no gap; None = by the sample period
+    labels: bool = False  # targets may be text: the class that a row belongs to
 
 
 class Part(NamedTuple):
@@ -50,6 +51,7 @@ class Recording(NamedTuple):
     unread: list[str]  # columns of no numbers, where channels were not named
     parts: list[Part]
     skipped: int  # bad rows left out
+    classes: dict[str, list[str]]  # of each output that is text: what its numbers stand for
 
     @property
     def names(self) -> list[str]:
@@ -72,23 +74,42 @@ def read_recording(options: DataOptions, progress: Callable[[int], object]) -> R
     parts, skipped = list[Part](), 0
     for source in options.sources:
         wanted = None if options.channels is None else column_names(*_named(options))
-        with open_rows(
-            source, wanted, options.columns, options.delimiter, options.on_error, options.limit
-        ) as reader:
+        how = options.columns, options.delimiter, options.on_error, options.limit
+        labels = options.targets if options.labels and options.targets else ()
+        with open_rows(source, wanted, *how, labels) as reader:
             channels, outputs = _choose(reader.channels, source, options)
             if recording is None:
                 unread = [name for name in reader.unread if name.strip()] if options.channels is None else []
-                recording = Recording(channels, outputs, unread, parts, 0)
+                classes: dict[str, list[str]] = {name: [] for name in reader.labels}
+                recording = Recording(channels, outputs, unread, parts, 0, classes)
             elif options.channels is None:
                 _check_same(recording, channels, outputs, options.sources[0], source)
                 channels, outputs = recording.channels, recording.outputs
             places = [reader.channels.index(name) for name in column_names(channels, outputs)]
             found, infinite = _read_parts(reader, source, places, options, progress)
+            _join_classes(recording, [reader.channels[place] for place in places], reader, found)
             parts += found
             skipped += reader.skipped + infinite
     if recording is None:
         raise UserError("no file to learn from; name one or more CSV or parquet files")
     return recording._replace(skipped=skipped)
+
+
+def _join_classes(recording: Recording, names: list[str], reader: RowReader, found: list[Part]) -> None:
+    """Lets the numbers of a class be the same in all files; ``names`` are the columns of ``found``."""
+    for place, (name, here) in enumerate(zip(recording.names, names, strict=True)):
+        if (name in recording.classes) != (here in reader.labels):
+            raise UserError(
+                f'column "{name}" is text in some files, and numbers in others; make it one of them'
+            )
+        if name not in recording.classes:
+            continue
+        classes, ids = recording.classes[name], reader.labels[here]
+        classes += [label for label in ids.names if label not in classes]
+        joined = np.array([*map(classes.index, ids.names), np.nan], np.float32)
+        for part in found:
+            known = np.nan_to_num(part.values[:, place], nan=len(ids.names)).astype(int)
+            part.values[:, place] = joined[known]
 
 
 def _named(options: DataOptions) -> tuple[list[str], list[str]]:

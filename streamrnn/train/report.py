@@ -8,8 +8,8 @@ import numpy as np
 from streamrnn.model.inspect import align
 from streamrnn.table.progress import counted
 from streamrnn.train.advice import Facts
+from streamrnn.train.descent import Course
 from streamrnn.train.explain import describe_reach, reach_text
-from streamrnn.train.fit import Course
 
 PAYS = 0.01  # the least share by which a network must be better to be worth it
 
@@ -34,12 +34,16 @@ class Report:
     output_std: np.ndarray  # (O,)
     errors: Errors
     frames: int  # of the linear method
+    linear: str  # what that sees, in words
     facts: Facts
-    learned: int  # rows
-    validated: int  # rows
+    learned: int  # rows, or sequences
+    validated: int  # likewise
+    unit: str  # "row" or "sequence"
     course: Course
     seconds: float
     warnings: list[str]
+    right: dict[str, dict[str, float]]  # by column of text and by method: the share of sequences told right
+    threshold: float | None  # score at which an anomaly begins; None without a score
     reaches: dict[str, np.ndarray] | None  # by network
     interrupted: bool
 
@@ -63,6 +67,10 @@ class Report:
             "linear_frames": self.frames,
             "warnings": self.warnings,
         }
+        if self.right:
+            description["validation_right"] = self.right
+        if self.threshold is not None:
+            description["threshold"] = self.threshold
         if self.reaches is not None:
             description["gradient_reach"] = {
                 name: describe_reach(reach) for name, reach in self.reaches.items()
@@ -77,7 +85,7 @@ class Report:
             "diverged": ", as it diverged (a smaller --rate may go further)",
             "interrupted": ", as it was interrupted",
         }[course.ended]
-        rows = f"{counted(self.learned, 'row')} learned from, {self.validated:,} validated on"
+        rows = f"{counted(self.learned, self.unit)} learned from, {self.validated:,} validated on"
         epochs = f"{counted(course.epoch, 'epoch')} in {self.seconds:.1f} s{ended}; the best is {course.best}"
         columns = self._columns()
         table = [["validation error", *columns]]
@@ -89,8 +97,13 @@ class Report:
         table.append(["all, in standard deviations", *overall])
         parts = [f"{self.path}: {self.network}", f"{rows}; {epochs}"]
         parts.append("\n" + align(table, "<" + ">" * len(columns)))
-        parts.append(f"(root mean squares; linear: autoregression over {counted(self.frames, 'row')})\n")
+        parts.append(f"(root mean squares; linear: {self.linear})\n")
+        for column, shares in self.right.items():
+            listed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+            parts.append(f"{column} told right: {listed}")
         parts.append(self._verdict())
+        if self.threshold is not None:
+            parts.append(f"an anomaly begins at a score of {self.threshold:g}")
         if self.reaches is not None:
             parts.append("\n" + reach_text(self.reaches))
         return "\n".join(parts)

@@ -1,0 +1,129 @@
+"""From the validation part: where the score's levels lie, and from which score on it is worth an event."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamrnn.jit import compiled
+from streamrnn.kernels.simd import LANES
+from streamrnn.streams.score import (
+    INSTANT,
+    LEARNING,
+    SMOOTHED,
+    event_after,
+    first_levels,
+    score_words,
+    update,
+)
+from streamrnn.train.data import Sequence
+from streamrnn.train.recurrence import ROWS
+
+# One row in a thousand, one in ten thousand. In the long run the levels are right, so the validation part has
+# no more to say than this; what stands out there more often may well be faults.
+LEAST_THRESHOLD, HIGHEST_THRESHOLD, STEP = 3.0, 4.0, 0.25
+EVENT_ROWS = 1000  # validation rows in which there may be an event
+
+
+class _Residuals(NamedTuple):
+    """What ``update`` reads of a network, for residuals in place of rows: forecast by 0, in units of 1."""
+
+    outputs: int
+    out_width: int
+    out_scale: np.ndarray
+
+
+def calibrate(streams: list[np.ndarray]) -> dict[str, Any]:
+    """A model's "score", from the validation residuals of each stream.
+
+    Each of ``streams`` is (n, O), in the order of the rows and the model's standard deviations, NaN for none.
+    The levels are those that the score itself would have come to, stream after stream; one too short for it
+    to have learned leaves them as they were. The threshold is the least of those from LEAST_THRESHOLD to
+    HIGHEST_THRESHOLD at which there is no more than one event in EVENT_ROWS rows.
+    """
+    outputs = streams[0].shape[1]
+    levels, scores = first_levels(outputs), list[np.ndarray]()
+    for residuals in streams:
+        scored, part = score_residuals(residuals, levels)
+        scores.append(scored)
+        if np.isfinite(residuals).any(axis=1).sum() >= LEARNING:
+            levels = part[: SMOOTHED + 3]
+    rows = sum(int(np.isfinite(scored).sum()) for scored in scores)
+    threshold = LEAST_THRESHOLD
+    while threshold < HIGHEST_THRESHOLD:
+        if sum(_events(scored, threshold) for scored in scores) <= -(-rows // EVENT_ROWS):
+            break
+        threshold += STEP
+    return {
+        "rows": rows,
+        "instant": levels[INSTANT:SMOOTHED].astype(float).tolist(),
+        "smoothed": levels[SMOOTHED : SMOOTHED + 3].astype(float).tolist(),
+        "threshold": threshold,
+    }
+
+
+def in_order(blocks: Iterable[tuple[np.ndarray, np.ndarray]], sequences: list[Sequence]) -> list[np.ndarray]:
+    """The residuals of each stream, (n, O), NaN for none, one row after another, for ``calibrate``.
+
+    ``blocks`` are what ``fit.residuals`` gives for ``sequences``: steps of lanes, which hold them end to end.
+    """
+    errors, theres = zip(*blocks, strict=True)
+    outputs = errors[0].shape[1]
+    lanes = [
+        np.concatenate([part.reshape(-1, ROWS, outputs) for part in parts]) for parts in (errors, theres)
+    ]
+    error, there = (part.transpose(1, 0, 2).reshape(-1, outputs) for part in lanes)
+    error = np.where(there, error, np.nan)[there.any(axis=1)]
+    lengths = [int(np.isfinite(sequence.targets).any(axis=1).sum()) for sequence in sequences]
+    streams: dict[str, list[np.ndarray]] = {}
+    for sequence, part in zip(sequences, np.split(error, np.cumsum(lengths)[:-1]), strict=True):
+        streams.setdefault(sequence.stream, []).append(part)
+    return [np.concatenate(parts) for parts in streams.values()]
+
+
+def score_residuals(residuals: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The scores of a new stream of these residuals, (n,) float32, and the score's part of its last record.
+
+    ``residuals`` (n, O), NaN for none, in the model's standard deviations; ``levels`` (6,) float32 are those
+    that it begins with.
+    """
+    count, outputs = residuals.shape
+    width = -(-outputs // LANES) * LANES
+    values = np.zeros((count, width), np.float32)
+    values[:, :outputs] = residuals
+    scale = np.zeros(width, np.float32)
+    scale[:outputs] = 1
+    words = score_words(width)
+    state, scores = np.zeros(2 * words + width, np.float32), np.zeros(count, np.float32)
+    last = _score(_Residuals(outputs, width, scale), levels, state, words, values.reshape(-1), scores)
+    return scores, state[last : last + words]
+
+
+def event_rows(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """``event_after`` each row of a stream, (n,) float32: 0 = no event, 1 = in one, more = calm again."""
+    rows = np.zeros(scores.shape, np.float32)
+    _follow(scores, np.float32(threshold), rows)
+    return rows
+
+
+def _events(scores: np.ndarray, threshold: float) -> int:
+    rows = event_rows(scores, threshold)
+    return int(((rows > 0) & (np.concatenate([[0], rows[:-1]]) == 0)).sum())
+
+
+@compiled
+def _score(net: Any, first: Any, state: Any, words: Any, values: Any, scores: Any) -> Any:
+    """``state`` holds two parts and a forecast of zeros. Returns where the last part begins."""
+    old, new = 0, words
+    for row in range(scores.size):
+        scores[row] = update(net, first, state, old, new, values, row * net.out_width, 2 * words)
+        old, new = new, old
+    return old
+
+
+@compiled
+def _follow(scores: Any, threshold: Any, rows: Any) -> None:
+    event = np.float32(0)
+    for row in range(scores.size):
+        event = event_after(event, scores[row], threshold)
+        rows[row] = event

@@ -1,0 +1,46 @@
+"""How often the right class has the greatest output, where a target is text."""
+
+import numpy as np
+
+from streamrnn.train.baselines import Linear
+from streamrnn.train.data import Dataset
+from streamrnn.train.fit import outcomes
+from streamrnn.train.network import Network
+from streamrnn.train.simple import summaries
+
+
+def shares_right(network: Network, linear: Linear, dataset: Dataset) -> dict[str, dict[str, float]]:
+    """By column of text and by method, the share of the validation sequences that are told right; {} of none.
+
+    ``linear`` is of ``summaries``; "most frequent" always says the class that most training sequences have.
+    """
+    if not dataset.classes:
+        return {}
+    scaling, found = dataset.scaling, list[tuple[np.ndarray, np.ndarray]]()
+    for predicted, target, there in outcomes(network, dataset.validation, scaling):
+        ends = there.any(axis=1)
+        found.append((predicted[ends], target[ends]))
+    by_network, truth = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    summed = summaries(dataset)
+    x = np.concatenate([sequence.values for sequence in summed.validation])
+    x = (x - summed.scaling.input_mean) / summed.scaling.input_std
+    targets = np.concatenate([sequence.targets for sequence in summed.validation])
+    targets = (targets - scaling.output_mean) / scaling.output_std
+    methods = {
+        "network": (by_network, truth),
+        "linear": (x @ linear.weight.T + linear.bias, targets),
+        "most frequent": (np.zeros_like(targets), targets),
+    }
+    return {
+        column: {
+            name: float((_classes(said, dataset, which) == _classes(true, dataset, which)).mean())
+            for name, (said, true) in methods.items()
+        }
+        for column, which in dataset.classes.items()
+    }
+
+
+def _classes(y: np.ndarray, dataset: Dataset, which: slice) -> np.ndarray:
+    """The number of the class with the greatest output, (n,), of standardised outputs (n, O)."""
+    scaling = dataset.scaling
+    return (y * scaling.output_std + scaling.output_mean)[:, which].argmax(axis=1)

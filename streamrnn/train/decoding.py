@@ -1,0 +1,155 @@
+"""Training of networks that write several rows: curves from a frame, and what follows a sequence."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from streamrnn.train.data import WARM, Dataset
+from streamrnn.train.decoder import CurveNetwork, EncoderDecoder
+from streamrnn.train.descent import Course, Settings, descend
+from streamrnn.train.fit import chunks, mean_square
+from streamrnn.train.lanes import Chunk, Lanes
+from streamrnn.train.network import Shape
+from streamrnn.train.recurrence import ROWS
+
+PLACES = 16  # of a chunk from which an update decodes, if
+UPDATED = 1 << 14  # rows that it writes, are not too many
+CHECKED = 1 << 15  # rows written for the validation after an epoch, about
+WRITTEN = 1 << 17  # rows that are written at once
+
+
+def fit_curves(
+    dataset: Dataset,
+    shape: Shape,
+    settings: Settings,
+    report: Callable[[Course], object] = lambda course: None,
+) -> tuple[CurveNetwork, Course]:
+    """A network from the first row of each sequence to its targets, trained as ``descend`` does."""
+    network, average = CurveNetwork(shape), CurveNetwork(shape)
+    rng = np.random.default_rng(settings.seed)
+    network.start(rng)
+    course = descend(network, average, _CurveTask(dataset, settings), settings, rng, report)
+    return average, course
+
+
+def fit_decoder(
+    dataset: Dataset,
+    shape: Shape,
+    settings: Settings,
+    report: Callable[[Course], object] = lambda course: None,
+) -> tuple[EncoderDecoder, Course]:
+    """An encoder and decoder of a dataset of ``windows``, trained as ``descend`` does."""
+    network, average = EncoderDecoder(shape), EncoderDecoder(shape)
+    rng = np.random.default_rng(settings.seed)
+    network.start(rng)
+    course = descend(network, average, _DecodingTask(dataset, settings), settings, rng, report)
+    return average, course
+
+
+class _CurveTask:
+    """A Task of curves from frames, ``settings.lanes`` of them in an update."""
+
+    def __init__(self, dataset: Dataset, settings: Settings) -> None:
+        self._dataset, self._lanes = dataset, settings.lanes
+        self._all = next(_curves(dataset, dataset.train, len(dataset.train)))
+        self._count = len(dataset.train)
+        self.rows = self._count * dataset.horizon
+
+    def updates(
+        self, network: CurveNetwork, rng: np.random.Generator
+    ) -> Iterator[tuple[float, float, float]]:
+        order = rng.permutation(self._count)
+        for begin in range(0, self._count, self._lanes):
+            some = np.resize(order[begin : begin + self._lanes], self._lanes)
+            x, y, weight = (array[0, some] for array in self._all[:3])
+            weight[self._count - begin :] = 0  # of curves that stand there again, for want of others
+            error = _by_row(network.forward(x)) - y
+            weighed = error * weight
+            total = max(float(weight.sum()), 1.0)
+            network.backward(_of_rows(weighed * np.float32(2 / total), network.shape.horizon))
+            yield float(np.vdot(weighed, error)), total, min((begin + self._lanes) / self._count, 1.0)
+
+    def error(self, network: CurveNetwork) -> float:
+        return mean_square(curve_residuals(network, self._dataset))
+
+
+class _DecodingTask:
+    """A Task of decoding from some places in every chunk, which lie elsewhere in each epoch."""
+
+    def __init__(self, dataset: Dataset, settings: Settings) -> None:
+        self._dataset, self._settings = dataset, settings
+        self.rows = sum(len(sequence.values) for sequence in dataset.train)
+        checked = sum(len(sequence.values) - sequence.warm for sequence in dataset.validation)
+        self._stride = max(checked * dataset.horizon // CHECKED, 1) | 1  # odd, to meet all hours of a day
+
+    def updates(
+        self, network: EncoderDecoder, rng: np.random.Generator
+    ) -> Iterator[tuple[float, float, float]]:
+        dataset, settings = self._dataset, self._settings
+        lanes = Lanes(dataset.train, dataset.scaling, settings.lanes, int(rng.integers(self.rows)))
+        count = -(-lanes.steps // settings.chunk)
+        most = min(max(UPDATED // (settings.lanes * dataset.horizon), 1), PLACES)
+        stride = max(settings.chunk // most, 1)
+        for number, (carried, chunk, _) in enumerate(chunks(lanes, 0, settings.chunk), 1):
+            network.encode(chunk.x, chunk.begins, carried)
+            places = range(len(chunk.x) - 1, -1, -stride)[::-1]  # the last, and some before it
+            error, weight = _decoded(network, dataset, chunk, [*places])
+            weighed = error * weight
+            total = max(float(weight.sum()), 1.0)
+            network.backward(_of_rows(weighed * np.float32(2 / total), dataset.horizon))
+            yield float(np.vdot(weighed, error)), total, number / count
+
+    def error(self, network: EncoderDecoder) -> float:
+        return mean_square(decoded_residuals(network, self._dataset, self._stride))
+
+
+def curve_residuals(network: CurveNetwork, dataset: Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Prediction minus target, (n, K * O) float32 standardised, and which targets there are."""
+    for chunk in _curves(dataset, dataset.validation, max(WRITTEN // dataset.horizon, 1)):
+        yield _by_row(network.forward(chunk.x[0])) - chunk.y[0], chunk.weight[0] > 0
+
+
+def decoded_residuals(
+    network: EncoderDecoder, dataset: Dataset, stride: int = 1
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same after every ``stride``-th row of the validation part, of an encoder that was running."""
+    lanes, length = Lanes(dataset.validation, dataset.scaling, ROWS, overlap=WARM), 256
+    most = max(WRITTEN // (dataset.horizon * ROWS), 1)  # places at once
+    first = 0  # of the next chunk
+    for carried, chunk, _ in chunks(lanes, 0, length):
+        network.encode(chunk.x, chunk.begins, carried)
+        places = [*range(first, len(chunk.x), stride)]
+        first = (first - len(chunk.x)) % stride
+        for begin in range(0, len(places), most):
+            error, weight = _decoded(network, dataset, chunk, places[begin : begin + most])
+            yield error, weight > 0
+
+
+def _decoded(
+    network: EncoderDecoder, dataset: Dataset, chunk: Chunk, places: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Errors and weights, (P * B, K * O) each, of what is decoded after some steps of a chunk."""
+    outputs, lanes = network.shape.outputs, chunk.x.shape[1]
+    u = np.zeros((len(places) * lanes, outputs), np.float32)
+    if dataset.target == "next":  # the last row: the outputs are the first channels, and scaled as they are
+        u[:] = chunk.x[places][..., :outputs].reshape(u.shape)
+    rows = _by_row(network.decode(places, u))
+    return rows - chunk.y[places].reshape(rows.shape), chunk.weight[places].reshape(rows.shape)
+
+
+def _curves(dataset: Dataset, sequences: list, most: int) -> Iterator[Chunk]:
+    """Frames and curves side by side, in one step of at most so many lanes."""
+    size = -(-min(most, len(sequences)) // ROWS) * ROWS
+    for begin in range(0, len(sequences), size):
+        some = sequences[begin : begin + size]
+        yield Lanes(some, dataset.scaling, size, order=np.arange(len(some))).chunk(0, 1)
+
+
+def _by_row(rows: np.ndarray) -> np.ndarray:
+    """From rows as a network writes them, (K, ..., O), to (n, K * O)."""
+    return np.moveaxis(rows, 0, -2).reshape(-1, len(rows) * rows.shape[-1])
+
+
+def _of_rows(flat: np.ndarray, horizon: int) -> np.ndarray:
+    """The other way."""
+    return np.ascontiguousarray(np.moveaxis(flat.reshape(len(flat), horizon, -1), 1, 0))

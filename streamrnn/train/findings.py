@@ -1,0 +1,52 @@
+"""What was found in the files and will be learned, in words, so that a wrong guess is seen at once."""
+
+from streamrnn.table.progress import counted
+from streamrnn.train.data import Dataset, Sequence
+from streamrnn.train.descent import Settings
+
+
+def found_text(dataset: Dataset, relation: str, settings: Settings) -> str:
+    """Lines for a person."""
+    facts = dataset.facts
+    said = [counted(facts.rows, "row"), counted(facts.streams, "stream")]
+    if dataset.period_s or facts.gaps:
+        said.append(counted(facts.gaps, "gap"))
+    period = f", {dataset.period_s:g} s apart" if dataset.period_s else ""
+    lines = [f"found {', '.join(said)}{period}; channels {', '.join(dataset.channels)}"]
+    where = {
+        "sequence-to-sequence": f"{counted(dataset.ahead, 'row')} ahead",
+        "sequence-to-vector": "at the end of each stream",
+        "vector-to-sequence": f"{counted(dataset.horizon, 'row')} from the first row of each stream",
+        "encoder-decoder": f"the {counted(dataset.horizon, 'row')} that follow",
+    }
+    if dataset.target == "value" or relation != "sequence-to-sequence":
+        lines.append(f"outputs {', '.join(dataset.names)}, {where[relation]}")
+    for what, count in (("missing cells", facts.missing), ("rows of no use", facts.dropped)):
+        if count:
+            lines.append(f"{what}: {count:,}")
+    if facts.skipped:
+        lines.append(f"bad rows left out: {facts.skipped:,}")
+    lines += [f"warning: {warning}" for warning in dataset.warnings]
+    if (
+        relation == "encoder-decoder"
+        and dataset.target == "value"
+        and {*dataset.names} <= {*dataset.channels}
+    ):
+        lines.append(
+            "warning: the decoder is not shown the last row, as the targets are not the first channels; name "
+            "them first with --channels"
+        )
+    reach = count_of(dataset.train, "row") // settings.lanes
+    if reach < settings.chunk and relation in ("sequence-to-sequence", "encoder-decoder"):
+        lines.append(
+            f"warning: the gradient reaches back {counted(reach, 'row')}, not {settings.chunk}: there are no "
+            f"more in each of the {settings.lanes} pieces side by side (--batch, at least 16)"
+        )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def count_of(sequences: list[Sequence], unit: str) -> int:
+    """How many sequences, or "row"s of them that do not only bring a state up."""
+    if unit == "sequence":
+        return len(sequences)
+    return sum(len(sequence.values) - sequence.warm for sequence in sequences)

@@ -1,0 +1,113 @@
+"""The anomaly score written out, a channel at a time: float64, slow, and nothing of streamrnn in it."""
+
+import math
+from statistics import NormalDist
+
+MODEL_LEAST, SPREAD_LEAST, MOST = 2.0**-10, 2.0**-16, 2.0**20
+
+
+def clip(value: float, bound: float) -> float:
+    return max(-bound, min(bound, value))
+
+
+def default_levels(channels: int) -> tuple["Levels", "Levels"]:
+    """Of instant and smoothed: the fourth root of (largest normal variable)^4 + 3 for each other one."""
+    logs = []
+    for share in (0.1, 0.01, 0.001):
+        largest = NormalDist().inv_cdf((1 + (1 - share) ** (1 / channels)) / 2)
+        logs.append(math.log2((largest**4 + 3 * (channels - 1)) ** 0.25))
+    return Levels(logs[0], 1.4, 1.4, 0.05), Levels(logs[0], logs[1] - logs[0], logs[2] - logs[1], 0.001)
+
+
+class Levels:
+    """What one row in 10, 100 and 1000 exceeds, in log2."""
+
+    def __init__(self, first: float, gap: float, gap_2: float, rate: float):
+        self.first, self.gap, self.gap_2, self.rate = first, gap, gap_2, rate
+
+    def rarity(self, x: float) -> float:
+        second = self.first + self.gap
+        third = second + self.gap_2
+        if x < self.first:
+            return max(0.0, 1 - (self.first - x) / (2 * self.gap))
+        if x < second:
+            return 1 + (x - self.first) / self.gap
+        if x < third:
+            return 2 + (x - second) / self.gap_2
+        return min(30.0, 3 + (x - third) / (self.gap_2 * max(0.7, min(1.0, self.gap_2 / self.gap))))
+
+    def track(self, x: float, slowed: float, hurried: float) -> None:
+        first, second = self.first, self.first + self.gap
+        third, unit = second + self.gap_2, self.gap
+        rate = self.rate * slowed
+        self.first += max(2 * rate, hurried) * unit * ((x >= first) - 0.1)
+        self.gap += rate * unit * ((x >= second) - 0.01)
+        self.gap_2 += rate * unit * ((x >= third) - 0.001)
+        self.first = min(21.0, max(-8.0, self.first))
+        self.gap, self.gap_2 = (min(4.0, max(0.1, gap)) for gap in (self.gap, self.gap_2))
+
+
+class Channel:
+    """Running statistics of one channel's residual ``e`` and of its exponentially weighted mean ``u``."""
+
+    def __init__(self) -> None:
+        self.rows, self.mean, self.scale, self.u, self.spread = 0, 0.0, 0.0, 0.0, 0.0
+        self.z = 0.0
+
+    def step(self, e: float, slowed: float) -> tuple[float, float]:
+        """The residual, and its weighted mean, in their standard deviations."""
+        self.rows = min(self.rows + 1, 501)
+        learned = self.rows > 500
+        gain = slowed / 4000 if learned else 1 / self.rows
+        r = clip(e, MOST) - self.mean
+        if self.rows == 1:
+            self.scale = abs(r)
+        self.scale = min(MOST, max(MODEL_LEAST, self.scale))
+        self.z = clip(r / self.scale, MOST)
+        moved = clip(self.z, 10) * self.scale
+        self.u += 0.03 * (moved - self.u)
+        settled = self.rows > 60
+        if not settled:  # as of independent residuals
+            self.spread = math.sqrt(0.03 / (2 - 0.03)) * self.scale
+        self.spread = min(MOST, max(SPREAD_LEAST, self.spread))
+        t = clip(self.u / self.spread, MOST)
+        self.mean += gain * moved
+        self.scale += self.scale * gain / 2 * (clip(self.z, 10) ** 2 - 1)
+        if settled:
+            gain = slowed / 4000 if learned else 1 / (self.rows - 50)
+            self.spread += self.spread * gain / 2 * (clip(t, 10) ** 2 - 1)
+        return self.z, t
+
+
+class Stream:
+    """One stream's score."""
+
+    def __init__(self, channels: int):
+        self.channels = [Channel() for _ in range(channels)]
+        self.instant, self.smoothed = default_levels(channels)
+        self.rows, self.said = 0, 0.0
+
+    def step(self, residuals: list[float]) -> float:
+        """The score of a row, by its residuals in the model's standard deviations, NaN for a missing one."""
+        learning = self.rows < 500
+        slowed = 0.3 if not learning and self.said >= 4 else 1.0
+        pairs = [
+            channel.step(e, slowed)
+            for channel, e in zip(self.channels, residuals, strict=True)
+            if not math.isnan(e)
+        ]
+        if not pairs:
+            return math.nan
+        x, y = (math.log2(max(sum(pair[k] ** 4 for pair in pairs), 2.0**-40)) / 4 for k in (0, 1))
+        instant, self.said = self.instant.rarity(x), self.smoothed.rarity(y)
+        hurried = 0.5 / (1 + self.rows / 20) if learning else 0.0
+        self.instant.track(x, slowed, hurried)
+        self.smoothed.track(y, slowed, hurried)
+        self.rows = min(self.rows + 1, 500)
+        if not learning or self.rows > 100:
+            return max(0.0, instant + math.log10(0.1), self.said + math.log10(0.9))
+        return math.nan
+
+    def begin_sequence(self) -> None:
+        for channel in self.channels:
+            channel.u = 0.0

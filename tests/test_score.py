@@ -1,0 +1,215 @@
+"""The anomaly score: against its plain form, and the laws it must keep."""
+
+from typing import NamedTuple
+
+import numpy as np
+import plain_score
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamrnn.jit import compiled
+from streamrnn.streams import score
+from streamrnn.streams.score import event_after, first_levels, keep, score_words, update
+from streamrnn.train.calibration import calibrate, event_rows, score_residuals
+
+NOISES = {
+    "normal": lambda rng, size: rng.normal(size=size),
+    "laplace": lambda rng, size: rng.laplace(size=size),
+    "student": lambda rng, size: rng.standard_t(3, size=size),
+}
+
+
+class Net(NamedTuple):
+    """What the score reads of a network."""
+
+    outputs: int
+    out_width: int
+    out_scale: np.ndarray
+
+
+@compiled
+def step(net, first, state, old, new, values, row_at, forecast_at):
+    return update(net, first, state, old, new, values, row_at, forecast_at)
+
+
+@compiled
+def hold(net, state, old, new, continues):
+    keep(net, state, old, new, continues)
+
+
+@compiled
+def share(net, part, found):
+    score.share_out(net, part, 0, found, 0)
+
+
+def noise(kind: str, rows: int, channels: int, seed: int = 0) -> np.ndarray:
+    """Channels of different sizes that share some of their noise, (rows, channels) float32."""
+    rng = np.random.default_rng(seed)
+    own = NOISES[kind](rng, (rows, channels)) * np.geomspace(0.02, 1, channels)
+    return (own + 0.01 * rng.normal(size=(rows, 1))).astype(np.float32)
+
+
+def shares_of(part: np.ndarray, outputs: int) -> np.ndarray:
+    found = np.zeros(outputs, np.float32)
+    share(Net(outputs, 16, np.ones(16, np.float32)), part, found)
+    return found
+
+
+def scores_of(residuals: np.ndarray) -> np.ndarray:
+    return score_residuals(residuals, first_levels(residuals.shape[1]))[0]
+
+
+@pytest.mark.parametrize("kind", NOISES)
+@pytest.mark.parametrize("channels", [1, 5, 20])
+def test_it_is_what_its_plain_form_says(kind, channels):
+    residuals = noise(kind, 1500, channels)
+    residuals[np.random.default_rng(1).random(residuals.shape) < 0.05] = np.nan
+    residuals[700] = np.nan
+    residuals[900:1000] += 0.2
+    found = scores_of(residuals)
+    stream = plain_score.Stream(channels)
+    expected = np.array([stream.step(row) for row in residuals.astype(float).tolist()])
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    # float32 against float64: a level that a row just reaches or just does not moves by another step
+    np.testing.assert_allclose(found, expected, atol=0.03)
+    assert np.nanmax(found) > 3
+
+
+def test_no_score_while_warming():
+    found = scores_of(noise("normal", 300, 3))
+    assert np.isnan(found[: score.WARMING_ROWS]).all()
+    assert np.isfinite(found[score.WARMING_ROWS :]).all()
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("normal", 1), ("normal", 8), ("laplace", 8), ("student", 2)])
+def test_the_share_of_rows_is_what_the_score_says(kind, channels):
+    found = scores_of(noise(kind, 400_000, channels))[2000:]
+    for says in (1, 2, 3):
+        assert 0.5 < np.mean(found >= says) * 10**says < 2
+    assert np.mean(found >= 4) < 4e-4  # some 40 rows, in a few stretches
+
+
+def test_a_changing_scale_is_followed():
+    residuals = noise("laplace", 300_000, 4) * np.geomspace(1, 30, 300_000, dtype=np.float32)[:, None]
+    found = scores_of(residuals)[2000:]
+    for says in (1, 2, 3):
+        assert 0.5 < np.mean(found >= says) * 10**says < 2
+
+
+def test_a_fault_that_lasts_stays_visible_and_is_not_learned():
+    residuals = noise("normal", 4500, 4)
+    residuals[3000:3400, 2] += 1.5 * residuals[:3000, 2].std()
+    found, part = score_residuals(residuals, first_levels(4))
+    assert found[3030:3400].min() > 3
+    assert found[3600:].max() < 3
+    clean = score_residuals(noise("normal", 3000, 4), first_levels(4))[1]
+    spread = score.SCALARS + score.SPREAD * 16
+    assert part[spread + 2] < 2 * clean[spread + 2]
+
+
+def test_the_channels_at_fault_can_be_read():
+    residuals = noise("normal", 3100, 6)
+    residuals[3000:, 4] += 1.5 * residuals[:3000, 4].std()
+    _, part = score_residuals(residuals, first_levels(6))
+    found = shares_of(part, 6)
+    assert found.sum() == pytest.approx(1)
+    assert found[4] > 0.95
+    residuals = noise("normal", 3000, 6)
+    residuals[-1, 1] += 50 * residuals[:, 1].std()
+    _, part = score_residuals(residuals, first_levels(6))
+    assert shares_of(part, 6)[1] > 0.95
+    assert (shares_of(np.zeros(score_words(16), np.float32), 6) == 0).all()
+
+
+def test_one_row_that_stands_out_is_seen_at_once():
+    residuals = noise("normal", 20_000, 3)
+    residuals[-1, 0] += 40 * residuals[:, 0].std()
+    assert scores_of(residuals)[-1] > 3
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_it_stays_finite_whatever_comes(data):
+    channels = data.draw(st.integers(1, 18))
+    numbers = st.floats(width=32, allow_infinity=False)
+    rows = data.draw(
+        st.lists(st.lists(numbers, min_size=channels, max_size=channels), min_size=1, max_size=8)
+    )
+    residuals = np.tile(np.array(rows, np.float32), (100, 1))
+    found, part = score_residuals(residuals, first_levels(channels))
+    assert np.isfinite(part).all()
+    known = found[~np.isnan(found)]
+    assert ((known >= 0) & (known <= score.HIGHEST)).all()
+
+
+def test_a_copy_of_the_record_goes_on_as_the_stream_does():
+    residuals = noise("student", 900, 5)
+    whole, last = score_residuals(residuals, first_levels(5))
+    net = Net(5, 16, np.repeat([1, 0], [5, 11]).astype(np.float32))
+    words = score_words(16)
+    state = np.zeros(2 * words + 16, np.float32)
+    state[:words] = score_residuals(residuals[:600], first_levels(5))[1]
+    values = np.zeros((900, 16), np.float32)
+    values[:, :5] = residuals
+    found = []
+    for row in range(600, 900):
+        found.append(step(net, first_levels(5), state, 0, words, values.ravel(), row * 16, 2 * words))
+        state[:words] = state[words : 2 * words].copy()
+    assert np.array(found, np.float32).tobytes() == whole[600:].tobytes()
+    assert state[:words].tobytes() == last.tobytes()
+
+
+def test_residuals_are_of_values_against_forecasts_in_units_of_the_model():
+    net = Net(2, 16, np.repeat([0.5, 4, 0], [1, 1, 14]).astype(np.float32))
+    words = score_words(16)
+    state = np.zeros(2 * words + 16, np.float32)
+    state[2 * words : 2 * words + 2] = 10, 20
+    values = np.zeros(16, np.float32)
+    values[:3] = 14, 19, 7  # a channel more than outputs
+    step(net, first_levels(2), state, 0, words, values, 0, 2 * words)
+    vectors = state[words + score.SCALARS : 2 * words].reshape(score.VECTORS, 16)
+    np.testing.assert_array_equal(vectors[score.MEAN, :3], [2, -4, 0])
+    np.testing.assert_array_equal(vectors[score.COUNT, :3], [1, 1, 0])
+
+
+def test_a_sequence_that_begins_keeps_what_was_learned():
+    net, words = Net(3, 16, np.repeat([1, 0], [3, 13]).astype(np.float32)), score_words(16)
+    part = score_residuals(noise("normal", 800, 3), first_levels(3))[1]
+    state = np.concatenate([part, np.zeros(words, np.float32)])
+    hold(net, state, 0, words, True)
+    assert state[words:].tobytes() == part.tobytes()
+    hold(net, state, 0, words, False)
+    at = score.SCALARS + score.WEIGHTED * 16
+    assert (state[words + at : words + at + 16] == 0).all()
+    state[words + at : words + at + 16] = part[at : at + 16]
+    assert state[words:].tobytes() == part.tobytes()
+
+
+def test_an_event_begins_once_and_ends_after_a_calm():
+    calm = [1.0] * score.QUIET
+    scores = np.array([1, 3, 4, 1, 3, np.nan, 2, *calm, 2.9, 3, *calm[1:], 2.9, *calm, 3], np.float32)
+    found = event_rows(scores, 3.0)
+    begins = (found > 0) & (np.concatenate([[0], found[:-1]]) == 0)
+    assert np.flatnonzero(begins).tolist() == [1, 8 + len(calm), len(scores) - 1]
+    assert found[:7].tolist() == [0, 1, 1, 2, 1, 1, 1]
+    assert event_after.py_func(np.float32(0), np.float32("nan"), np.float32(3)) == 0
+
+
+def test_calibration_is_what_a_stream_comes_to():
+    streams = [noise("laplace", 30_000, 3, seed) for seed in (1, 2)]
+    found = calibrate([*streams, noise("normal", 80, 3)])
+    assert found["rows"] == 2 * (30_000 - score.WARMING_ROWS)
+    _, part = score_residuals(streams[0], first_levels(3))
+    _, part = score_residuals(streams[1], part[:6])
+    np.testing.assert_array_equal(first_levels(3, found), part[:6])
+    assert 3 <= found["threshold"] <= 4
+    assert found["instant"][1] < first_levels(3)[1]  # the tail was seen to be lighter than it might be
+
+
+def test_many_events_in_the_validation_part_raise_the_threshold():
+    residuals = noise("normal", 10_000, 2)
+    for begin in range(1000, 10_000, 500):
+        residuals[begin : begin + 50] += 2 * residuals.std(axis=0)
+    assert calibrate([residuals])["threshold"] == 4
+    assert calibrate([noise("normal", 10_000, 2)])["threshold"] == 3
