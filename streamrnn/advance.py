@@ -11,6 +11,7 @@ import numpy as np
 from streamrnn.jit import compiled, inlined
 from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import DECODED, Network, Scratch, forward
+from streamrnn.kernels.rls import Adaptation, adapt
 from streamrnn.stats import REASONS, STREAMS, Stats
 from streamrnn.streams.batch import Batch
 from streamrnn.streams.decoder import Decoder, begin_rows, go_on, take_rows
@@ -29,6 +30,7 @@ class Core(NamedTuple):
     net: Network
     slots: Slots
     rules: Rules
+    adaptation: Adaptation
     decoder: Decoder
     batch: Batch
     scratch: Scratch
@@ -54,6 +56,15 @@ def _link(slots, batch, count):
     return ready
 
 
+@inlined
+def _correct(net, slots, adaptation, batch, scratch, lane):
+    """Corrects the forecast of a lane by what its stream has shown, and learns from its row."""
+    before = batch.lane_before[lane]
+    after = scratch.target[lane] - slots.hidden_at
+    old, new, row = before + slots.adapt_at, after + slots.adapt_at, after + slots.input_at
+    adapt(net, adaptation, scratch, lane, slots.state, old, new, row, batch.lane_shows[lane])
+
+
 @compiled
 def advance(core, count):
     """Takes rows 0 to ``count`` of the batch through the rules and the network, and commits each.
@@ -62,7 +73,7 @@ def advance(core, count):
     time. A row behind a gap comes back in the next round until the rows before it are filled in. Rows to be
     answered by several go on from their own step, before anything else of their streams is stepped.
     """
-    net, slots, rules, decoder, batch, scratch, stats = core
+    net, slots, rules, adaptation, decoder, batch, scratch, stats = core
     ready = _link(slots, batch, count)
     while ready > 0:
         at = waiting = 0
@@ -81,6 +92,9 @@ def advance(core, count):
             step, first, last = _OF_ROW, 0, net.row_products
             while lanes > 0:
                 forward(net, scratch, slots.state, lanes, first, last)
+                if adaptation.features > 0:
+                    for lane in range(lanes):
+                        _correct(net, slots, adaptation, batch, scratch, lane)
                 if step == _OF_ROW:
                     for lane in range(lanes):
                         write(net, slots, rules, decoder, batch, scratch, stats, lane)

@@ -113,6 +113,24 @@ class Faults(Section):
     )
 
 
+class Adapt(Section):
+    enabled: bool = Field(
+        default=False,
+        description="true corrects each stream's forecasts by what its channels turned out to be",
+    )
+    memory: int = Field(
+        default=500,
+        ge=100,
+        le=10_000,
+        description="rows over which a correction is learned, 100 to 10000",
+    )
+
+    @property
+    def rows(self) -> int:
+        """The memory, 0 where nothing is adapted."""
+        return self.memory if self.enabled else 0
+
+
 class State(Section):
     live: str = Field(
         default="", description='folder on tmpfs for the live state, as /run/streamrnn; "" = memory only'
@@ -195,6 +213,7 @@ class Config(Section):
     predict: Predict = Predict()
     streams: Streams = Streams()
     faults: Faults = Faults()
+    adapt: Adapt = Adapt()
     state: State = State()
     security: Security = Security()
     http: Http = Http()

@@ -11,6 +11,7 @@ from streamrnn.advance import Core, advance, slot_for, stage
 from streamrnn.errors import ConfigError
 from streamrnn.jit import UNCACHED, compiled, inlined
 from streamrnn.kernels.network import Network, make_scratch, pack_network
+from streamrnn.kernels.rls import make_adaptation
 from streamrnn.model.model import Model
 from streamrnn.stats import PREDICTIONS, Stats
 from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, ROWS, SEVERAL, SHARED, make_batch
@@ -195,9 +196,9 @@ def _rows_of_answer(model: Model, predict: Predict) -> int:
 class Engine:
     """A model, its streams and the rules for their faults.
 
-    ``predict`` says when a sequence is answered, and by how many rows.
-    ``home`` gives the memory that the live state is to be kept in (see ``make_slots``); without one
-    it is this process's own, and ends with it.
+    ``predict`` says when a sequence is answered, and by how many rows; ``memory`` over how many rows the
+    correction of forecasts is learned, 0 for none. ``home`` gives the memory that the live state is to be
+    kept in (see ``make_slots``); without one it is this process's own, and ends with it.
 
     Raises ConfigError for a model or rules that this version cannot run. Not for use from two
     threads at once.
@@ -210,16 +211,22 @@ class Engine:
         faults: Faults,
         home: Callable[[Network], np.ndarray | None] | None = None,
         predict: Predict = Predict(),
+        memory: int = 0,
     ):
         if UNCACHED is not None:
             logging.getLogger("streamrnn").warning(UNCACHED)
         rules, rows = _rules_for(model, faults), _rows_of_answer(model, predict)
+        if memory and not _forecasts_all(model):
+            raise ConfigError(
+                "adapt: only a model that forecasts each of its channels can be corrected by what they turn "
+                f"out to be; {_what_it_is(model)}; leave it out"
+            )
         self.model = model
         self.capacity = capacity
         self._predict = predict
         self._ids: list[str] = []
         self._names = np.zeros(0, np.uint64)
-        network = pack_network(model)
+        network = pack_network(model, memory)
         try:
             slots = make_slots(network, capacity, home(network) if home is not None else None)
         except OSError as error:
@@ -231,6 +238,7 @@ class Engine:
             net=network,
             slots=slots,
             rules=rules,
+            adaptation=make_adaptation(network, network.memory),
             decoder=make_decoder(network, rows, predict.every, model.target == "next", batch_rows),
             batch=make_batch(network, batch_rows),
             scratch=make_scratch(network),
@@ -248,7 +256,8 @@ class Engine:
                 )
         _rows_of_answer(model, self._predict)
         decoder = self.core.decoder._replace(target_is_next=int(model.target == "next"))
-        return self.core._replace(net=pack_network(model), rules=_rules_for(model, faults), decoder=decoder)
+        network = pack_network(model, self.core.net.memory)
+        return self.core._replace(net=network, rules=_rules_for(model, faults), decoder=decoder)
 
     def replace(self, model: Model, core: Core) -> None:
         """Has another model and rules go on with the streams; nothing may step them at that moment."""

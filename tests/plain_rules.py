@@ -378,8 +378,14 @@ def put_back(engine: Engine, snapshot: bytes, now: int) -> np.ndarray:
     return fate
 
 
-def moved(engine: Engine, now: int = 1, predict: Predict = Predict(), **faults: Any) -> Engine:  # noqa: B008
+def moved(
+    engine: Engine,
+    now: int = 1,
+    predict: Predict = Predict(),  # noqa: B008
+    memory: int = 0,
+    **faults: Any,
+) -> Engine:
     """An engine of its own with all that ``engine`` remembers."""
-    other = Engine(engine.model, engine.capacity, Faults(**faults), predict=predict)
+    other = Engine(engine.model, engine.capacity, Faults(**faults), predict=predict, memory=memory)
     assert (put_back(other, saved(engine), now) == PUT).all()
     return other

@@ -36,11 +36,11 @@ class Levels:
             return 2 + (x - second) / self.gap_2
         return min(30.0, 3 + (x - third) / (self.gap_2 * max(0.7, min(1.0, self.gap_2 / self.gap))))
 
-    def track(self, x: float, slowed: float, hurried: float) -> None:
+    def track(self, x: float, slowed: float) -> None:
         first, second = self.first, self.first + self.gap
         third, unit = second + self.gap_2, self.gap
         rate = self.rate * slowed
-        self.first += max(2 * rate, hurried) * unit * ((x >= first) - 0.1)
+        self.first += 2 * rate * unit * ((x >= first) - 0.1)
         self.gap += rate * unit * ((x >= second) - 0.01)
         self.gap_2 += rate * unit * ((x >= third) - 0.001)
         self.first = min(21.0, max(-8.0, self.first))
@@ -74,7 +74,7 @@ class Channel:
         self.mean += gain * moved
         self.scale += self.scale * gain / 2 * (clip(self.z, 10) ** 2 - 1)
         if settled:
-            gain = slowed / 4000 if learned else 1 / (self.rows - 50)
+            gain = slowed / 4000 if learned else 1 / (self.rows - 58)
             self.spread += self.spread * gain / 2 * (clip(t, 10) ** 2 - 1)
         return self.z, t
 
@@ -90,7 +90,7 @@ class Stream:
     def step(self, residuals: list[float]) -> float:
         """The score of a row, by its residuals in the model's standard deviations, NaN for a missing one."""
         learning = self.rows < 500
-        slowed = 0.3 if not learning and self.said >= 4 else 1.0
+        slowed = 0.2 if not learning and self.said >= 4 else 1.0
         pairs = [
             channel.step(e, slowed)
             for channel, e in zip(self.channels, residuals, strict=True)
@@ -98,13 +98,14 @@ class Stream:
         ]
         if not pairs:
             return math.nan
-        x, y = (math.log2(max(sum(pair[k] ** 4 for pair in pairs), 2.0**-40)) / 4 for k in (0, 1))
+        x, t = (max(sum(pair[k] ** 4 for pair in pairs), 2.0**-40) ** 0.25 for k in (0, 1))
+        z = t / (1 + t**2 / (3 + self.rows / 50)) ** 0.25  # normal, about, where t is Student's
+        x, y = math.log2(x), math.log2(z)
         instant, self.said = self.instant.rarity(x), self.smoothed.rarity(y)
-        hurried = 0.5 / (1 + self.rows / 20) if learning else 0.0
-        self.instant.track(x, slowed, hurried)
-        self.smoothed.track(y, slowed, hurried)
-        self.rows = min(self.rows + 1, 500)
-        if not learning or self.rows > 100:
+        self.instant.track(x, slowed)
+        self.smoothed.track(y, slowed)
+        self.rows = min(self.rows + 1, 4000)
+        if self.rows > 100:
             return max(0.0, instant + math.log10(0.1), self.said + math.log10(0.9))
         return math.nan
 

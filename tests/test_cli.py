@@ -363,6 +363,7 @@ def test_replay(replay_calls, tmp_path):
         "on_error": "skip",
         "faults": Faults(gap="predict"),
         "predict": Predict(every=5),
+        "memory": 0,
         "progress": False,
     }
 

@@ -23,6 +23,7 @@ from streamrnn.wire.frame import END, PER_FRAME, PER_SEQUENCE, ROLLOUT
 ROWS, STREAMS, KILLED = 47, 3, 20
 KINDS = {
     "rollout": ({"highway": 5}, {"every": 10, "horizon": 6}, {PER_FRAME, ROLLOUT}),
+    "adapted": ({}, {"every": 10, "horizon": 6, "memory": 200}, {PER_FRAME, ROLLOUT}),
     "sequence-to-vector": (RELATIONS["sequence-to-vector"], {"every": 0}, {PER_SEQUENCE}),
     "vector-to-sequence": (RELATIONS["vector-to-sequence"], {}, {ROLLOUT}),
     "encoder-decoder": (RELATIONS["encoder-decoder"], {"every": 7}, {ROLLOUT}),
@@ -49,11 +50,14 @@ def write_rows(path: Path) -> Path:
     return path
 
 
-def replayed(path: Path, model: Path, predict: Predict) -> list[tuple[Any, ...]]:
+def replayed(path: Path, model: Path, predict: Predict, memory: int = 0) -> list[tuple[Any, ...]]:
     """What replay writes of a file, by its columns but score, residual and flags."""
     output = path.with_suffix(".out.csv")
     columns = Columns(stream="machine")
-    replay(ReplayOptions(str(path), model, Faults(), str(output), columns=columns, predict=predict))
+    options = ReplayOptions(
+        str(path), model, Faults(), str(output), columns=columns, predict=predict, memory=memory
+    )
+    replay(options)
     with output.open(newline="") as file:
         return [
             (row["stream"], int(row["seq"]), int(row["step"]), int(row.get("ahead") or 1), *predicted(row))
@@ -96,10 +100,13 @@ def send_and_hear(daemon: Daemon, first: int, last: int, messages: int) -> list[
 @pytest.mark.parametrize(("change", "predict", "kinds"), KINDS.values(), ids=KINDS)
 def test_live_and_replayed_are_the_same_bit_for_bit(change, predict, kinds, tmp_path, live):
     """Killed in the middle of every sequence and started again, the daemon goes on as replay does."""
+    predict = dict(predict)
+    memory = predict.pop("memory", 0)
     model, asked, own = tmp_path / "model.safetensors", Predict(**predict), PER_FRAME in kinds
     write_model(untrained(**change), model)
-    wanted = replayed(write_rows(tmp_path / "rows.csv"), model, asked)
+    wanted = replayed(write_rows(tmp_path / "rows.csv"), model, asked, memory)
     settings = {"state.live": live} | {f"predict.{key}": value for key, value in predict.items()}
+    settings |= {"adapt.enabled": True, "adapt.memory": memory} if memory else {}
     found = list[Prediction]()
     for first, last in ((0, KILLED), (KILLED, ROWS)):
         with serving(model, settings) as daemon:

@@ -90,6 +90,17 @@ def test_the_share_of_rows_is_what_the_score_says(kind, channels):
     assert np.mean(found >= 4) < 4e-4  # some 40 rows, in a few stretches
 
 
+@pytest.mark.parametrize(("kind", "channels"), [("normal", 1), ("normal", 8), ("laplace", 8)])
+def test_the_share_of_rows_is_what_the_score_says_in_new_streams(kind, channels):
+    found = np.stack([scores_of(noise(kind, 2000, channels, seed)) for seed in range(400)])
+    for begin, end in ((500, 1000), (1000, 2000)):
+        rows = found[:, begin:end]
+        for says in (2, 3):
+            assert np.mean(rows >= says) * 10**says < 2
+        assert np.mean(rows >= 2) > 0.005
+        assert np.mean(rows >= 4) < 4e-4
+
+
 def test_a_changing_scale_is_followed():
     residuals = noise("laplace", 300_000, 4) * np.geomspace(1, 30, 300_000, dtype=np.float32)[:, None]
     found = scores_of(residuals)[2000:]
@@ -200,16 +211,28 @@ def test_calibration_is_what_a_stream_comes_to():
     streams = [noise("laplace", 30_000, 3, seed) for seed in (1, 2)]
     found = calibrate([*streams, noise("normal", 80, 3)])
     assert found["rows"] == 2 * (30_000 - score.WARMING_ROWS)
-    _, part = score_residuals(streams[0], first_levels(3))
+    first = first_levels(3)
+    _, part = score_residuals(streams[0], first)
     _, part = score_residuals(streams[1], part[:6])
-    np.testing.assert_array_equal(first_levels(3, found), part[:6])
-    assert 3 <= found["threshold"] <= 4
-    assert found["instant"][1] < first_levels(3)[1]  # the tail was seen to be lighter than it might be
+    levels = first_levels(3, found)
+    np.testing.assert_array_equal(levels[:3], part[:3])
+    np.testing.assert_allclose(
+        levels[3:], (60_000 * part[3:6] + score.MEMORY * first[3:]) / 64_000, rtol=1e-6
+    )
+    assert found["threshold"] == 3
+    assert found["instant"][1] < first[1]  # the tail was seen to be lighter than it might be
 
 
-def test_many_events_in_the_validation_part_raise_the_threshold():
-    residuals = noise("normal", 10_000, 2)
-    for begin in range(1000, 10_000, 500):
-        residuals[begin : begin + 50] += 2 * residuals.std(axis=0)
-    assert calibrate([residuals])["threshold"] == 4
-    assert calibrate([noise("normal", 10_000, 2)])["threshold"] == 3
+def test_streams_too_short_to_learn_from_leave_the_levels_as_they_are():
+    found = calibrate([noise("normal", 300, 3), noise("laplace", 80, 3)])
+    np.testing.assert_array_equal(first_levels(3, found), first_levels(3))
+
+
+def test_more_events_in_the_validation_part_than_chance_brings_raise_the_threshold():
+    def threshold(events: int) -> float:
+        streams = [noise("normal", 400, 2, seed) for seed in range(40)]  # 12 events are one in 1,000 rows
+        for residuals in streams[:events]:
+            residuals[300:320] += 20 * residuals.std(axis=0)
+        return calibrate(streams)["threshold"]
+
+    assert [threshold(events) for events in (0, 15, 25)] == [3, 3, 4]

@@ -45,7 +45,9 @@ from streamrnn.cli.shared import (
 @click.option(
     "--horizon", type=click.IntRange(0, 65535), metavar="N", help="Rows of a rollout; 0: none.  [0]"
 )
-@click.option("-c", "--config", "file", type=PATH, metavar="FILE", help="TOML file, for predict and faults.")
+@click.option(
+    "-c", "--config", "file", type=PATH, metavar="FILE", help="TOML file, for its predict, faults and adapt."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON (stderr if OUT is -).")
 def replay(
     file: Path | None,
@@ -77,6 +79,7 @@ def replay(
             columns=columns,
             faults=config.faults,
             predict=Predict(**config.predict.model_dump()),
+            memory=config.adapt.rows,
             progress=sys.stderr.isatty(),
             **rest,
         )

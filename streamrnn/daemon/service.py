@@ -64,7 +64,7 @@ class Service:
         capacity = config.streams.capacity
         home = functools.partial(self.keeper.home, fingerprint=model.fingerprint, capacity=capacity)
         predict = Predict(**config.predict.model_dump())
-        self.engine = Engine(model, capacity, config.faults, home, predict)
+        self.engine = Engine(model, capacity, config.faults, home, predict, config.adapt.rows)
         # A byte in this pipe says stop, or the number of a signal. Of two signals at once the kernel may hand
         # both to a thread other than the main one, which then sleeps on in any lock; this wakes it.
         self._told, self.told_fd = os.pipe()

@@ -67,6 +67,7 @@ class Network(NamedTuple):
     width: int
     out_width: int
     forecasts: int  # 1 when output k forecasts channel k one period ahead
+    memory: int  # rows over which a stream's correction of these forecasts is learned; 0 = there is none
     past: int  # of these frames, the values that a stream remembers
     z_stride: int  # of a lane in Scratch.z
     gate_stride: int  # of a lane in Scratch.gates
@@ -158,8 +159,8 @@ def _cell_of(model: Model) -> int:
     return LSTM
 
 
-def pack_network(model: Model) -> Network:
-    """The compiled form of a model."""
+def pack_network(model: Model, memory: int = 0) -> Network:
+    """The compiled form of a model; ``memory`` as in Network."""
     cell, inputs, outputs = _cell_of(model), len(model.channels), len(model.outputs)
     relation = CHOICES["relation"].index(model.relation)
     in_width, width, out_width = packed_rows(inputs), packed_rows(model.hidden), packed_rows(outputs)
@@ -195,6 +196,7 @@ def pack_network(model: Model) -> Network:
         width=width,
         out_width=out_width,
         forecasts=int(model.relation == "sequence-to-sequence" and model.target == "next"),
+        memory=memory,
         past=past,
         # Vectors are copied sixteen at a time, so a part may spill into the next, written after it, and the
         # last one past its end: hence the padded widths.

@@ -46,6 +46,7 @@ class ReplayOptions:
     capacity: int = 65536  # streams
     progress: bool = False
     predict: Predict = field(default_factory=Predict)
+    memory: int = 0  # of the adaptation, in rows; 0 = there is none
 
 
 def replay(options: ReplayOptions) -> Summary:
@@ -57,7 +58,7 @@ def replay(options: ReplayOptions) -> Summary:
     """
     _keep_inputs(options)
     model = read_model(options.model)
-    engine = Engine(model, options.capacity, options.faults, predict=options.predict)
+    engine = Engine(model, options.capacity, options.faults, predict=options.predict, memory=options.memory)
     channels = [channel.name for channel in model.channels]
     ends = _ends(options, model, channels)
     with open_rows(

@@ -45,6 +45,8 @@ class Batch(NamedTuple):
     ready: np.ndarray  # (ROWS,) int64: the rows that can be stepped now, one per stream
     number: np.ndarray  # (1,) int64: how many batches there were
     lane_row: np.ndarray  # (TILE_STREAMS,) int64: the row that each lane of the tile serves
+    lane_before: np.ndarray  # (TILE_STREAMS,) int64: the word at which the record begins that it goes on from
+    lane_shows: np.ndarray  # (TILE_STREAMS,) uint8: what its row is to the correction of its forecast
     lane_imagined: np.ndarray  # (TILE_STREAMS,) uint8: 1 for a missing row filled in before it
     lane_reset: np.ndarray  # (TILE_STREAMS,) int64: index into stats.RESETS, or -1
 
@@ -77,6 +79,8 @@ def make_batch(network: Network, rows: int = ROWS) -> Batch:
         ready=per_row(np.int64),
         number=np.zeros(1, np.int64),
         lane_row=np.zeros(TILE_STREAMS, np.int64),
+        lane_before=np.zeros(TILE_STREAMS, np.int64),
+        lane_shows=np.zeros(TILE_STREAMS, np.uint8),
         lane_imagined=np.zeros(TILE_STREAMS, np.uint8),
         lane_reset=np.zeros(TILE_STREAMS, np.int64),
     )

@@ -22,6 +22,7 @@ from streamrnn.kernels.network import (
     scale_input,
     scale_output,
 )
+from streamrnn.kernels.rls import NOTHING
 from streamrnn.stats import REASONS
 from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, SEVERAL
 from streamrnn.streams.slots import record, work_records
@@ -102,6 +103,7 @@ def _set_up(net, slots, decoder, batch, scratch, lane, step):
     work = work_records(slots) + 2 * lane * slots.words
     old = own if step == first else work + (step - 1) % 2 * slots.words
     new = work + step % 2 * slots.words
+    batch.lane_before[lane], batch.lane_shows[lane] = old, NOTHING
     scratch.source[lane] = old + slots.hidden_at
     scratch.target[lane] = new + slots.hidden_at
     at, last = lane * net.z_stride, lane * net.gate_stride  # where the last step left its output

@@ -1,8 +1,9 @@
 """A record: all that is remembered of one stream, and how its bits are vouched for.
 
 A record is float32 words: ``HEADER`` words, the last input (in_width), the statistics behind the score of a
-network that forecasts, the last prediction (out_width), what the highway looks back to (past), the hidden
-states of all layers, then an LSTM's cell states; all multiples of 16.
+network that forecasts, what was learned to correct its forecasts, the last prediction (out_width), what the
+highway looks back to (past), the hidden states of all layers, then an LSTM's cell states; all multiples of
+16.
 """
 
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 
 from streamrnn.jit import inlined
 from streamrnn.kernels.network import LSTM, Network
+from streamrnn.kernels.rls import make_adaptation
 from streamrnn.streams.score import score_words
 from streamrnn.wire.frame import TOPIC_BYTES
 
@@ -39,6 +41,7 @@ class Layout(NamedTuple):
     words: int  # in all
     input_at: int
     score_at: int  # where the prediction begins, for a network that forecasts nothing
+    adapt_at: int  # likewise, without adaptation
     prediction_at: int
     hidden_at: int  # (layers, width)
     cell_at: int  # (layers, width); where the record ends, for a cell without
@@ -50,13 +53,15 @@ class Layout(NamedTuple):
 def layout_of(network: Network) -> Layout:
     input_at = HEADER
     score_at = input_at + network.in_width
-    prediction_at = score_at + (score_words(network.out_width) if network.forecasts else 0)
+    adapt_at = score_at + (score_words(network.out_width) if network.forecasts else 0)
+    prediction_at = adapt_at + make_adaptation(network, network.memory).words
     hidden_at = prediction_at + network.out_width + network.past
     cell_at = hidden_at + network.layers * network.width
     return Layout(
         words=cell_at + (network.layers * network.width if network.cell == LSTM else 0),
         input_at=input_at,
         score_at=score_at,
+        adapt_at=adapt_at,
         prediction_at=prediction_at,
         hidden_at=hidden_at,
         cell_at=cell_at,

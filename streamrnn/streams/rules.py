@@ -16,6 +16,7 @@ from streamrnn.kernels.network import (
     look_back,
     scale_input,
 )
+from streamrnn.kernels.rls import NOTHING, PROVES, TEACHES
 from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS
 from streamrnn.streams import score
 from streamrnn.streams.batch import LATE_ROW, REJECTED, SHARED
@@ -242,6 +243,14 @@ def _take_row(net, slots, rules, batch, row, lane, old, new, continues):
 
 
 @inlined
+def _shows(slots, batch, row, new):
+    """What a row is to the correction of its forecast: an unusual one must not teach it."""
+    if batch.said[row] & np.uint16(frame.IMPUTED) != 0:
+        return NOTHING
+    return TEACHES if slots.state[new + slots.score_at + score.EVENT] == _ZERO else PROVES
+
+
+@inlined
 def prepare(net, slots, rules, batch, scratch, stats, row, lane):
     """Sets lane ``lane`` up for one step on behalf of ``row``.
 
@@ -277,10 +286,13 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
     batch.lane_reset[lane] = reset
     imagined = gap > np.uint64(0) and continues and rules.gap != _GAP_STEP
     batch.lane_imagined[lane] = imagined
+    batch.lane_before[lane], batch.lane_shows[lane] = old, NOTHING
     if imagined:
         _fill_gap(net, slots, rules, old, new)
     else:
         _take_row(net, slots, rules, batch, row, lane, old, new, continues)
+        if net.memory > 0 and continues and gap == np.uint64(0):
+            batch.lane_shows[lane] = _shows(slots, batch, row, new)
     scale_input(net, scratch, lane, slots.state, new + slots.input_at)
     if net.highway > 0:
         look_back(net, scratch, slots.state, lane, new + slots.input_at, continues)

@@ -5,9 +5,10 @@ shows, channel by channel: *instant*, the residual in running standard deviation
 *smoothed*, its exponentially weighted mean (Roberts 1959) in running standard deviations of that mean, for
 what lasts. The fourth powers of the channels are added up, so the worst ones decide and their shares in the
 sum say which they are. Means and deviations are updated by bounded amounts (Huber 1964; Gelper, Fried &
-Croux 2010).
+Croux 2010). A young stream knows the deviation of its weighted means from few independent values, so their
+ratios have the tails of Student's t; they are made normal for its degrees of freedom (Wallace 1959).
 
-Either sum becomes a probability by its stream's own tail: the levels that one row in 10, 100 and 1000
+Either way becomes a probability by its stream's own tail: the levels that one row in 10, 100 and 1000
 exceeds are tracked by stochastic approximation (Robbins & Monro 1951), so the shares come out right in the
 long run whatever the distribution is and however it drifts (Gibbs & Candes 2021). Beyond the third level the
 spacing of the levels goes on (Pickands 1975). The instant way has a tenth of the probability, the smoothed
@@ -24,11 +25,9 @@ from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.simd import LANES, beyond, clamp, load, positive, splat, store, total
 
 # The score's part of a record, in float32 words: these, then VECTORS of ``out_width`` values.
-INSTANT, SMOOTHED = (
-    0,
-    3,
-)  # of either way, in log2: the level of one row in 10, and the gaps to those of 100 and 1000
-ROWS = 6  # scored so far, up to LEARNING
+# Of either way, in log2: the level of one row in 10, and the gaps to those of 100 and 1000.
+INSTANT, SMOOTHED = 0, 3
+ROWS = 6  # scored so far, up to MEMORY
 OF_INSTANT, OF_SMOOTHED = 7, 8  # the last row's -log10 probability, by each way
 EVENT = 9  # see ``event_after``
 UNUSUAL = np.float32(1)  # it, from the threshold on until a score below half of that
@@ -39,18 +38,20 @@ MEAN, DEVIATION, WEIGHTED, SPREAD, COUNT, LATEST = range(6)
 VECTORS = 6
 
 LEARNING = 500  # rows over which a stream's statistics are plain averages
+MEMORY = 4000  # rows that they go back, after those
 WARMING_ROWS = 100  # rows before which there is no score
 HIGHEST = 30.0
 LEAVE, QUIET = 0.5, 64  # an event ends after so many rows below so much of the threshold
 
-_MEMORY = 4000.0  # rows, after the first LEARNING
 _SMOOTHING = np.float32(0.03)
 _USUAL = np.float32((0.03 / (2 - 0.03)) ** 0.5)  # deviation of the weighted mean of independent residuals
-_FIRST, _SETTLING, _SETTLED_BEFORE = np.float32(1.5), np.float32(60.5), np.float32(50.0)  # rows
-_SLOWED = 0.3  # times the speed of learning, while
-_SLOW_FROM = (
-    4.0  # the smoothed way says this. From 3 on it would bias the very shares that it is to get right.
-)
+_FIRST, _SETTLING, _SETTLED_BEFORE = np.float32(1.5), np.float32(60.5), np.float32(58.0)  # rows
+# Degrees of freedom of the weighted mean's deviation: with white noise, 33 rows make one; real residuals are
+# more alike.
+_FREEDOM, _FREEDOM_PER_ROW = 3.0, 1 / 50
+# Times the speed of learning, while the smoothed way says 4. From 3 on it would bias the very shares that it
+# is to get right.
+_SLOWED, _SLOW_FROM = 0.2, 4.0
 _BOUND = np.float32(10.0)  # deviations that one row moves the statistics by, at most
 _INSTANT_RATE, _SMOOTHED_RATE = 0.05, 0.001  # of the levels; the weighted means of neighbours are much alike
 _INSTANT_SHARE = 0.1  # of the probability
@@ -129,20 +130,31 @@ def _rarity(x, state, at):
 
 
 @inlined
-def _track(x, state, old, new, rate, speed):
+def _track(x, state, old, new, rate):
     """Moves the levels towards those that one row in 10, 100 and 1000 exceeds, by a share of their gap.
 
-    The first one moves twice as fast, or at ``speed`` if that is faster.
+    The first one moves twice as fast.
     """
     first, gap, gap_2 = np.float64(state[old]), np.float64(state[old + 1]), np.float64(state[old + 2])
     step = rate * gap
     second = first + gap
-    moved = first + max(2 * rate, speed) * gap * (0.9 if x >= first else -0.1)
+    moved = first + 2 * step * (0.9 if x >= first else -0.1)
     gap_moved = gap + step * (0.99 if x >= second else -0.01)
     gap_2_moved = gap_2 + step * (0.999 if x >= second + gap_2 else -0.001)
     state[new] = min(max(moved, _LEVELS[0]), _LEVELS[1])
     state[new + 1] = min(max(gap_moved, _GAPS[0]), _GAPS[1])
     state[new + 2] = min(max(gap_2_moved, _GAPS[0]), _GAPS[1])
+
+
+@inlined
+def _as_normal(powers, rows):
+    """The fourth power of what a normal variable would be in place of Student's t, by that of t.
+
+    z^2 = n ln(1 + t^2 / n) for n degrees of freedom (Wallace 1959), of which t^2 / sqrt(1 + t^2 / n) is a
+    close upper bound; ``rows`` are those that the stream has seen.
+    """
+    freedom = _FREEDOM + _FREEDOM_PER_ROW * rows
+    return powers * freedom / (freedom + np.sqrt(np.float64(powers)))
 
 
 @inlined
@@ -162,7 +174,7 @@ def _learn(state, old, new, width, error, there, slowed):
     count = clamp(load(state, old + COUNT * width) + there, _ZERO, _LEARNED)
     learned = beyond(count, _LEARNED - _HALF)
     begun, settled = beyond(count, _FIRST), beyond(count, _SETTLING)
-    gain = spread_gain = there * splat(np.float32(slowed / _MEMORY))
+    gain = spread_gain = there * splat(np.float32(slowed / MEMORY))
     if total(there * (one - learned)) > _ZERO:  # two divisions that a stream soon needs no more
         gain = learned * gain + there * (one - learned) / clamp(count, _ONE, _LEARNED)
         since = clamp(count - splat(_SETTLED_BEFORE), _ONE, _LEARNED)
@@ -272,7 +284,8 @@ def update(net, first, state, old, new, values, row_at, forecast_at):
         error = clamp(error, -_MOST, _MOST)
         z, t = _learn(state, old + SCALARS + unit, begin, width, error, there, slowed)
         instant, smoothed = instant + z, smoothed + t
-    x, y = 0.25 * _log2(max(total(instant), _NOTHING)), 0.25 * _log2(max(total(smoothed), _NOTHING))
+    x = 0.25 * _log2(max(total(instant), _NOTHING))
+    y = 0.25 * _log2(max(_as_normal(total(smoothed), rows), _NOTHING))
 
     levels = old
     if rows == 0:
@@ -280,10 +293,9 @@ def update(net, first, state, old, new, values, row_at, forecast_at):
         for level in range(6):
             state[new + level] = first[level]
     of_instant, of_smoothed = _rarity(x, state, levels + INSTANT), _rarity(y, state, levels + SMOOTHED)
-    speed = 0.5 / (1 + rows / 20) if learning else 0.0
-    _track(x, state, levels + INSTANT, new + INSTANT, _INSTANT_RATE * slowed, speed)
-    _track(y, state, levels + SMOOTHED, new + SMOOTHED, _SMOOTHED_RATE * slowed, speed)
-    state[new + ROWS] = min(rows + 1, LEARNING)
+    _track(x, state, levels + INSTANT, new + INSTANT, _INSTANT_RATE * slowed)
+    _track(y, state, levels + SMOOTHED, new + SMOOTHED, _SMOOTHED_RATE * slowed)
+    state[new + ROWS] = min(rows + 1, MEMORY)
     state[new + OF_INSTANT], state[new + OF_SMOOTHED] = of_instant, of_smoothed
     for scalar in range(EVENT, SCALARS):
         state[new + scalar] = _ZERO

@@ -42,6 +42,7 @@ class Slots(NamedTuple):
     words: int  # float32 words in a record
     input_at: int  # where a record's last input begins
     score_at: int
+    adapt_at: int
     prediction_at: int
     hidden_at: int
     cell_at: int
@@ -105,6 +106,7 @@ def make_slots(network: Network, capacity: int, block: np.ndarray | None = None)
         words=layout.words,
         input_at=layout.input_at,
         score_at=layout.score_at,
+        adapt_at=layout.adapt_at,
         prediction_at=layout.prediction_at,
         hidden_at=layout.hidden_at,
         cell_at=layout.cell_at,

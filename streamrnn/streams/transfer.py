@@ -102,6 +102,7 @@ def read_layout(snapshot: Snapshot, name: str) -> Layout:
     parts = (
         layout.input_at,
         layout.score_at,
+        layout.adapt_at,
         layout.prediction_at,
         layout.hidden_at,
         layout.cell_at,

@@ -1,5 +1,6 @@
 """From the validation part: where the score's levels lie, and from which score on it is worth an event."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from streamrnn.kernels.simd import LANES
 from streamrnn.streams.score import (
     INSTANT,
     LEARNING,
+    MEMORY,
     SMOOTHED,
     event_after,
     first_levels,
@@ -23,6 +25,7 @@ from streamrnn.train.recurrence import ROWS
 # no more to say than this; what stands out there more often may well be faults.
 LEAST_THRESHOLD, HIGHEST_THRESHOLD, STEP = 3.0, 4.0, 0.25
 EVENT_ROWS = 1000  # validation rows in which there may be an event
+SURPRISING = 2.0  # standard deviations of a number of events, before it is more than chance
 
 
 class _Residuals(NamedTuple):
@@ -37,22 +40,26 @@ def calibrate(streams: list[np.ndarray]) -> dict[str, Any]:
     """A model's "score", from the validation residuals of each stream.
 
     Each of ``streams`` is (n, O), in the order of the rows and the model's standard deviations, NaN for none.
-    The levels are those that the score itself would have come to, stream after stream; one too short for it
-    to have learned leaves them as they were. The threshold is the least of those from LEAST_THRESHOLD to
-    HIGHEST_THRESHOLD at which there is no more than one event in EVENT_ROWS rows.
+    The levels are those that the score itself would have come to, stream after stream, the smoothed ones with
+    those that it began with as if these had been seen for MEMORY rows; a stream too short to have learned has
+    no say. The threshold is the least of those from LEAST_THRESHOLD to HIGHEST_THRESHOLD at which new streams
+    of these residuals have no more than one event in EVENT_ROWS rows, but for chance.
     """
-    outputs = streams[0].shape[1]
-    levels, scores = first_levels(outputs), list[np.ndarray]()
+    first = levels = first_levels(streams[0].shape[1])
+    learned = 0
     for residuals in streams:
-        scored, part = score_residuals(residuals, levels)
-        scores.append(scored)
-        if np.isfinite(residuals).any(axis=1).sum() >= LEARNING:
-            levels = part[: SMOOTHED + 3]
+        rows = int(np.isfinite(residuals).any(axis=1).sum())
+        if rows >= LEARNING:
+            levels, learned = score_residuals(residuals, levels)[1][: SMOOTHED + 3], learned + rows
+    # neighbouring smoothed values are much alike: a few hundred rows say little of what one in ten exceeds
+    weight = np.float32(learned / (learned + MEMORY))
+    levels[SMOOTHED:] = first[SMOOTHED:] + weight * (levels[SMOOTHED:] - first[SMOOTHED:])
+    scores = [score_residuals(residuals, levels)[0] for residuals in streams]
     rows = sum(int(np.isfinite(scored).sum()) for scored in scores)
+    expected = rows / EVENT_ROWS
+    usual = max(1.0, expected + SURPRISING * math.sqrt(expected))  # of a Poisson distribution
     threshold = LEAST_THRESHOLD
-    while threshold < HIGHEST_THRESHOLD:
-        if sum(_events(scored, threshold) for scored in scores) <= -(-rows // EVENT_ROWS):
-            break
+    while threshold < HIGHEST_THRESHOLD and sum(_events(scored, threshold) for scored in scores) > usual:
         threshold += STEP
     return {
         "rows": rows,
