@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from streamrnn.advance import Core, advance, slot_for, stage
+from streamrnn.asked import AT_END, ROOM_BYTES, Faults, Predict, rows_of_answer, rules_for
 from streamrnn.errors import ConfigError
 from streamrnn.jit import UNCACHED, compiled, inlined
 from streamrnn.kernels.network import Network, make_scratch, pack_network
@@ -17,34 +17,10 @@ from streamrnn.stats import PREDICTIONS, Stats
 from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, ROWS, SEVERAL, SHARED, make_batch
 from streamrnn.streams.decoder import make_decoder
 from streamrnn.streams.record import ID_WORDS
-from streamrnn.streams.rules import GAP_POLICIES, MISSING_POLICIES, Rules
-from streamrnn.streams.score import first_levels
 from streamrnn.streams.slots import id_words, make_slots
 from streamrnn.wire.clock import monotonic_ns
 from streamrnn.wire.frame import SEQ
 from streamrnn.wire.memory import address_of
-
-USUAL_THRESHOLD = 3.0  # of the score, for a model that says none
-ROOM_BYTES = 1 << 26  # for the answers of several rows to a batch; the largest such answer
-
-
-class Faults(Protocol):
-    """What the engine reads of the ``faults`` section of the configuration."""
-
-    @property
-    def gap(self) -> str: ...
-    @property
-    def max_gap(self) -> int: ...
-    @property
-    def missing(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class Predict:
-    """The ``predict`` section of the configuration."""
-
-    every: int = 0  # rows from one answer to a sequence to the next; 0 = at its END only
-    horizon: int = 0  # rows of a rollout; 0 = none
 
 
 class Answers(NamedTuple):
@@ -134,65 +110,6 @@ def _feed(core, names, stream, values, seq, flags, ts, answers, several, done):
     return done, given
 
 
-def _what_it_is(model: Model) -> str:
-    return (
-        f'this one is {model.relation} with target "{model.target}", {len(model.channels)} channels and '
-        f"{len(model.outputs)} outputs"
-    )
-
-
-def _forecasts_all(model: Model) -> bool:
-    forecasts = model.relation == "sequence-to-sequence" and model.target == "next"
-    return forecasts and len(model.outputs) == len(model.channels)
-
-
-def _rules_for(model: Model, faults: Faults) -> Rules:
-    """The rules for compiled code. Raises ConfigError where the model cannot run by these."""
-    for key, policy in (("gap", faults.gap), ("missing", faults.missing)):
-        if policy == "predict" and not _forecasts_all(model):
-            raise ConfigError(
-                f'faults.{key}: "predict" needs a model that forecasts each of its channels; '
-                f'{_what_it_is(model)}; use "hold"'
-            )
-    return Rules(
-        # what answers single frames has no state that a missing one could have moved
-        gap=GAP_POLICIES.index("step" if model.relation == "vector-to-sequence" else faults.gap),
-        max_gap=faults.max_gap,
-        missing=MISSING_POLICIES.index(faults.missing),
-        period_ns=round(model.sample_period_s * 1e9),
-        levels=first_levels(len(model.outputs), model.score),
-        threshold=np.float32(model.score["threshold"] if model.score else USUAL_THRESHOLD),
-    )
-
-
-def _rows_of_answer(model: Model, predict: Predict) -> int:
-    """The rows of an answer of several, 0 = none. Raises ConfigError for what cannot be asked of a model."""
-    rows = predict.horizon
-    if model.relation in ("vector-to-sequence", "encoder-decoder"):
-        if rows not in (0, model.horizon):
-            raise ConfigError(
-                f"predict.horizon: {rows}, but the model writes {model.horizon} rows, and no other number; "
-                "leave it out"
-            )
-        rows = model.horizon
-    elif rows and not _forecasts_all(model):
-        raise ConfigError(
-            f"predict.horizon: a rollout needs a model that forecasts each of its channels; "
-            f"{_what_it_is(model)}; leave it out"
-        )
-    elif predict.every and not rows and model.relation == "sequence-to-sequence":
-        raise ConfigError(
-            f"predict.every: every {predict.every} rows of what? this model answers each row; "
-            "set predict.horizon, too, for a rollout of so many rows"
-        )
-    if (size := 4 * rows * len(model.outputs)) > ROOM_BYTES:
-        raise ConfigError(
-            f"{rows:,} rows of {len(model.outputs):,} outputs are {size >> 20:,} MiB in one message; at most "
-            f"{ROOM_BYTES >> 20} are sent, so ask for fewer rows"
-        )
-    return rows
-
-
 class Engine:
     """A model, its streams and the rules for their faults.
 
@@ -210,17 +127,12 @@ class Engine:
         capacity: int,
         faults: Faults,
         home: Callable[[Network], np.ndarray | None] | None = None,
-        predict: Predict = Predict(),
+        predict: Predict = AT_END,
         memory: int = 0,
     ):
         if UNCACHED is not None:
             logging.getLogger("streamrnn").warning(UNCACHED)
-        rules, rows = _rules_for(model, faults), _rows_of_answer(model, predict)
-        if memory and not _forecasts_all(model):
-            raise ConfigError(
-                "adapt: only a model that forecasts each of its channels can be corrected by what they turn "
-                f"out to be; {_what_it_is(model)}; leave it out"
-            )
+        rules, rows = rules_for(model, faults, memory), rows_of_answer(model, predict)
         self.model = model
         self.capacity = capacity
         self._predict = predict
@@ -254,10 +166,12 @@ class Engine:
                     f"model: {key} {value}, the running one has {ours[key]}; a model of another shape "
                     "cannot take over its streams"
                 )
-        _rows_of_answer(model, self._predict)
+        rows_of_answer(model, self._predict)
         decoder = self.core.decoder._replace(target_is_next=int(model.target == "next"))
         network = pack_network(model, self.core.net.memory)
-        return self.core._replace(net=network, rules=_rules_for(model, faults), decoder=decoder)
+        return self.core._replace(
+            net=network, rules=rules_for(model, faults, network.memory), decoder=decoder
+        )
 
     def replace(self, model: Model, core: Core) -> None:
         """Has another model and rules go on with the streams; nothing may step them at that moment."""

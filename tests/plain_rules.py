@@ -10,8 +10,9 @@ import numpy as np
 from slots_by_hand import find_slot
 
 from streamrnn.advance import advance, slot_for, stage
+from streamrnn.asked import Predict
 from streamrnn.config import Faults
-from streamrnn.engine import Engine, Predict
+from streamrnn.engine import Engine
 from streamrnn.jit import compiled
 from streamrnn.model.model import Model
 from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS, STREAMS

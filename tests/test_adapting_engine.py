@@ -7,8 +7,9 @@ import pytest
 from models import untrained
 from plain_rules import moved
 
+from streamrnn.asked import Predict
 from streamrnn.config import Faults
-from streamrnn.engine import Answers, Engine, Predict
+from streamrnn.engine import Answers, Engine
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Model
 from streamrnn.streams.batch import PREDICTED, SEVERAL

@@ -18,9 +18,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamrnn import __version__
+from streamrnn.asked import Predict
 from streamrnn.cli import main
 from streamrnn.config import Faults, Http, config_text, describe_keys, load_config
-from streamrnn.engine import Predict
 from streamrnn.errors import ConfigError, UserError
 
 ROOT = Path(__file__).parents[1]

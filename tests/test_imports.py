@@ -22,7 +22,8 @@ ARROWS: dict[str, set[str]] = {
     "kernels": {"jit", "model"},
     "streams": {"errors", "jit", "stats", "wire", "kernels"},
     "advance": {"jit", "stats", "wire", "kernels", "streams"},  # the compiled path of a row
-    "engine": {"errors", "jit", "stats", "model", "wire", "kernels", "streams", "advance"},
+    "asked": {"errors", "model", "streams"},
+    "engine": {"errors", "jit", "stats", "model", "wire", "kernels", "streams", "advance", "asked"},
     "values": set(),  # what settings can be
     "keys": {"errors", "values"},
     "config": {"errors", "values"},
@@ -37,12 +38,13 @@ ARROWS: dict[str, set[str]] = {
         "kernels",
         "streams",
         "advance",
+        "asked",
         "engine",
         "keys",
         "config",
         "web",
     },
-    "replay": {"errors", "jit", "stats", "model", "wire", "streams", "engine", "table"},
+    "replay": {"errors", "jit", "stats", "model", "wire", "streams", "asked", "engine", "table"},
     "train": {"streamrnn", "errors", "jit", "model", "kernels", "streams", "table"},
     "foreign": {"errors", "model", "engine", "config", "table"},
     "send": {"errors", "model", "wire", "keys", "table"},
@@ -53,7 +55,7 @@ ARROWS: dict[str, set[str]] = {
     "bench": {"errors", "jit", "stats", "model", "wire", "kernels", "streams", "engine", "daemon"},
     "cli": {
         *("streamrnn", "errors", "model", "values", "keys", "config", "table"),
-        *("engine", "daemon", "replay", "train", "foreign", "send", "tail", "state", "demo", "bench"),
+        *("asked", "daemon", "replay", "train", "foreign", "send", "tail", "state", "demo", "bench"),
     },
     "__main__": {"cli"},
 }

@@ -8,8 +8,9 @@ import pytest
 from models import ADDED, ARCHITECTURES, RELATIONS, untrained
 from plain_rules import moved, record_of
 
+from streamrnn.asked import Predict
 from streamrnn.config import Faults
-from streamrnn.engine import Answers, Engine, Predict
+from streamrnn.engine import Answers, Engine
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Model
 from streamrnn.stats import PREDICTIONS, REASONS, RESETS

@@ -12,8 +12,8 @@ import pytest
 from daemon import Daemon, Prediction, serving
 from models import RELATIONS, untrained
 
+from streamrnn.asked import Predict
 from streamrnn.config import Faults
-from streamrnn.engine import Predict
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.send import SendOptions, send

@@ -68,7 +68,7 @@ def replay(
 
     asked = {"predict.every": every, "predict.horizon": horizon}
     config = load_config(file, {key: value for key, value in asked.items() if value is not None})
-    from streamrnn.engine import Predict
+    from streamrnn.asked import Predict
     from streamrnn.replay import ReplayOptions
     from streamrnn.replay import replay as run
     from streamrnn.table import Columns

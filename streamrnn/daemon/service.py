@@ -17,6 +17,7 @@ import numba
 import zmq
 
 from streamrnn import stats as counted
+from streamrnn.asked import Predict
 from streamrnn.config import Config
 from streamrnn.daemon.backlog import Backlog
 from streamrnn.daemon.control import Control
@@ -30,7 +31,7 @@ from streamrnn.daemon.reload import refuse_what_is_fixed
 from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import Sockets
 from streamrnn.daemon.systemd import notify, watchdog_s
-from streamrnn.engine import Core, Engine, Predict
+from streamrnn.engine import Core, Engine
 from streamrnn.errors import UserError
 from streamrnn.jit import slow_notice
 from streamrnn.model.model import Model

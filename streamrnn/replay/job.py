@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from streamrnn.engine import ROOM_BYTES, Engine, Faults, Predict
+from streamrnn.asked import ROOM_BYTES, Faults, Predict
+from streamrnn.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.jit import slow_notice
 from streamrnn.model.model import Model

@@ -1,0 +1,100 @@
+"""What a configuration asks of a model, in the form of compiled code; and whether the model can do it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from streamrnn.errors import ConfigError
+from streamrnn.model.model import Model
+from streamrnn.streams.rules import GAP_POLICIES, MISSING_POLICIES, Rules
+from streamrnn.streams.score import first_levels
+
+USUAL_THRESHOLD = 3.0  # of the score, for a model that says none
+ROOM_BYTES = 1 << 26  # for the answers of several rows to a batch; the largest such answer
+
+
+class Faults(Protocol):
+    """What the engine reads of the ``faults`` section of the configuration."""
+
+    @property
+    def gap(self) -> str: ...
+    @property
+    def max_gap(self) -> int: ...
+    @property
+    def missing(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Predict:
+    """The ``predict`` section of the configuration."""
+
+    every: int = 0  # rows from one answer to a sequence to the next; 0 = at its END only
+    horizon: int = 0  # rows of a rollout; 0 = none
+
+
+AT_END = Predict()
+
+
+def _what_it_is(model: Model) -> str:
+    return (
+        f'this one is {model.relation} with target "{model.target}", {len(model.channels)} channels and '
+        f"{len(model.outputs)} outputs"
+    )
+
+
+def _forecasts_all(model: Model) -> bool:
+    forecasts = model.relation == "sequence-to-sequence" and model.target == "next"
+    return forecasts and len(model.outputs) == len(model.channels)
+
+
+def rules_for(model: Model, faults: Faults, memory: int) -> Rules:
+    """The rules for compiled code; ``memory`` is the adaptation's. Raises ConfigError for what cannot be."""
+    if memory and not _forecasts_all(model):
+        raise ConfigError(
+            "adapt: only a model that forecasts each of its channels can be corrected by what they turn "
+            f"out to be; {_what_it_is(model)}; leave it out"
+        )
+    for key, policy in (("gap", faults.gap), ("missing", faults.missing)):
+        if policy == "predict" and not _forecasts_all(model):
+            raise ConfigError(
+                f'faults.{key}: "predict" needs a model that forecasts each of its channels; '
+                f'{_what_it_is(model)}; use "hold"'
+            )
+    return Rules(
+        # what answers single frames has no state that a missing one could have moved
+        gap=GAP_POLICIES.index("step" if model.relation == "vector-to-sequence" else faults.gap),
+        max_gap=faults.max_gap,
+        missing=MISSING_POLICIES.index(faults.missing),
+        period_ns=round(model.sample_period_s * 1e9),
+        levels=first_levels(len(model.outputs), model.score),
+        threshold=np.float32(model.score["threshold"] if model.score else USUAL_THRESHOLD),
+    )
+
+
+def rows_of_answer(model: Model, predict: Predict) -> int:
+    """The rows of an answer of several, 0 = none. Raises ConfigError for what cannot be asked of a model."""
+    rows = predict.horizon
+    if model.relation in ("vector-to-sequence", "encoder-decoder"):
+        if rows not in (0, model.horizon):
+            raise ConfigError(
+                f"predict.horizon: {rows}, but the model writes {model.horizon} rows, and no other number; "
+                "leave it out"
+            )
+        rows = model.horizon
+    elif rows and not _forecasts_all(model):
+        raise ConfigError(
+            f"predict.horizon: a rollout needs a model that forecasts each of its channels; "
+            f"{_what_it_is(model)}; leave it out"
+        )
+    elif predict.every and not rows and model.relation == "sequence-to-sequence":
+        raise ConfigError(
+            f"predict.every: every {predict.every} rows of what? this model answers each row; "
+            "set predict.horizon, too, for a rollout of so many rows"
+        )
+    if (size := 4 * rows * len(model.outputs)) > ROOM_BYTES:
+        raise ConfigError(
+            f"{rows:,} rows of {len(model.outputs):,} outputs are {size >> 20:,} MiB in one message; at most "
+            f"{ROOM_BYTES >> 20} are sent, so ask for fewer rows"
+        )
+    return rows
