@@ -33,6 +33,7 @@ class Answers(NamedTuple):
     ts_ns: np.ndarray  # (n,) int64
     step: np.ndarray  # (n,) uint64
     score: np.ndarray  # (n,) float32: NaN = none
+    begins: np.ndarray  # (n,) uint8: 1 for a row that an event begins with
     shares: np.ndarray  # (n, outputs) float32: of each in a score of SHARED or more; else zeros
     gap: np.ndarray  # (n,) uint32
     epoch: np.ndarray  # (n,) uint32
@@ -56,6 +57,7 @@ def _answer(core, answers, row, to, step_ns):
     answers.flags[to] = batch.said[row]
     answers.step[to] = batch.step[row]
     answers.score[to] = batch.score[row]
+    answers.begins[to] = batch.begins[row]
     answers.gap[to] = batch.gap[row]
     answers.epoch[to] = batch.epoch[row]
     answers.residual[to] = batch.residual[row]
@@ -225,6 +227,7 @@ class Engine:
             ts_ns=np.zeros(count, np.int64),
             step=np.zeros(count, np.uint64),
             score=np.full(count, np.nan, np.float32),
+            begins=np.zeros(count, np.uint8),
             shares=np.zeros((count, outputs), np.float32),
             gap=np.zeros(count, np.uint32),
             epoch=np.zeros(count, np.uint32),

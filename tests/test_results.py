@@ -48,6 +48,7 @@ def results(count: int = 1000, seed: int = 0) -> tuple[Rows, Answers]:
     answers = Answers(
         answers=np.ones(count, np.uint8),
         several=np.zeros((0, 0, 2), np.float32),
+        begins=np.zeros(count, np.uint8),
         shares=np.zeros((count, 2), np.float32),
         outcome=outcome,
         flags=np.where(outcome > 0, 0, rng.integers(0, 8, count)).astype(np.uint16),

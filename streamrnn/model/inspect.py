@@ -63,6 +63,8 @@ def format_description(description: dict[str, Any]) -> str:
         ("multiply-adds", multiply_adds),
         ("state", f"{description['state_bytes']:,} bytes per stream"),
     ]
+    if score := description.get("score"):
+        facts.append(("anomaly", f"from a score of {score['threshold']:g} on"))
     parts = [align([list(fact) for fact in facts], "<<")]
     for title, key in (("channel", "channels"), ("output", "outputs")):
         rows = [[c["name"], c["unit"], f"{c['mean']:.6g}", f"{c['std']:.6g}"] for c in description[key]]

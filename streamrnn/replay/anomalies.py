@@ -1,4 +1,4 @@
-"""The stretches of a replay in which the score stood above its threshold."""
+"""The stretches of a replay in which the score stood above its threshold, one an event."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ SHOWN = 12  # in a text, the highest
 
 @dataclass
 class Stretch:
-    """Consecutive rows of a stream, from the threshold on until a score below half of it."""
+    """An event of a stream: its rows from the threshold on, but for those with a score below half of it."""
 
     stream: str
     first_seq: int
@@ -40,7 +40,7 @@ class Anomalies:
         self.threshold = threshold
         self.count = self.rows = self.scored = 0
         self._names = [output.name for output in model.outputs]
-        self._open: dict[int, Stretch] = {}  # by the index of their stream
+        self._last: dict[int, Stretch] = {}  # by the index of their stream
         self._kept: list[Stretch] = []
 
     def add(self, rows: Rows, streams: Sequence[str], answers: Answers) -> None:
@@ -48,17 +48,11 @@ class Anomalies:
         high = predicted & (answers.flags & ANOMALY != 0)
         self.scored += int(np.isfinite(answers.score).sum())
         self.rows += int(high.sum())
-        concerned = np.union1d(rows.stream[high], np.array([*self._open], rows.stream.dtype))
-        if not len(concerned):
-            return
-        for row in np.flatnonzero(predicted & np.isin(rows.stream, concerned)).tolist():
+        for row in np.flatnonzero(high).tolist():
             stream = int(rows.stream[row])
-            if not high[row]:
-                self._open.pop(stream, None)
-                continue
-            if stream not in self._open:
-                self._open[stream] = self._begin(rows, streams[stream], row)
-            self._go_on(self._open[stream], rows, answers, row)
+            if answers.begins[row] or stream not in self._last:
+                self._last[stream] = self._begin(rows, streams[stream], row)
+            self._go_on(self._last[stream], rows, answers, row)
 
     def _begin(self, rows: Rows, stream: str, row: int) -> Stretch:
         seq, time = int(rows.seq[row]), _time(rows, row)
