@@ -2,7 +2,6 @@
 
     python tools/relations.py                    # trains and replays each, and prints the table
     python tools/relations.py data FOLDER        # the data alone
-    python tools/relations.py pictures FOLDER    # an SVG of each; needs matplotlib
 
 Training and replay go through the command line, with the words of COMMANDS. The simple methods see the same
 columns as the networks, and have their ridge chosen on the test data, in their favour.
@@ -238,24 +237,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="?", choices=["table", "data", "pictures"], default="table")
-    parser.add_argument("folder", nargs="?", type=Path, help="for data or pictures")
+    parser.add_argument("what", nargs="?", choices=["table", "data"], default="table")
+    parser.add_argument("folder", nargs="?", type=Path, help="for data")
     parser.add_argument("--only", choices=list(TRIALS), help="one relation's data")
     options = parser.parse_args()
     if (options.what == "table") != (options.folder is None):
-        parser.error("data and pictures go to a folder: name it")
+        parser.error("data go to a folder: name it")
     if options.what == "data":
         write_data(options.folder)
         return
     with tempfile.TemporaryDirectory() as temporary:
-        if options.what == "table":
-            try_all(Path(temporary), [options.only] if options.only else list(TRIALS))
-            return
-        try:
-            from relations_pictures import draw_all
-        except ModuleNotFoundError as missing:
-            sys.exit(f"error: {missing.name} is not installed: pip install {missing.name}")
-        draw_all(Path(temporary), options.folder)
+        try_all(Path(temporary), [options.only] if options.only else list(TRIALS))
 
 
 if __name__ == "__main__":

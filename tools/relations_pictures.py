@@ -1,7 +1,12 @@
-"""Pictures of what comes out of each relation, and of a rollout: SVG, for light and for dark ground."""
+"""Pictures of what comes out of each relation, and of a rollout: SVG, for light and for dark ground.
 
+python tools/relations_pictures.py FOLDER    # needs matplotlib: pip install -e .[tools]
+"""
+
+import argparse
 import io
 import re
+import tempfile
 from pathlib import Path
 
 import matplotlib as mpl
@@ -154,3 +159,15 @@ PICTURES = {
     "vector-to-sequence": draw_curves,
     "rollout": draw_rollout,
 }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        draw_all(Path(temporary), options.folder)
+
+
+if __name__ == "__main__":
+    main()
