@@ -464,3 +464,15 @@ def test_a_key_that_is_taken_from_the_list_is_cut_off(model_file, tmp_path):
         wait_for(lambda: heard() == "stays", "the sender that is still listed")
         for socket in (removed, stays, reader):
             socket.close()
+
+
+def test_adaptation_switched_on_finds_a_state_without(model_file, tmp_path, live):
+    settings: dict[str, Any] = {"state.live": live, "state.snapshots": str(tmp_path / "kept")}
+    with serving(model_file, settings) as daemon:
+        send_and_hear(daemon, 0, 5)
+        daemon.stop()
+    for left in ("the live state", "the snapshot"):
+        with launch(model_file, settings | {"adapt.enabled": True}) as daemon:
+            assert daemon.process.wait(COMPILE_S) == 78
+            assert "set adapt.enabled as it was" in daemon.said, left
+        shutil.rmtree(live)

@@ -253,7 +253,13 @@ class LiveFile:
 
 
 def mismatch(path: Path, theirs: str, ours: str) -> ConfigError:
-    """The error of a state that another model left."""
+    """The error of a state that another model left, or this one with another ``adapt.enabled``."""
+    if theirs == ours:
+        return ConfigError(
+            f"{path}: holds the state of this model with adaptation, where there is none now, or the other "
+            "way round; set adapt.enabled as it was, name another folder, or start once with "
+            "--on-mismatch=reset to begin anew"
+        )
     return ConfigError(
         f"{path}: holds the state of the model {theirs}, the configured one is {ours}; configure that model, "
         "name another folder, or start once with --on-mismatch=reset to begin anew"
