@@ -6,12 +6,16 @@ from typing import Protocol
 import numpy as np
 
 from streamrnn.errors import ConfigError
+from streamrnn.kernels.network import Network
 from streamrnn.model.model import Model
+from streamrnn.streams.batch import ROWS
 from streamrnn.streams.rules import GAP_POLICIES, MISSING_POLICIES, Rules
 from streamrnn.streams.score import first_levels
 
 USUAL_THRESHOLD = 3.0  # of the score, for a model that says none
 ROOM_BYTES = 1 << 26  # for the answers of several rows to a batch; the largest such answer
+WORK = 2 * 10**9  # multiply-adds in a batch's answers of several rows: a tenth of a second or so
+MOST_WORK = 2 * 10**10  # and in one, which holds up the others: a second or so
 
 
 class Faults(Protocol):
@@ -75,6 +79,10 @@ def rules_for(model: Model, faults: Faults, memory: int) -> Rules:
 def rows_of_answer(model: Model, predict: Predict) -> int:
     """The rows of an answer of several, 0 = none. Raises ConfigError for what cannot be asked of a model."""
     rows = predict.horizon
+    if predict.every and model.relation == "vector-to-sequence":
+        raise ConfigError(
+            f"predict.every: {predict.every}, but a vector-to-sequence model answers each frame; leave it out"
+        )
     if model.relation in ("vector-to-sequence", "encoder-decoder"):
         if rows not in (0, model.horizon):
             raise ConfigError(
@@ -97,4 +105,17 @@ def rows_of_answer(model: Model, predict: Predict) -> int:
             f"{rows:,} rows of {len(model.outputs):,} outputs are {size >> 20:,} MiB in one message; at most "
             f"{ROOM_BYTES >> 20} are sent, so ask for fewer rows"
         )
+    weights = sum(tensor.size for name, tensor in model.tensors().items() if "weight" in name)
+    if rows * weights > MOST_WORK:
+        raise ConfigError(
+            f"{rows:,} rows of {weights:,} multiply-adds each would hold up every other stream for seconds; "
+            "ask for fewer rows, or use a smaller network"
+        )
     return rows
+
+
+def batch_rows(network: Network, rows: int) -> int:
+    """How many rows to take at once, where each may be answered by ``rows`` more."""
+    room = ROOM_BYTES // max(4 * rows * network.out_width, 1)
+    work = WORK // max(rows * network.weights.size, 1)
+    return max(min(ROWS, room, work), 1)

@@ -94,7 +94,10 @@ class Streams(Section):
 
 class Predict(Section):
     every: int = Field(
-        default=0, ge=0, description="rows from one answer to a sequence, or rollout, to the next, 0 = at END"
+        default=0,
+        ge=0,
+        le=2**31,
+        description="rows from one answer to a sequence, or rollout, to the next, 0 = at END",
     )
     horizon: int = Field(
         default=0, ge=0, le=65535, description="rows of a rollout of a next-frame model, 0 = none"

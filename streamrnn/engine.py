@@ -7,19 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrnn.advance import Core, advance, slot_for, stage
-from streamrnn.asked import AT_END, ROOM_BYTES, Faults, Predict, rows_of_answer, rules_for
+from streamrnn.asked import AT_END, ROOM_BYTES, Faults, Predict, batch_rows, rows_of_answer, rules_for
 from streamrnn.errors import ConfigError
 from streamrnn.jit import UNCACHED, compiled, inlined
 from streamrnn.kernels.network import Network, make_scratch, pack_network
 from streamrnn.kernels.rls import make_adaptation
 from streamrnn.model.model import Model
 from streamrnn.stats import PREDICTIONS, Stats
-from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, ROWS, SEVERAL, SHARED, make_batch
+from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, SEVERAL, SHARED, make_batch
 from streamrnn.streams.decoder import make_decoder
 from streamrnn.streams.record import ID_WORDS
+from streamrnn.streams.rules import unlearn
 from streamrnn.streams.slots import id_words, make_slots
 from streamrnn.wire.clock import monotonic_ns
-from streamrnn.wire.frame import SEQ
+from streamrnn.wire.frame import PREDICTION, SEQ
 from streamrnn.wire.memory import address_of
 
 
@@ -147,14 +148,14 @@ class Engine:
             raise ConfigError(
                 f"no memory for {capacity:,} streams of this model ({error.strerror}); use a smaller capacity"
             ) from error
-        batch_rows = min(ROWS, max(ROOM_BYTES // max(4 * rows * network.out_width, 1), 1))
+        at_once = batch_rows(network, rows)
         self.core = Core(
             net=network,
             slots=slots,
             rules=rules,
             adaptation=make_adaptation(network, network.memory),
-            decoder=make_decoder(network, rows, predict.every, model.target == "next", batch_rows),
-            batch=make_batch(network, batch_rows),
+            decoder=make_decoder(network, rows, predict.every, model.target == "next", at_once),
+            batch=make_batch(network, at_once),
             scratch=make_scratch(network),
             stats=Stats.zeros(),
         )
@@ -171,6 +172,11 @@ class Engine:
         rows_of_answer(model, self._predict)
         decoder = self.core.decoder._replace(target_is_next=int(model.target == "next"))
         network = pack_network(model, self.core.net.memory)
+        if network.forecasts != self.core.net.forecasts:
+            raise ConfigError(
+                f'model: target "{model.target}", the running one has "{self.model.target}"; a model of '
+                "another kind cannot take over its streams"
+            )
         return self.core._replace(
             net=network, rules=rules_for(model, faults, network.memory), decoder=decoder
         )
@@ -178,6 +184,10 @@ class Engine:
     def replace(self, model: Model, core: Core) -> None:
         """Has another model and rules go on with the streams; nothing may step them at that moment."""
         self.model, self.core = model, core
+
+    def unlearn(self) -> None:
+        """Forgets what streams have learned of their residuals: of another model, they are others."""
+        unlearn(self.core.slots)
 
     @property
     def stats(self) -> Stats:
@@ -187,6 +197,11 @@ class Engine:
     def rows(self) -> int:
         """Of an answer of several; 0 = there is none."""
         return self.core.decoder.rows
+
+    @property
+    def message_bytes(self) -> int:
+        """Of the largest prediction."""
+        return PREDICTION.itemsize + 4 * max(self.rows, 1) * self.core.net.outputs
 
     def feed(
         self,

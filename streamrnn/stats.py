@@ -23,7 +23,7 @@ REASONS = (
     "infinite",  # a row with an infinite value
     "missing",  # a row with a NaN that the rules do not fill in
     "capacity",  # a new stream where every slot is taken
-    "diverged",  # a row whose step gave a non-finite state or output; the stream was reset
+    "diverged",  # a row whose step, after which the stream is reset, or whose answer was not finite
 )
 # why a stream's state went back to zero: the value of the `reason` label
 RESETS = (

@@ -18,7 +18,7 @@ from streamrnn.model.model import Model
 from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS, STREAMS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED, ROWS
 from streamrnn.streams.copy import Copy, copied, make_copy, refresh
-from streamrnn.streams.record import layout_of
+from streamrnn.streams.record import CHECK, check_of, id_check, layout_of
 from streamrnn.streams.recovery import PUT, restore
 from streamrnn.streams.slots import Slots, id_text, id_words
 from streamrnn.streams.snapshot import Snapshot, read_from, write_to
@@ -207,7 +207,7 @@ class Rules:
                 residual = self.residual(before, values)
             values, imputed = self.impute(before, values, not reset)
             said |= (IMPUTED if imputed else 0) | (RESTORED if before.restored else 0)
-        known = not np.isnan(residual)
+        known = not np.isnan(residual) and not gap  # behind a gap the forecast was of another row
         scored = 0 if before is None else before.scored
         if self.forecasts and not (known and scored >= WARMING_ROWS):
             said |= WARMING
@@ -361,6 +361,17 @@ def saved(engine: Engine, copy: Copy | None = None) -> bytes:
     file, layout = io.BytesIO(), layout_of(engine.core.net)._asdict()
     write_to(file, Snapshot(engine.model.fingerprint, layout, 1, *copied(engine.core.slots, copy)))
     return file.getvalue()
+
+
+@compiled
+def _check_of(records, words, name):
+    return check_of(records, 0, words, id_check(name, 0))
+
+
+def vouch_for(record: np.ndarray, name: np.ndarray) -> None:
+    """Gives a record the check that makes it that of the id ``name``, as it is stored."""
+    words = record.view(np.uint64)
+    words[CHECK] = _check_of(words.copy(), record.size, name.copy())
 
 
 def names_in(snapshot: bytes) -> list[str]:

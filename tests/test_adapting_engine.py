@@ -111,6 +111,32 @@ def learned(engine: Engine) -> np.ndarray:
     return record[slots.adapt_at + adaptation.turn_at : slots.prediction_at].copy()
 
 
+def test_rows_that_were_filled_in_teach_nothing():
+    rows = waves(1500)
+    engine = Engine(persistent(), 1, Faults(), memory=MEMORY)
+    feed(engine, rows[:1000])
+    before = learned(engine)
+    number = np.array(
+        [1003, 1004, 1005], np.uint64
+    )  # behind a gap; then one that lacks a value, and the next
+    rows[1004, 0] = np.nan
+    for at, changes in ((0, False), (1, False), (2, False)):
+        engine.feed(["a"], np.zeros(1, np.int64), rows[1003 + at : 1004 + at], number[at : at + 1])
+        assert (learned(engine) != before).any() == changes, at
+    engine.feed(["a"], np.zeros(1, np.int64), rows[1006:1007], np.array([1006], np.uint64))
+    assert (learned(engine) != before).any()
+
+
+def test_a_first_row_that_diverges_leaves_nothing_that_is_not_finite():
+    model = untrained("rnn", 2, activation="relu", mean=np.zeros(2), std=np.ones(2))
+    tensors = model.tensors()
+    tensors["head.weight"] = np.full_like(tensors["head.weight"], 3e38)
+    engine = Engine(Model.from_tensors(model.settings(), tensors), 1, Faults(), memory=MEMORY)
+    assert (feed(engine, np.full((1, 2), 9.0, np.float32)).outcome != PREDICTED).all()
+    slots = engine.core.slots
+    assert np.isfinite(slots.state.reshape(-1, slots.words)[:2, slots.input_at :]).all()
+
+
 def test_a_model_that_forecasts_nothing_cannot_be_corrected():
     with pytest.raises(ConfigError, match="adapt: only a model that forecasts each of its channels"):
         Engine(untrained(target="value"), 1, Faults(), memory=MEMORY)

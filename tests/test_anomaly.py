@@ -8,15 +8,18 @@ import numpy as np
 import pytest
 from daemon import rows_answers, serving, wait_for
 from models import untrained
-from plain_rules import moved
+from plain_rules import moved, put_back, record_of, saved, vouch_for
 
 from streamrnn.config import Faults
 from streamrnn.engine import Answers, Engine
 from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, replay
+from streamrnn.streams import score
+from streamrnn.streams.recovery import DAMAGED, drop, recover
 from streamrnn.streams.score import QUIET, WARMING_ROWS
-from streamrnn.wire.frame import ANOMALY, EVENT, PER_FRAME, WARMING, WAS_RESET, flag_names
+from streamrnn.streams.slots import id_words
+from streamrnn.wire.frame import ANOMALY, EVENT, GAP, PER_FRAME, WARMING, WAS_RESET, flag_names
 
 CALM, FAULT, AFTER = 1500, 200, 900
 ROWS = CALM + FAULT + AFTER
@@ -74,6 +77,65 @@ def test_what_was_learned_goes_on_through_a_restart_and_a_reset(model, rows):
     assert answers.flags[CALM] & WAS_RESET
     assert np.isnan(answers.score[CALM])
     assert np.isfinite(answers.score[CALM + 1 :]).all()
+
+
+def test_a_row_behind_a_gap_has_no_score_and_teaches_nothing(model, rows):
+    """Its forecast was of another row."""
+    number = np.concatenate([np.arange(1000), 1030 + np.arange(400)]).astype(np.uint64)
+    apart = rows[:1400].copy()
+    apart[1000] = 50
+    answers = [
+        Engine(model, 4, Faults(gap="step")).feed(["a"], np.zeros(1400, np.int64), values, number)
+        for values in (rows[:1400], apart)
+    ]
+    for each in answers:
+        assert np.isnan(each.score[1000])
+        assert each.flags[1000] & (GAP | ANOMALY) == GAP
+        assert np.isfinite(each.score[1001:]).all()
+
+
+def test_a_new_stream_has_nothing_of_one_that_left_its_slot(model, rows):
+    expected = feed(model, rows[:300], Engine(model, 1, Faults(), memory=500))
+    engine = Engine(model, 1, Faults(), memory=500)
+    feed(model, rows, engine)
+    slots = engine.core.slots
+    left = slots.state.copy()
+    drop(slots, np.ones(1, np.uint8))
+    slots.state[: 2 * slots.words] = left[
+        : 2 * slots.words
+    ]  # as a kill in the middle of letting go leaves it
+    slots.table[:] = 0
+    slots.counts[:] = 0, 0
+    recover(engine.core.net, slots, 1, np.zeros(1, np.uint8))
+    found = engine.feed(["b"], np.zeros(300, np.int64), rows[:300])
+    np.testing.assert_array_equal(found.score, expected.score)
+    np.testing.assert_array_equal(found.values, expected.values)
+
+
+def test_what_was_learned_of_another_model_is_forgotten(model, rows):
+    engine = Engine(model, 4, Faults(), memory=500)
+    before = feed(model, rows[:600], engine)
+    engine.unlearn()
+    after = feed(model, rows[600:900], engine)
+    assert np.isfinite(before.score[-1])
+    assert np.isnan(after.score[:WARMING_ROWS]).all()
+    assert np.isfinite(after.score[WARMING_ROWS + 1 :]).all()
+    assert after.step[0] == 601
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("ROWS", -1.0), ("EVENT", 65.0), ("INSTANT", -9.0), ("SMOOTHED", 1e30), ("OF_SMOOTHED", -1.0)],
+)
+def test_statistics_that_rows_cannot_lead_to_are_damage(model, rows, word, value):
+    engine = Engine(model, 4, Faults())
+    feed(model, rows[:300], engine)
+    slots, name = engine.core.slots, id_words("a")
+    record = record_of(slots, "a")
+    record[slots.score_at + getattr(score, word)] = value
+    vouch_for(record, name)
+    found = saved(engine)
+    assert put_back(Engine(model, 4, Faults()), found, 1).tolist() == [DAMAGED]
 
 
 def test_a_network_that_forecasts_nothing_has_no_score(rows):

@@ -352,6 +352,14 @@ def test_another_model_of_the_same_shape_takes_over():
     assert (answers.values[0] != alone.values[0]).any()
 
 
+@pytest.mark.parametrize("target", ["next", "value"])
+def test_a_model_of_the_other_target_cannot_take_over(target):
+    other = {"next": "value", "value": "next"}[target]
+    engine = new_engine(untrained(target=target))
+    with pytest.raises(ConfigError, match=f'target "{other}", the running one has "{target}"'):
+        engine.replacement(untrained(target=other), Faults())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

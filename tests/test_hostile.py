@@ -17,7 +17,7 @@ from hostile import CHANNELS, Fates, frame, hostile_messages, judge
 
 from streamrnn.daemon.backlog import HELD_BYTES
 from streamrnn.stats import REASONS
-from streamrnn.wire.frame import EVENT, pack_frame
+from streamrnn.wire.frame import EVENT, EVICTED, pack_frame
 
 MESSAGES, MANY_MESSAGES = 1_000_000, 10_000_000  # without and with --long
 EACH = 120  # different messages of every kind
@@ -73,7 +73,9 @@ class Good:
     def _take(self) -> None:
         prediction = take(self._line.subscriber)
         if prediction.stream in self.sent:
-            assert prediction.header["kind"] != EVENT, "a good stream was let go"
+            assert not prediction.header["flags"] & EVICTED, "a good stream was let go"
+            if prediction.header["kind"] == EVENT:  # noise now and then looks unusual
+                return
             self.answers[prediction.stream].append(prediction.answer)
 
     def check(self, daemon: Daemon) -> None:

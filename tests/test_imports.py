@@ -22,7 +22,7 @@ ARROWS: dict[str, set[str]] = {
     "kernels": {"jit", "model"},
     "streams": {"errors", "jit", "stats", "wire", "kernels"},
     "advance": {"jit", "stats", "wire", "kernels", "streams"},  # the compiled path of a row
-    "asked": {"errors", "model", "streams"},
+    "asked": {"errors", "model", "kernels", "streams"},
     "engine": {"errors", "jit", "stats", "model", "wire", "kernels", "streams", "advance", "asked"},
     "values": set(),  # what settings can be
     "keys": {"errors", "values"},

@@ -11,19 +11,18 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from models import untrained
-from plain_rules import record_of
+from plain_rules import record_of, vouch_for
 from slots_by_hand import admit_stream, find_slot
 
 from streamrnn.config import Faults, State
 from streamrnn.daemon.keeper import Keeper
 from streamrnn.engine import Engine
 from streamrnn.errors import ConfigError, UserError
-from streamrnn.jit import compiled
 from streamrnn.kernels.network import Network
 from streamrnn.model.model import Model
 from streamrnn.streams import live
 from streamrnn.streams.live import FILE, LOCK, PAGE, LiveFile, hold_lock, read_live
-from streamrnn.streams.record import CHECK, COUNT, ENDED, ID_WORDS, RECEIVED, STEP, check_of, id_check
+from streamrnn.streams.record import CHECK, COUNT, ENDED, ID_WORDS, RECEIVED, STEP
 from streamrnn.streams.recovery import drop, recover
 from streamrnn.streams.rules import request_reset
 from streamrnn.streams.slots import Slots, id_words, live_bytes, live_streams
@@ -295,7 +294,7 @@ def test_a_file_of_another_model_is_replaced_when_told_to(file, capacity):
 
 def test_a_model_of_another_layout_is_refused_even_by_the_same_name(file):
     wide = untrained("lstm", channels=2, hidden=20)
-    with pytest.raises(ConfigError, match="holds the state of the model"):
+    with pytest.raises(ConfigError, match="holds the state of this model with adaptation"):
         LiveFile(file.parent, Engine(wide, 1, Faults()).core.net, MODEL.fingerprint, CAPACITY)
 
 
@@ -433,17 +432,6 @@ def test_a_flip_of_any_bit_loses_a_stream_and_says_so_or_nothing(file):
             assert missing == ({current[at] - 1} if current[at] else set()), (at, flip)
             drop(slots, bad)
             assert slots.counts.tolist() == [CAPACITY - len(found), len(found)]
-
-
-@compiled
-def _check_of(records, words, name):
-    return check_of(records, 0, words, id_check(name, 0))
-
-
-def vouch_for(record: np.ndarray, name: np.ndarray) -> None:
-    """Gives a record the check that makes it that of the id ``name``, as it is stored."""
-    words = record.view(np.uint64)
-    words[CHECK] = _check_of(words.copy(), record.size, name.copy())
 
 
 class Forgery(NamedTuple):

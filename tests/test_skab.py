@@ -14,7 +14,7 @@ from streamrnn.model.model import random_model
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.send import SendOptions, send
-from streamrnn.wire.frame import flag_names
+from streamrnn.wire.frame import EVENT, flag_names
 
 SKAB = Path(os.environ.get("STREAMRNN_DATA", Path(__file__).parents[2] / "shared" / "data")) / "skab"
 pytestmark = pytest.mark.skipif(not SKAB.is_dir(), reason=f"{SKAB} is missing")
@@ -42,7 +42,10 @@ def test_replayed_and_live_give_the_same_numbers(valve_model, tmp_path):
             summary = replay(ReplayOptions(str(file), valve_model, Faults(), str(output)))
             assert summary.predicted == summary.rows > 700
             send(SendOptions(source=str(file), to=daemon.receives, model=valve_model))
-            live = line.receive(summary.rows)
+            told_of = summary.anomalies.count
+            heard = line.receive(summary.rows + told_of)
+            live = [prediction for prediction in heard if prediction.header["kind"] != EVENT]
+            assert len(live) == summary.rows
             told = pyarrow.parquet.read_table(output)
 
             names = [name for name in told.column_names if name.endswith("_pred")]
@@ -55,6 +58,7 @@ def test_replayed_and_live_give_the_same_numbers(valve_model, tmp_path):
             assert {prediction.stream for prediction in live} == {file.stem}
             for column in ("seq", "step"):
                 np.testing.assert_array_equal(told[column].to_numpy(), headers[column])
+            np.testing.assert_array_equal(told["score"].to_numpy(), headers["score"])
             residual = told["residual"].to_numpy()
             np.testing.assert_array_equal(residual, headers["residual"])
             assert np.isfinite(residual[1:]).all()

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow.csv
 from daemon import COMPILE_S, wait_for
 
+from streamrnn.wire.frame import EVENT
+
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
@@ -72,6 +74,7 @@ def test_a_recording_becomes_a_model_that_runs_live(tmp_path):
     replayed = run(said["replay"][0])
     errors = re.search(r"one-step error ([\d.]+), persistence ([\d.]+)", replayed.stderr)
     assert float(errors[1]) < 0.7 * float(errors[2])
+    anomalies = int(re.search(r"anomalies: (\d+)", replayed.stderr)[1])
 
     ports = {f":{port}": f":{number}" for port, number in zip((5555, 5556), free_ports(2), strict=True)}
 
@@ -85,7 +88,7 @@ def test_a_recording_becomes_a_model_that_runs_live(tmp_path):
     tail = None
     try:
         wait_for(lambda: "ready:" in (tmp_path / "serve").read_text(), "the daemon", COMPILE_S)
-        tail = start([*here(said["tail"][0]), "--limit", str(predictions.num_rows)])
+        tail = start([*here(said["tail"][0]), "--limit", str(predictions.num_rows + anomalies)])
         # it subscribes as it connects; the sender starts after that, and slowly
         wait_for(lambda: connected(int(ports[":5556"][1:])), "the reader")
         sent = start(here(said["send"][0]))
@@ -95,8 +98,9 @@ def test_a_recording_becomes_a_model_that_runs_live(tmp_path):
         for process in (daemon, *([tail] if tail else [])):
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=60)
-    live = [json.loads(line) for line in lines.splitlines()]
-    assert len(live) == predictions.num_rows
+    heard = [json.loads(line) for line in lines.splitlines()]
+    live = [row for row in heard if row["kind"] != EVENT]
+    assert (len(live), len(heard) - len(live)) == (predictions.num_rows, anomalies)
     assert [row["stream"] for row in live] == predictions["stream"].to_pylist()
     names = [name for name in predictions.column_names if name.endswith("_pred")]
     told = np.stack([predictions[name].to_numpy() for name in names], axis=1)

@@ -40,7 +40,10 @@ from streamrnn.cli.shared import (
 )
 @click.option("--capacity", type=COUNT, default=65536, metavar="N", help="Most streams in the file.")
 @click.option(
-    "--every", type=click.IntRange(0), metavar="N", help="Rows from answer to answer; 0: at the end.  [0]"
+    "--every",
+    type=click.IntRange(0, 2**31),
+    metavar="N",
+    help="Rows from answer to answer; 0: at the end.  [0]",
 )
 @click.option(
     "--horizon", type=click.IntRange(0, 65535), metavar="N", help="Rows of a rollout; 0: none.  [0]"

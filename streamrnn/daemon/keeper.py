@@ -24,6 +24,7 @@ from streamrnn.streams.copy import copied, make_copy, refresh
 from streamrnn.streams.live import LiveFile, hold_lock, is_held, mismatch
 from streamrnn.streams.record import ID_WORDS, layout_of
 from streamrnn.streams.recovery import DAMAGED, NO_ROOM, drop, recover, restore
+from streamrnn.streams.rules import unlearn
 from streamrnn.streams.slots import id_text
 from streamrnn.streams.snapshot import (
     Snapshot,
@@ -79,6 +80,7 @@ class Keeper:
         marks, words = numba.types.Array(numba.uint8, 1, "C"), numba.types.Array(numba.uint64, 1, "C")
         recover.compile((net_type, slots_type, numba.int64, marks))
         drop.compile((slots_type, marks))
+        unlearn.compile((slots_type,))
         restore.compile((net_type, slots_type, words, words, numba.int64, marks))
         refresh.compile((slots_type, numba.typeof(self._copy)))
         compile_transfer(slots)

@@ -94,7 +94,8 @@ class Service:
         self.keeper.recover()
         self.guard.start()
         takes, sends = self.config.input, self.config.output
-        self._sockets = Sockets(self._context, self.guard, takes, sends, len(self.model.channels))
+        sizes = len(self.model.channels), self.engine.message_bytes
+        self._sockets = Sockets(self._context, self.guard, takes, sends, *sizes)
         pump = make_pump(
             self.engine.core,
             self._sockets.source.socket.underlying,
@@ -196,6 +197,8 @@ class Service:
         cut = self.guard.removed(config.security)
         self.keeper.announce(model.fingerprint)
         with self.driver.paused():
+            if model.fingerprint != self.model.fingerprint:
+                self.engine.unlearn()
             self.engine.replace(model, core)
             idle_ns = round(config.streams.idle_timeout * 1e9)
             self.driver.pump = self.driver.pump._replace(row_ns=core.rules.period_ns, idle_ns=idle_ns)

@@ -21,6 +21,7 @@ from streamrnn.wire.frame import DTYPES, FRAME
 
 # Messages held per peer. At a million frames a second this is 10 ms, about what a busy machine's
 # scheduler keeps a thread waiting; libzmq's 1,000 would lose frames there.
+WAITING_BYTES = 1 << 28  # of predictions that wait for one subscriber, beyond which it loses them
 HIGH_WATER = 10_000
 LINGER_MS = 500
 SUBSCRIPTION_BYTES = 1024  # far above the longest topic; all that a subscriber has to say
@@ -115,12 +116,17 @@ def open_input(
     return socket, _attach(socket, settings.bind, settings.connect, "input")
 
 
-def open_output(context: zmq.Context, guard: Guard, settings: Output) -> tuple[zmq.Socket, list[str]]:
-    """The socket and its endpoints. Raises UserError, naming the key, for an endpoint that cannot be used."""
+def open_output(
+    context: zmq.Context, guard: Guard, settings: Output, message_bytes: int
+) -> tuple[zmq.Socket, list[str]]:
+    """The socket and its endpoints; ``message_bytes`` are those of the largest message.
+
+    Raises UserError, naming the key, for an endpoint that cannot be used.
+    """
     socket = _guarded(context, zmq.PUB, guard, "output", SUBSCRIBER_BOUNDS)
     socket.linger = LINGER_MS
     socket.maxmsgsize = SUBSCRIPTION_BYTES
-    socket.sndhwm = HIGH_WATER
+    socket.sndhwm = max(min(HIGH_WATER, WAITING_BYTES // message_bytes), 1)
     return socket, _attach(socket, settings.bind, settings.connect, "output")
 
 
@@ -166,15 +172,25 @@ class Connections:
 class Sockets:
     """Input and output of one daemon. Raises UserError, with the key, for an endpoint that cannot be used."""
 
-    def __init__(self, context: zmq.Context, guard: Guard, takes: Input, sends: Output, channels: int):
-        self._context, self._guard, self._channels = context, guard, channels
+    def __init__(
+        self,
+        context: zmq.Context,
+        guard: Guard,
+        takes: Input,
+        sends: Output,
+        channels: int,
+        message_bytes: int,
+    ):
+        self._context, self._guard = context, guard
+        self._channels, self._message_bytes = channels, message_bytes
         self._takes, self._sends = takes, sends
         # the output first: who waits there should be back before frames come in
         self.sink, self.publishes = self._open_output()
         self.source, self.receives = self._open_input()
 
     def _open_output(self) -> tuple[Connections, list[str]]:
-        socket, endpoints = open_output(self._context, self._guard, self._sends)
+        how = self._context, self._guard, self._sends, self._message_bytes
+        socket, endpoints = open_output(*how)
         return Connections(socket, self._sends.connect), endpoints
 
     def _open_input(self) -> tuple[Connections, list[str]]:

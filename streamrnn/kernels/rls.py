@@ -27,7 +27,7 @@ import numpy as np
 from streamrnn.jit import inlined
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import Network, aligned, copy
-from streamrnn.kernels.simd import LANES, clamp, fma, load, splat, store, total
+from streamrnn.kernels.simd import LANES, clamp, fma, load, positive, splat, store, total
 
 RIDGE = np.float32(1e-4)  # of a row's own weight: with a third of it, rounding can cost P its sign
 LIMIT = np.float32(100)  # standard deviations: features, mistakes and corrections are held within it
@@ -236,6 +236,20 @@ def _look(net, rls, scratch, lane, state, new, row):
 
 
 @inlined
+def _correct(net, rls, state, new):
+    """c = Theta' phi of the row whose phi is in the block, into it. Whether it is finite."""
+    known = splat(_ZERO)
+    for unit in range(0, net.out_width, LANES):
+        correction = splat(_ZERO)
+        for feature in range(rls.features):
+            theta = load(state, new + rls.theta_at + feature * net.out_width + unit)
+            correction = fma(theta, splat(state[new + rls.features_at + feature]), correction)
+        known = fma(correction, splat(_ZERO), known)
+        store(state, new + rls.correction_at + unit, clamp(correction, -LIMIT, LIMIT))
+    return total(known) == _ZERO
+
+
+@inlined
 def adapt(net, rls, scratch, lane, state, old, new, row, shows):
     """Corrects the forecast of a lane, y at ``scratch.gates[lane * gate_stride:]``, after ``forward``.
 
@@ -256,14 +270,12 @@ def adapt(net, rls, scratch, lane, state, old, new, row, shows):
         if not (sound and (shows == NOTHING or _prove(net, rls, state, old, new, row, weight))):
             _begin(rls, state, new)
     _look(net, rls, scratch, lane, state, new, row)
+    if not _correct(net, rls, state, new):
+        _begin(rls, state, new)
+        _correct(net, rls, state, new)
     for unit in range(0, net.out_width, LANES):
-        correction = splat(_ZERO)
-        for feature in range(rls.features):
-            theta = load(state, new + rls.theta_at + feature * net.out_width + unit)
-            correction = fma(theta, splat(state[new + rls.features_at + feature]), correction)
-        correction = clamp(correction, -LIMIT, LIMIT)
-        store(state, new + rls.correction_at + unit, correction)
-        power = load(state, new + rls.power_at + unit) + splat(_TINY)
+        power = positive(load(state, new + rls.power_at + unit)) + splat(_TINY)
         share = clamp(load(state, new + rls.gain_at + unit) / power, _ZERO, _ONE)
         at = lane * net.gate_stride + unit
+        correction = load(state, new + rls.correction_at + unit)
         store(scratch.gates, at, fma(share, correction, load(scratch.gates, at)))

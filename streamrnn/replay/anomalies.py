@@ -93,7 +93,8 @@ class Anomalies:
         for each in shown:
             begin, end = each.first_time or str(each.first_seq), each.last_time or str(each.last_seq)
             table.append([f"  {each.stream}", begin, end, str(each.rows), f"{each.score:.1f}", each.cause])
-        more = "" if len(shown) == self.count else f"\n  (the highest {len(shown)} of {self.count:,})"
+        of = f"{self.count:,}" if self.count <= KEPT else f"the first {KEPT:,}"
+        more = "" if len(shown) == self.count else f"\n  (the highest {len(shown)} of {of})"
         return f"{said}\n{align(table, '<<<>><')}{more}"
 
 

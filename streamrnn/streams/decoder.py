@@ -141,7 +141,7 @@ def go_on(net, slots, decoder, batch, scratch, stats, lanes, step):
         row = batch.lane_row[lane]
         if not all_finite(decoder.values, _values_at(net, decoder, row, 0), decoder.rows * net.out_width):
             batch.answers[row] &= ~np.uint8(SEVERAL)
-            stats.rejected[_DIVERGED] += 1
-            if net.relation != TO_SEQUENCE:
+            if net.relation != TO_SEQUENCE:  # which has answered the row itself
+                stats.rejected[_DIVERGED] += 1
                 batch.outcome[row] = np.uint8(REJECTED + _DIVERGED)
     return 0

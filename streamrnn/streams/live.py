@@ -44,11 +44,17 @@ _HEADER = np.dtype(
         ("layout", "<u4", len(Layout._fields)),
     ]
 )
+_FORMAT_AT, _MOST_PARTS = 8, 32  # in every version: where format and crc are, the most parts of a layout
+assert _HEADER.fields is not None and _HEADER.fields["format"][1] == _FORMAT_AT
 _COPY_AT = (0, PAGE // 2)
 
 
 class Unusable(Exception):
     """Why a file cannot be taken over; the newest snapshot is the next best."""
+
+
+class AnotherFormat(Unusable):
+    """It is one of another version."""
 
 
 class Remains(NamedTuple):
@@ -162,7 +168,15 @@ class LiveFile:
         except OSError as error:
             raise Unusable(f"cannot be opened ({error.strerror})") from error
         try:
-            header = read_header(file)
+            try:
+                header = read_header(file)
+            except AnotherFormat as error:
+                if reset:
+                    raise
+                raise ConfigError(
+                    f"{self._path}: {error}; run the version that wrote it, name another folder, or start "
+                    "once with --on-mismatch=reset to begin anew"
+                ) from None
             self._compare(header, reset)
             self.snapshot = int(header["snapshot"])
             if header["capacity"] != self._capacity:
@@ -181,14 +195,8 @@ class LiveFile:
         """Raises Unusable for another boot, ConfigError for another model or format."""
         if header["boot"].decode() != boot_id():
             raise Unusable("of another boot of this machine")
-        if header["format"] != _FORMAT and not reset:
-            raise ConfigError(
-                f"{self._path}: of format {header['format']}, this version knows {_FORMAT}; run the version "
-                "that wrote it, name another folder, or start once with --on-mismatch=reset to begin anew"
-            )
         models = [header[name].decode() for name in ("model", "successor")]
-        known = header["format"] == _FORMAT
-        if known and self._fingerprint in models and tuple(header["layout"]) == self._layout:
+        if self._fingerprint in models and tuple(header["layout"]) == self._layout:
             return
         if reset:
             raise Unusable(f"of the model {models[0]}, which --on-mismatch=reset gives up")
@@ -269,6 +277,9 @@ def mismatch(path: Path, theirs: str, ours: str) -> ConfigError:
 def read_header(file: int) -> np.void:
     """The header of an open live state. Raises Unusable for what is not one, or of another version."""
     page = os.pread(file, PAGE, 0)
+    for at in _COPY_AT:
+        if (found := _other_format(page[at : at + PAGE // 2])) is not None:
+            raise AnotherFormat(f"of format {found}, this version knows {_FORMAT}")
     whole: list[np.void] = []
     for at in _COPY_AT:
         if len(page) < at + _HEADER.itemsize:
@@ -284,14 +295,22 @@ def read_header(file: int) -> np.void:
     return header
 
 
+def _other_format(page: bytes) -> int | None:
+    """The format of a whole header that another version wrote, with a layout of any number of words."""
+    fixed = _HEADER.itemsize - _HEADER["layout"].itemsize
+    if len(page) < fixed or not page.startswith(_MAGIC):
+        return None
+    found, crc = (int.from_bytes(page[at : at + 4], "little") for at in (_FORMAT_AT, _FORMAT_AT + 4))
+    bare = page[: _FORMAT_AT + 4] + bytes(4) + page[_FORMAT_AT + 8 :]
+    sizes = range(fixed, min(fixed + 4 * _MOST_PARTS, len(page)) + 1, 4)
+    return found if found != _FORMAT and crc in map(zlib.crc32, (bare[:size] for size in sizes)) else None
+
+
 def read_live(path: Path) -> Remains:
     """The streams in a live state that no daemon holds. Raises Unusable, and OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        header = read_header(file)
-        if header["format"] != _FORMAT:
-            raise Unusable(f"of format {header['format']}, this version knows {_FORMAT}")
-        return _read_remains(file, header)
+        return _read_remains(file, read_header(file))
     finally:
         os.close(file)
 

@@ -9,7 +9,7 @@ from streamrnn.stats import REASONS, RESETS
 from streamrnn.streams.batch import PREDICTED
 from streamrnn.streams.decoder import answers_due
 from streamrnn.streams.health import note_health, survey
-from streamrnn.streams.record import DEGRADED, ENDED, EPOCH, FIRST, RESTORED, SEQ, STEP, TS
+from streamrnn.streams.record import DEGRADED, ENDED, EPOCH, FILLED, FIRST, RESTORED, SEQ, STEP, TS
 from streamrnn.streams.rules import turn_away
 from streamrnn.streams.slots import record, seal
 from streamrnn.wire import frame
@@ -27,6 +27,7 @@ def _write_header(slots, rules, batch, row, lane, old, new):
     begun = slots.committed[batch.slot[row]] > np.uint64(0)
     continues = begun and batch.lane_reset[lane] < 0
     ended, restored, first = np.uint32(0), np.uint32(0), batch.seq[row]
+    filled = batch.lane_imagined[lane] == 1 or batch.said[row] & np.uint16(frame.IMPUTED) != 0
     if continues:
         first = slots.state_64[before + FIRST]
     if batch.lane_imagined[lane] == 1:
@@ -45,12 +46,13 @@ def _write_header(slots, rules, batch, row, lane, old, new):
     slots.state_32[new + EPOCH] = epoch + np.uint32(1 if batch.lane_reset[lane] >= 0 else 0)
     slots.state_32[new + ENDED] = ended
     slots.state_32[new + RESTORED] = restored
+    slots.state_32[new + FILLED] = np.uint32(filled)
 
 
 @inlined
 def _forget(slots, old, new, begun):
     """Turns a record with a non-finite state or output into one whose next row begins anew."""
-    for word in range(new + slots.prediction_at, new + slots.words, LANES):
+    for word in range(new + (slots.prediction_at if begun else slots.score_at), new + slots.words, LANES):
         store(slots.state, word, splat(_ZERO))
     if begun:  # the input that led here may not be one to fill in with
         width = slots.prediction_at - slots.input_at

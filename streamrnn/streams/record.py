@@ -29,6 +29,7 @@ FIRST = 6  # the number that its sequence began with
 EPOCH, ENDED = 14, 15  # resets so far; why the next row begins a new sequence, 1 + index into RESETS, or 0
 DEGRADED = 16  # steps in a row that left it degraded
 RESTORED = 17  # 1 = put back, and not yet said so
+FILLED = 18  # 1 = not all of its input was measured
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)

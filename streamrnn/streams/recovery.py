@@ -22,6 +22,7 @@ from streamrnn.streams.record import (
     check_of,
     id_check,
 )
+from streamrnn.streams.score import possible
 from streamrnn.streams.slots import (
     admit,
     clear,
@@ -56,6 +57,12 @@ def sane(net, slots, at):
     ) == np.float32(0)
 
 
+@inlined
+def _learned(net, slots, at):
+    """Whether a sane record has statistics behind its score, if any, that rows can lead to."""
+    return net.forecasts == 0 or possible(slots.state, at + slots.score_at, net.out_width)
+
+
 @compiled
 def recover(net, slots, now, bad):
     """Finds the streams of a block that others wrote: called once, before anything else.
@@ -83,6 +90,7 @@ def recover(net, slots, now, bad):
             or not is_id(name)
             or find(slots, name) >= 0
             or not sane(net, slots, at)
+            or not _learned(net, slots, at)
         )
         if bad[slot] == 0:
             slots.received[slot] = min(np.int64(slots.state_64[at // 2 + RECEIVED]), now)
@@ -126,7 +134,7 @@ def restore(net, slots, ids, records, now, fate):
             continue
         at = record(slots, slot, slots.committed[slot] + np.uint64(1))
         copy_bytes(address_of(slots.state_64, at // 2), address_of(records, first), 8 * words)
-        if not sane(net, slots, at):
+        if not (sane(net, slots, at) and _learned(net, slots, at)):
             fate[which] = DAMAGED
             if slots.committed[slot] == _NONE:
                 release(slots, slot)

@@ -17,10 +17,11 @@ from streamrnn.kernels.network import (
     scale_input,
 )
 from streamrnn.kernels.rls import NOTHING, PROVES, TEACHES
+from streamrnn.kernels.simd import LANES, splat, store
 from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS
 from streamrnn.streams import score
 from streamrnn.streams.batch import LATE_ROW, REJECTED, SHARED
-from streamrnn.streams.record import ENDED, FIRST, RESTORED, SEQ
+from streamrnn.streams.record import ENDED, FILLED, FIRST, RESTORED, SEQ
 from streamrnn.streams.slots import commit, record, seal, zero_record
 from streamrnn.wire import frame
 
@@ -181,6 +182,21 @@ def request_reset(slots, slot):
         end_sequence(slots, slot, _BY_REQUEST, slots.state_64[at // 2 + SEQ])
 
 
+@compiled
+def unlearn(slots):
+    """Has every stream begin anew with what it learns for its score and the correction of its forecasts."""
+    for slot in range(slots.capacity):
+        committed = slots.committed[slot]
+        if committed == np.uint64(0):
+            continue
+        old, new = record(slots, slot, committed), record(slots, slot, committed + _ONE)
+        copy(slots.state, new, slots.state, old, slots.words)
+        for word in range(new + slots.score_at, new + slots.prediction_at, LANES):
+            store(slots.state, word, splat(_ZERO))
+        seal(slots, slot, new, slots.received[slot])
+        commit(slots, slot)
+
+
 @inlined
 def _keep_boundary(slots, batch, row, old):
     """A rejected row still ends its sequence, or begins a new one, which has numbers of its own."""
@@ -205,8 +221,8 @@ def _score(net, slots, rules, batch, row, old, new, continues):
     if net.forecasts == 0:
         return
     state, before, after = slots.state, old + slots.score_at, new + slots.score_at
-    if not continues:
-        score.keep(net, state, before, after, False)
+    if not continues or batch.gap[row] > np.uint32(0):  # the forecast was of another row
+        score.keep(net, state, before, after, continues)
         return
     at, forecast = row * net.in_width, old + slots.prediction_at
     batch.score[row] = score.update(net, rules.levels, state, before, after, batch.values, at, forecast)
@@ -243,9 +259,10 @@ def _take_row(net, slots, rules, batch, row, lane, old, new, continues):
 
 
 @inlined
-def _shows(slots, batch, row, new):
+def _shows(slots, batch, row, old, new):
     """What a row is to the correction of its forecast: an unusual one must not teach it."""
-    if batch.said[row] & np.uint16(frame.IMPUTED) != 0:
+    filled = batch.said[row] & np.uint16(frame.IMPUTED) != 0 or slots.state_32[old + FILLED] != np.uint32(0)
+    if filled or batch.gap[row] > np.uint32(0):
         return NOTHING
     return TEACHES if slots.state[new + slots.score_at + score.EVENT] == _ZERO else PROVES
 
@@ -261,6 +278,8 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
     committed = slots.committed[slot]
     old, new = record(slots, slot, committed), record(slots, slot, committed + _ONE)
     begun = committed > np.uint64(0)
+    if not begun:  # what is left there of a stream that was let go is not this one's
+        old = zero_record(slots)
     reset, gap = _NONE, np.uint64(0)
     if begun:
         reset, gap = _place(slots, rules, batch, row, old)
@@ -291,8 +310,8 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
         _fill_gap(net, slots, rules, old, new)
     else:
         _take_row(net, slots, rules, batch, row, lane, old, new, continues)
-        if net.memory > 0 and continues and gap == np.uint64(0):
-            batch.lane_shows[lane] = _shows(slots, batch, row, new)
+        if net.memory > 0 and continues:
+            batch.lane_shows[lane] = _shows(slots, batch, row, old, new)
     scale_input(net, scratch, lane, slots.state, new + slots.input_at)
     if net.highway > 0:
         look_back(net, scratch, slots.state, lane, new + slots.input_at, continues)

@@ -61,6 +61,7 @@ _NORMAL_TAIL = 0.7  # of a decade's gap, the next one's, in the tail of a normal
 
 _LEAST, _LEAST_SPREAD = np.float32(2.0**-10), np.float32(2.0**-16)  # in the model's standard deviations
 _MOST = np.float32(2.0**20)
+_FAR = np.float32(64.0) * _MOST  # what one row can make of the most
 _LEVELS, _GAPS = (-8.0, 21.0), (0.1, 4.0)
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _LEARNED, _NOTHING = np.float32(LEARNING + 1), np.float32(2.0**-40)
@@ -315,14 +316,36 @@ def share_out(net, state, at, shares, to):
     whole = np.float64(0)
     for output in range(net.outputs):
         begin = at + SCALARS + output
-        way = state[begin + LATEST * width]
+        way = np.float64(state[begin + LATEST * width])
         if not instant:
-            way = state[begin + WEIGHTED * width] / max(state[begin + SPREAD * width], _LEAST_SPREAD)
-        power = np.float64(way) ** 4
-        shares[to + output] = power
-        whole += power
+            way = np.float64(state[begin + WEIGHTED * width]) / max(
+                state[begin + SPREAD * width], _LEAST_SPREAD
+            )
+        shares[to + output] = min(way**4, 1e37)
+        whole += np.float64(shares[to + output])
     for output in range(net.outputs):
         shares[to + output] = shares[to + output] / whole if whole > 0 else _ZERO
+
+
+@inlined
+def possible(state, at, width):
+    """Whether rows can lead to the score's part of a record at ``state[at:]``, all of it finite."""
+    good = 0 <= state[at + ROWS] <= MEMORY and 0 <= state[at + EVENT] <= QUIET
+    good = good and 0 <= state[at + OF_INSTANT] <= HIGHEST and 0 <= state[at + OF_SMOOTHED] <= HIGHEST
+    if state[at + ROWS] > 0:
+        for way in (INSTANT, SMOOTHED):
+            good = good and _LEVELS[0] <= state[at + way] <= _LEVELS[1]
+            for gap in (state[at + way + 1], state[at + way + 2]):
+                good = good and 0.9 * _GAPS[0] <= gap <= 1.1 * _GAPS[1]
+    for unit in range(at + SCALARS, at + SCALARS + width):
+        good = (
+            good and abs(state[unit + MEAN * width]) <= _FAR and abs(state[unit + WEIGHTED * width]) <= _FAR
+        )
+        good = good and 0 <= state[unit + DEVIATION * width] <= _FAR
+        good = good and 0 <= state[unit + SPREAD * width] <= _FAR
+        good = good and 0 <= state[unit + COUNT * width] <= _LEARNED
+        good = good and abs(state[unit + LATEST * width]) <= _MOST
+    return good
 
 
 @compiled
