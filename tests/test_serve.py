@@ -184,7 +184,9 @@ def test_every_line_of_the_log_has_its_format(model_file, log_format):
         assert said[-1]["message"].startswith("stopped after ")
 
 
-def test_a_cache_that_cannot_be_written_costs_a_warning_and_nothing_else(model_file, tmp_path):
+def test_a_cache_that_cannot_be_written_costs_a_warning_and_nothing_else(model_file, tmp_path, request):
+    if not request.config.getoption("--long"):
+        pytest.skip("compiles everything once more: with --long")
     file = tmp_path / "a file"
     file.touch()
     with serving(model_file, NUMBA_CACHE_DIR=str(file / "cache")) as daemon, daemon.line() as line:
