@@ -17,9 +17,12 @@ from typing import Any
 
 import numba
 
+from streamrnn.part import PartCompiler
+
 _QUIET_S = 2.0
 _COMPILED_SOURCES = (
     "jit.py",
+    "part.py",
     "stats.py",
     "kernels/*.py",
     "streams/*.py",
@@ -89,4 +92,6 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False
 compiled: Any = functools.partial(numba.njit, cache=CACHE is not None, **_OPTIONS)
 # A part of an entry point. Always inlined: a named tuple of arrays passed to a call is a hundred words.
 # Without a wrapper for Python, which would take longer to compile than the function.
-inlined: Any = functools.partial(numba.njit, forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
+inlined: Any = functools.partial(
+    numba.njit, forceinline=True, no_cpython_wrapper=True, pipeline_class=PartCompiler, **_OPTIONS
+)

@@ -15,7 +15,8 @@ PACKAGE = ROOT / "streamrnn"
 ARROWS: dict[str, set[str]] = {
     "streamrnn": set(),  # the version
     "errors": set(),
-    "jit": set(),
+    "part": set(),
+    "jit": {"part"},
     "stats": set(),  # what is counted: plain data
     "model": {"errors"},
     "wire": {"jit", "stats"},

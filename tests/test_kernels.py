@@ -336,7 +336,7 @@ def test_any_batching_equals_none(cell, activation, hidden, layers):
 def digest() -> str:
     """SHA-256 of what some networks say of seven interleaved streams."""
     digest = hashlib.sha256()
-    stream = np.arange(7 * 60) * 5 % 7
+    stream = np.arange(7 * 160) * 5 % 7
     kinds = [
         (cell, hidden, {"layers": layers, "activation": activation})
         for cell, activation, hidden, layers in MIXED
