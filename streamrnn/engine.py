@@ -171,6 +171,12 @@ class Engine:
                 )
         rows_of_answer(model, self._predict)
         decoder = self.core.decoder._replace(target_is_next=int(model.target == "next"))
+        theirs, here = ([channel.name for channel in of.channels] for of in (model, self.model))
+        if theirs != here:
+            raise ConfigError(
+                f"model: channels {', '.join(theirs)}, the running one has {', '.join(here)}; frames do not "
+                "name their values, so all of them must stay, in their order"
+            )
         network = pack_network(model, self.core.net.memory)
         if network.forecasts != self.core.net.forecasts:
             raise ConfigError(

@@ -48,13 +48,13 @@ AGE_BOUNDS_NS = np.array([10**decade for decade in range(5, 13)], np.int64)
 BATCH_BOUNDS = 2 ** np.arange(10, dtype=np.int64)
 
 # indices into Stats.counters
-RECEIVED, LATE, MISSING_ROWS, PREDICTIONS, STREAMS = range(5)
+RECEIVED, LATE, MISSING_ROWS, PREDICTIONS, STREAMS, ANOMALIES = range(6)
 
 
 class Stats(NamedTuple):
     """Counts since the start, int64. Histograms hold plain (not cumulative) buckets."""
 
-    counters: np.ndarray  # (5,) messages received, rows late, rows missing, predictions, live streams
+    counters: np.ndarray  # (6,) messages received, rows late, rows missing, predictions, live streams, events
     rejected: np.ndarray  # (len(REASONS),)
     resets: np.ndarray  # (len(RESETS),)
     latency: np.ndarray  # (len(STAGES), len(LATENCY_BOUNDS_NS) + 1)
@@ -71,7 +71,7 @@ class Stats(NamedTuple):
 
         stages, latencies = len(STAGES), len(LATENCY_BOUNDS_NS) + 1
         return cls(
-            counters=count(5),
+            counters=count(6),
             rejected=count(len(REASONS)),
             resets=count(len(RESETS)),
             latency=count(stages, latencies),

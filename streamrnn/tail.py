@@ -13,8 +13,17 @@ from zmq.utils.monitor import recv_monitor_message
 from streamrnn.errors import UserError
 from streamrnn.keys import ClientKeys, Refusals
 from streamrnn.model.native import read_model
-from streamrnn.wire.frame import PREDICTION, WireError, flag_names, unpack_prediction
+from streamrnn.wire.frame import (
+    EVENT,
+    PER_SEQUENCE,
+    PREDICTION,
+    ROLLOUT,
+    WireError,
+    flag_names,
+    unpack_prediction,
+)
 
+KINDS = {PER_SEQUENCE: ["sequence"], ROLLOUT: ["rows"], EVENT: ["event"]}
 QUEUE = 100_000  # predictions held while the reader of the output is slow
 RECONNECT_MS = 10  # a daemon that has just started should not have to wait for its reader
 HEARTBEAT_MS = 1000
@@ -135,7 +144,7 @@ def json_line(fields: dict[str, Any], names: Sequence[str] | None) -> str:
 
 
 def text_line(fields: dict[str, Any], names: Sequence[str] | None) -> str:
-    """Stream, number, time, step, outputs (all of the horizon), score, residual and flags."""
+    """Stream, kind but for a row's own, number, time, step, outputs (all rows), score, residual and flags."""
     rows = fields["values"]
     if names is not None:
         _check_names(rows, names)
@@ -143,7 +152,13 @@ def text_line(fields: dict[str, Any], names: Sequence[str] | None) -> str:
     outputs = zip(labels, zip(*rows, strict=True), strict=bool(rows))
     stream = fields["stream"] if fields["stream"].isprintable() else ascii(fields["stream"])
     time = f"{np.datetime64(fields['ts_ns'], 'ns')}Z" if fields["ts_ns"] else "-"
-    words = [stream, f"seq={fields['seq']}", f"time={time}", f"step={fields['step']}"]
+    words = [
+        stream,
+        *KINDS.get(fields["kind"], []),
+        f"seq={fields['seq']}",
+        f"time={time}",
+        f"step={fields['step']}",
+    ]
     words += [f"{label}={','.join(map(_shown, values))}" for label, values in outputs]
     words += [f"{name}={_shown(fields[name])}" for name in ("score", "residual")]
     return " ".join([*words, fields["flags"]]).rstrip()

@@ -175,6 +175,7 @@ def test_an_event_is_published_once_and_the_stream_can_be_looked_at(model, rows,
         assert header["score"] == said.score[began] >= 3
         assert flag_names(int(header["flags"])) == "ANOMALY"
         wait_for(lambda: daemon.count("predictions_total") >= ROWS, "all predictions")
+        assert daemon.count("anomalies_total") == 1
 
 
 def test_replay_tells_the_stretches(model, rows, tmp_path):

@@ -16,12 +16,14 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from models import untrained
 
 from streamrnn import __version__
 from streamrnn.asked import Predict
 from streamrnn.cli import main
 from streamrnn.config import Faults, Http, config_text, describe_keys, load_config
 from streamrnn.errors import ConfigError, UserError
+from streamrnn.model.native import write_model
 
 ROOT = Path(__file__).parents[1]
 GOOD = '[input]\nconnect = ["tcp://localhost:5555"]\n[output]\nbind = ["tcp://127.0.0.1:5556"]\n'
@@ -145,7 +147,7 @@ def test_version():
 def test_config_check_prints_the_effective_file(tmp_path):
     file = tmp_path / "station.toml"
     file.write_text(GOOD)
-    (tmp_path / "model.safetensors").touch()
+    write_model(untrained(), tmp_path / "model.safetensors")
     result = process("config", "check", file)
     assert (result.returncode, result.stderr) == (0, f"{file}: valid\n")
     assert result.stdout == config_text(load_config(file, {}))
@@ -339,6 +341,17 @@ def replay_calls(stub):
     summary = SimpleNamespace(text=lambda: "3 rows", as_dict=lambda: {"rows": 3})
     stub("streamrnn.table", Columns=SimpleNamespace)
     return stub("streamrnn.replay", "replay", result=summary, ReplayOptions=SimpleNamespace)
+
+
+def test_a_configuration_is_checked_against_its_model(tmp_path):
+    write_model(untrained(target="value"), tmp_path / "model.safetensors")
+    file = tmp_path / "station.toml"
+    file.write_text('[input]\nbind = ["tcp://127.0.0.1:1"]\n[output]\nbind = ["tcp://127.0.0.1:2"]\n')
+    assert run("config", "check", file).exit_code == 0
+    file.write_text(file.read_text() + "[adapt]\nenabled = true\n")
+    result = run("config", "check", file)
+    assert (result.exit_code, result.stdout) == (78, "")
+    assert "adapt: only a model that forecasts each of its channels" in result.stderr
 
 
 def test_replay(replay_calls, tmp_path):

@@ -352,6 +352,14 @@ def test_another_model_of_the_same_shape_takes_over():
     assert (answers.values[0] != alone.values[0]).any()
 
 
+def test_a_model_of_other_channels_cannot_take_over():
+    """Frames do not name their values: in another order, they would be taken for each other."""
+    model = untrained()
+    other = replace(model, channels=model.channels[::-1], outputs=model.outputs[::-1])
+    with pytest.raises(ConfigError, match="channels c2, c1, c0, the running one has c0, c1, c2"):
+        new_engine(model).replacement(other, Faults())
+
+
 @pytest.mark.parametrize("target", ["next", "value"])
 def test_a_model_of_the_other_target_cannot_take_over(target):
     other = {"next": "value", "value": "next"}[target]

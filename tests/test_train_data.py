@@ -292,7 +292,8 @@ def test_what_is_too_little_is_said(tmp_path):
 def test_columns_that_cannot_be_are_said(tmp_path):
     path = table(tmp_path, a=range(9), b=range(9), state=["open"] * 9)
     assert fails(path, targets=("state",)) == (
-        f'{path}: has no column "state"; its columns are "a", "b" (those that hold numbers)'
+        f'{path}: column "state" is text, such as "open", and no finite number; '
+        "only sequence-to-vector has targets of text"
     )
     assert fails(path, targets=("a", "b")).startswith(f"{path}: no column of numbers is left")
     assert fails(path, channels=("a", "A")) == '"a" is named twice among the channels; name it once'

@@ -290,7 +290,7 @@ def test_an_interrupt_keeps_the_best_decoder_so_far():
 
 def test_what_a_sequence_lacks_is_said(tmp_path):
     one = table(tmp_path, "run,x,y,state", [["a", 1, 1, "ok"], ["a", 2, 2, "ok"]])
-    with pytest.raises(UserError, match="\"state\" is of one class only, \\['ok'\\]"):
+    with pytest.raises(UserError, match='"state" is of one class only, "ok"; give'):
         loaded(one, "sequence-to-vector", "state")
     with pytest.raises(UserError, match="each stream is one sequence: give a file for each, or name"):
         loaded(one, "vector-to-sequence", "y")
@@ -331,6 +331,15 @@ def test_rows_too_few_for_a_horizon_are_said(tmp_path, validation, purpose):
             ("encoder-decoder", "--horizon", 2, "--dropout", 0.1),
             "--dropout is not for --relation encoder-dec",
         ),
+        (
+            ("vector-to-sequence", "--target", "x", "--chunk", 9),
+            "--chunk is not for --relation vector-to-seq",
+        ),
+        (
+            ("vector-to-sequence", "--target", "x", "--max-step", "1s"),
+            "--max-step is not for --relation vector",
+        ),
+        (("sequence-to-vector", "--target", "x", "--max-step", "1s"), "no gap ends a sequence there"),
         (("one-to-one",), "'one-to-one' is not one of"),
     ],
 )

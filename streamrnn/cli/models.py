@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from streamrnn.cli.shared import (
     COUNT,
@@ -143,6 +144,11 @@ def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
 ROW_BY_ROW = "sequence-to-sequence"
 
 
+def is_given(option: str) -> bool:
+    """Whether a user gave an option of the command that runs."""
+    return click.get_current_context().get_parameter_source(option) is not ParameterSource.DEFAULT
+
+
 def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, rest: dict[str, Any]) -> None:
     """Raises UsageError for options that a relation cannot have, or must."""
     whole, curve = relation == "sequence-to-vector", relation == "vector-to-sequence"
@@ -153,6 +159,10 @@ def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, 
         raise click.UsageError(f"--dropout is not for --relation {relation}; try more --decay.")
     if (whole or curve) and target == ("next",):
         raise click.UsageError(f"--relation {relation} needs --target, the columns to estimate.")
+    if curve and is_given("chunk"):
+        raise click.UsageError(f"--chunk is not for --relation {relation}: it starts from one row.")
+    if (whole or curve) and is_given("max_step"):
+        raise click.UsageError(f"--max-step is not for --relation {relation}: no gap ends a sequence there.")
     if whole and horizon is not None:
         raise click.UsageError("--horizon is not for sequence-to-vector: it says one thing, at the end.")
     if relation == "encoder-decoder" and horizon is None:
@@ -201,8 +211,8 @@ def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, 
     "--horizon",
     type=click.IntRange(0, 65535),
     metavar="N",
-    help="Rows ahead that it lies  [default: next 1, columns 0]; in an encoder-decoder or vector-to-sequence "
-    "the rows to write  [default there: as in the longest stream].",
+    help="Rows ahead that it lies  [default: next 1, columns 0]; the rows that an encoder-decoder writes "
+    "[required], or a vector-to-sequence  [default: as in the longest stream].",
 )
 @click.option(
     "--validation",

@@ -130,13 +130,21 @@ def config() -> None:
 def check(file: Path) -> None:
     """Validate a file and print the configuration it makes.
 
-    Every error is named at once; the exit code is then 78.
+    Every error is named at once; the exit code is then 78. The model, if it is there, must be able to do what
+    is asked of it.
     """
     from streamrnn.config import config_text, load_config
 
     settings = load_config(file, {})
     settings.require_endpoints(file)
+    if settings.model.is_file():
+        from streamrnn.asked import Predict, rows_of_answer, rules_for
+        from streamrnn.model.native import read_model
+
+        model = read_model(settings.model)
+        rules_for(model, settings.faults, settings.adapt.rows)
+        rows_of_answer(model, Predict(**settings.predict.model_dump()))
+    else:
+        click.echo(f"{file}: warning: model: {settings.model} does not exist yet", err=True)
     click.echo(config_text(settings), nl=False)
     click.echo(f"{file}: valid", err=True)
-    if not settings.model.is_file():
-        click.echo(f"{file}: warning: model: {settings.model} does not exist yet", err=True)

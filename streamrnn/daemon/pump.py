@@ -236,7 +236,7 @@ def _publish_row(pump, core, row, kind, offset, published):
         target = to + _HEADER_BYTES + 4 * step * net.outputs
         copy_bytes(target, values + 4 * step * net.out_width, 4 * net.outputs)
     _send(pump, core, batch.slot[row], to, message.size)
-    core.stats.counters[counted.PREDICTIONS] += kind != _BEGINS
+    core.stats.counters[counted.ANOMALIES if kind == _BEGINS else counted.PREDICTIONS] += 1
 
 
 @inlined

@@ -304,7 +304,7 @@ def _score_problems(score: object) -> list[str]:
         levels = score[key]
         if not isinstance(levels, list) or len(levels) != 3 or not all(_number(n) for n in levels):
             problems.append(f'"score": expected "{key}" of 3 numbers, found {quoted(levels)}')
-        elif not -8 <= levels[0] <= 21 or not all(0.09 <= gap <= 4 for gap in levels[1:]):
+        elif not -8 <= levels[0] <= 21 or not all(0.1 <= gap <= 4 for gap in levels[1:]):
             expected = f'"{key}" of a level from -8 to 21 and two gaps from 0.1 to 4'
             problems.append(f'"score": expected {expected}, found {quoted(levels)}')
     threshold = score["threshold"]

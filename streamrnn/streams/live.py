@@ -199,7 +199,8 @@ class LiveFile:
         if self._fingerprint in models and tuple(header["layout"]) == self._layout:
             return
         if reset:
-            raise Unusable(f"of the model {models[0]}, which --on-mismatch=reset gives up")
+            other = f"the model {models[0]}" if models[0] != self._fingerprint else "another adapt.enabled"
+            raise Unusable(f"of {other}, which --on-mismatch=reset gives up")
         raise mismatch(self._path, models[0], self._fingerprint)
 
     def _make(self) -> mmap.mmap:

@@ -87,8 +87,8 @@ def first_levels(outputs: int, stored: dict[str, list[float]] | None = None) -> 
     for share in (0.1, 0.01, 0.001):
         largest = NormalDist().inv_cdf(0.5 + 0.5 * (1 - share) ** (1 / outputs))
         levels.append(np.log2(largest**4 + 3 * (outputs - 1)) / 4)
-    first, second, third = levels
-    return np.array([first, _UNKNOWN_GAP, _UNKNOWN_GAP, first, second - first, third - second], np.float32)
+    gaps = np.clip(np.diff(levels), *_GAPS)  # those of a hundred channels would be less
+    return np.array([levels[0], _UNKNOWN_GAP, _UNKNOWN_GAP, levels[0], *gaps], np.float32)
 
 
 def last_score(part: np.ndarray) -> float:

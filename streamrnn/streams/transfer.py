@@ -165,7 +165,10 @@ def refuse_another(theirs: str, ours: str, same_layout: bool) -> None:
             f"of the model {theirs}, and the streams there are of {ours}; import it where its own model runs"
         )
     if not same_layout:
-        raise UserError("its records are laid out as another version does; import it where that one runs")
+        raise UserError(
+            "its records are laid out as with another adapt.enabled, or by another version; import it where "
+            "these are the same"
+        )
 
 
 def refuse_taken(names: list[str]) -> None:

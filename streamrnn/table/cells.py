@@ -41,7 +41,7 @@ def to_float32(column: pa.Array) -> Numbers:
 
 def to_codes(column: pa.Array, find: Callable[[pa.Array], np.ndarray]) -> np.ndarray:
     """The numbers that ``find`` gives to cells of text, -1 to none, as float32; NaN for a missing cell."""
-    codes = find(_blanked(column)).astype(np.float32)
+    codes = find(blanked(column)).astype(np.float32)
     codes[codes < 0] = np.nan
     return codes
 
@@ -71,7 +71,7 @@ def find_time_unit(column: pa.Array) -> int | None:
             return CALENDAR
         if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
             return None
-    first = _blanked(column).drop_null()[:1]
+    first = blanked(column).drop_null()[:1]
     if not len(first):
         return CALENDAR
     number, not_a_number = to_float64(first)
@@ -112,7 +112,7 @@ def _cast(column: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> tuple[pa.Ar
     try:
         return cast(column), None
     except pa.ArrowInvalid:
-        cells = _blanked(column)
+        cells = blanked(column)
     pieces: list[pa.Array] = []
     _cast_by_halves(cells, cast, pieces)
     done = pa.concat_arrays(pieces)
@@ -120,7 +120,7 @@ def _cast(column: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> tuple[pa.Ar
     return done, bad if bad.any() else None
 
 
-def _blanked(column: pa.Array) -> pa.Array:
+def blanked(column: pa.Array) -> pa.Array:
     """The cells without space around them, null where they say that they are missing."""
     if pa.types.is_floating(column.type):
         return pc.if_else(pc.is_nan(column), None, column)

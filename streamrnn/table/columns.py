@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.errors import UserError
-from streamrnn.table.cells import CALENDAR, find_time_unit, is_text, to_float32, to_ns
+from streamrnn.table.cells import CALENDAR, blanked, find_time_unit, is_text, to_float32, to_ns
 
 # names of time columns, the surest first
 TIME_NAMES = ("timestamp", "datetime", "date_time", "time", "ts_ns", "time_ns", "ts", "date", "t")
@@ -91,6 +91,11 @@ def is_label(head: pa.Array) -> bool:
         return False
     values, bad = to_float32(head.unique())
     return bad is not None and int(bad.sum()) >= int(np.isfinite(values).sum())
+
+
+def is_empty(head: pa.Array) -> bool:
+    """Whether no cell says anything, and text could follow."""
+    return is_text(head) and blanked(head).null_count == len(head)
 
 
 def _is_numeric(head: pa.Array) -> bool:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from streamrnn.errors import UserError
 from streamrnn.table.cells import CALENDAR, Numbers, find_time_unit, quoted, to_float32, to_uint64
-from streamrnn.table.columns import Columns, find_columns, find_numeric, find_time, is_label
+from streamrnn.table.columns import Columns, find_columns, find_numeric, find_time, is_empty, is_label
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.parquet_file import ParquetFile
 
@@ -25,7 +25,7 @@ class Layout(NamedTuple):
     stream: int | None
     time_unit: int  # see cells.to_ns
     time_type: pa.DataType | None  # of the time column's cells
-    labels: frozenset[int]  # channels of text
+    labels: frozenset[int]  # channels read as text
 
     def places(self) -> list[int]:
         """Every column to read, once."""
@@ -38,7 +38,8 @@ def find_layout(
 ) -> Layout:
     """The columns named, those to be found, and for ``channels`` None every other one of numbers.
 
-    ``labels`` names channels that may be text.
+    ``labels`` names channels that may be text, or whose first cells are all empty: what those are is not
+    known yet, so they are read as text, too.
     Raises UserError for a column that is not there, or does not hold what it should.
     """
     head = file.head()
@@ -50,7 +51,8 @@ def find_layout(
     if named is None:
         numeric = find_numeric(file.names, head, {seq, stream, time})
         named = find_columns([file.names[place] for place in numeric], file.names, file.where)
-    text = frozenset(place for place in find_columns(labels, file.names, file.where) if is_label(head[place]))
+    asked = find_columns(labels, file.names, file.where)
+    text = frozenset(place for place in asked if is_label(head[place]) or is_empty(head[place]))
     named += sorted(text - {*named})
     if not named:
         comma = any(DECIMAL_COMMA.fullmatch(str(column[0])) for column in head if len(column))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from streamrnn.train.baselines import Linear
-from streamrnn.train.data import Dataset
+from streamrnn.train.data import Dataset, Scaling
 from streamrnn.train.fit import outcomes
 from streamrnn.train.network import Network
 from streamrnn.train.simple import summaries
@@ -12,6 +12,7 @@ from streamrnn.train.simple import summaries
 def shares_right(network: Network, linear: Linear, dataset: Dataset) -> dict[str, dict[str, float]]:
     """By column of text and by method, the share of the validation sequences that are told right; {} of none.
 
+    A sequence that lacks a column's label, and is there for another target, does not count in that column.
     ``linear`` is of ``summaries``; "most frequent" always says the class that most training sequences have.
     """
     if not dataset.classes:
@@ -19,7 +20,7 @@ def shares_right(network: Network, linear: Linear, dataset: Dataset) -> dict[str
     scaling, found = dataset.scaling, list[tuple[np.ndarray, np.ndarray]]()
     for predicted, target, there in outcomes(network, dataset.validation, scaling):
         ends = there.any(axis=1)
-        found.append((predicted[ends], target[ends]))
+        found.append((predicted[ends], np.where(there, target, np.nan)[ends]))
     by_network, truth = (np.concatenate(parts) for parts in zip(*found, strict=True))
     summed = summaries(dataset)
     x = np.concatenate([sequence.values for sequence in summed.validation])
@@ -33,14 +34,16 @@ def shares_right(network: Network, linear: Linear, dataset: Dataset) -> dict[str
     }
     return {
         column: {
-            name: float((_classes(said, dataset, which) == _classes(true, dataset, which)).mean())
+            name: _share_right(said[:, which], true[:, which], scaling, which)
             for name, (said, true) in methods.items()
         }
         for column, which in dataset.classes.items()
     }
 
 
-def _classes(y: np.ndarray, dataset: Dataset, which: slice) -> np.ndarray:
-    """The number of the class with the greatest output, (n,), of standardised outputs (n, O)."""
-    scaling = dataset.scaling
-    return (y * scaling.output_std + scaling.output_mean)[:, which].argmax(axis=1)
+def _share_right(said: np.ndarray, true: np.ndarray, scaling: Scaling, which: slice) -> float:
+    """Of standardised outputs of a column's classes, (n, K) each, ``true`` NaN where there is no label."""
+    labelled = ~np.isnan(true).any(axis=1)
+    mean, std = scaling.output_mean[which], scaling.output_std[which]
+    told, right = ((y[labelled] * std + mean).argmax(axis=1) for y in (said, true))
+    return float((told == right).mean())

@@ -101,6 +101,11 @@ class EncoderDecoder(Weights):
             states.append(State(*(np.concatenate(parts) for parts in zip(*at, strict=True))))
         return self._decoder.forward(np.empty((len(u), 0), u.dtype), u, states, self.shape.horizon)
 
+    def decode_at(self, steps: np.ndarray, lanes: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """The rows (K, n, O) that follow some steps, (n,), each in a lane, (n,); n is a multiple of ROWS."""
+        states = [layer.states(steps, lanes) for layer in self._encoder]
+        return self._decoder.forward(np.empty((len(u), 0), u.dtype), u, states, self.shape.horizon)
+
     def backward(self, dy: np.ndarray) -> None:
         """Sets the gradient from dL/d(rows), (K, P * B, O), of the last ``decode``."""
         self.gradient[:] = 0

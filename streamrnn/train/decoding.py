@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from streamrnn.train.data import WARM, Dataset
+from streamrnn.train.data import WARM, Dataset, Sequence
 from streamrnn.train.decoder import CurveNetwork, EncoderDecoder
 from streamrnn.train.descent import Course, Settings, descend
 from streamrnn.train.fit import chunks, mean_square
@@ -14,7 +14,8 @@ from streamrnn.train.recurrence import ROWS
 
 PLACES = 16  # of a chunk from which an update decodes, if
 UPDATED = 1 << 14  # rows that it writes, are not too many
-CHECKED = 1 << 15  # rows written for the validation after an epoch, about
+CHECKED = 1 << 15  # rows written for the validation after an epoch, about, but after
+LEAST_CHECKED = 64  # places at least, where there are so many
 WRITTEN = 1 << 17  # rows that are written at once
 
 
@@ -79,8 +80,10 @@ class _DecodingTask:
     def __init__(self, dataset: Dataset, settings: Settings) -> None:
         self._dataset, self._settings = dataset, settings
         self.rows = sum(len(sequence.values) for sequence in dataset.train)
-        checked = sum(len(sequence.values) - sequence.warm for sequence in dataset.validation)
-        self._stride = max(checked * dataset.horizon // CHECKED, 1) | 1  # odd, to meet all hours of a day
+        places = sum(len(_weighed(sequence)) for sequence in dataset.validation)
+        stride = max(min(places * dataset.horizon // CHECKED, places // LEAST_CHECKED), 1)
+        stride = stride - 1 | 1  # odd, to meet all hours of a day
+        self._checked = dataset._replace(validation=[_thinned(one, stride) for one in dataset.validation])
 
     def updates(
         self, network: EncoderDecoder, rng: np.random.Generator
@@ -100,7 +103,20 @@ class _DecodingTask:
             yield float(np.vdot(weighed, error)), total, number / count
 
     def error(self, network: EncoderDecoder) -> float:
-        return mean_square(decoded_residuals(network, self._dataset, self._stride))
+        return mean_square(decoded_residuals(network, self._checked))
+
+
+def _thinned(sequence: Sequence, stride: int) -> Sequence:
+    """``sequence``, but of the rows that have a weight only the last and every ``stride``-th before it do."""
+    weights = np.zeros(len(sequence.values), np.float32)
+    weights[_weighed(sequence)[::-stride]] = 1
+    return sequence._replace(weights=weights)
+
+
+def _weighed(sequence: Sequence) -> np.ndarray:
+    """The rows of a sequence of ``windows`` that have a weight."""
+    assert sequence.weights is not None
+    return np.flatnonzero(sequence.weights)
 
 
 def curve_residuals(network: CurveNetwork, dataset: Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -109,32 +125,37 @@ def curve_residuals(network: CurveNetwork, dataset: Dataset) -> Iterator[tuple[n
         yield _by_row(network.forward(chunk.x[0])) - chunk.y[0], chunk.weight[0] > 0
 
 
-def decoded_residuals(
-    network: EncoderDecoder, dataset: Dataset, stride: int = 1
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The same after every ``stride``-th row of the validation part, of an encoder that was running."""
-    lanes, length = Lanes(dataset.validation, dataset.scaling, ROWS, overlap=WARM), 256
-    most = max(WRITTEN // (dataset.horizon * ROWS), 1)  # places at once
-    first = 0  # of the next chunk
-    for carried, chunk, _ in chunks(lanes, 0, length):
+def decoded_residuals(network: EncoderDecoder, dataset: Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same after every row of the validation part that has a weight, of an encoder that was running."""
+    lanes = Lanes(dataset.validation, dataset.scaling, ROWS, overlap=WARM)
+    most = max(WRITTEN // (dataset.horizon * ROWS), 1) * ROWS  # places at once
+    for carried, chunk, _ in chunks(lanes, 0, 256):
         network.encode(chunk.x, chunk.begins, carried)
-        places = [*range(first, len(chunk.x), stride)]
-        first = (first - len(chunk.x)) % stride
+        places = np.argwhere(chunk.weight.any(axis=2))  # (n, 2): step and lane
         for begin in range(0, len(places), most):
-            error, weight = _decoded(network, dataset, chunk, places[begin : begin + most])
-            yield error, weight > 0
+            some = places[begin : begin + most]
+            steps, of_lanes = np.resize(some, (-(-len(some) // ROWS) * ROWS, 2)).T  # some twice, to be whole
+            u = _last_rows(dataset, chunk.x[steps, of_lanes])
+            rows = _by_row(network.decode_at(steps, of_lanes, u))[: len(some)]
+            there = chunk.weight[tuple(some.T)] > 0
+            yield rows - chunk.y[tuple(some.T)], there
 
 
 def _decoded(
     network: EncoderDecoder, dataset: Dataset, chunk: Chunk, places: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Errors and weights, (P * B, K * O) each, of what is decoded after some steps of a chunk."""
-    outputs, lanes = network.shape.outputs, chunk.x.shape[1]
-    u = np.zeros((len(places) * lanes, outputs), np.float32)
-    if dataset.target == "next":  # the last row: the outputs are the first channels, and scaled as they are
-        u[:] = chunk.x[places][..., :outputs].reshape(u.shape)
+    u = _last_rows(dataset, chunk.x[places].reshape(-1, chunk.x.shape[2]))
     rows = _by_row(network.decode(places, u))
     return rows - chunk.y[places].reshape(rows.shape), chunk.weight[places].reshape(rows.shape)
+
+
+def _last_rows(dataset: Dataset, x: np.ndarray) -> np.ndarray:
+    """What a decoder begins with after rows (n, C): the outputs of each, (n, O), or zeros."""
+    outputs = len(dataset.names)
+    if dataset.target == "next":  # the outputs are the first channels, and scaled as they are
+        return np.ascontiguousarray(x[:, :outputs])
+    return np.zeros((len(x), outputs), np.float32)
 
 
 def _curves(dataset: Dataset, sequences: list, most: int) -> Iterator[Chunk]:

@@ -55,9 +55,10 @@ class TrainOptions:
 
 
 def train(options: TrainOptions) -> Report:
-    """Trains a model and writes it. An interrupt keeps the best so far; one before the training ends it.
+    """Trains a model and writes it. An interrupt keeps the best so far; without any, it ends the training.
 
-    Raises UserError for files that cannot be used, or an output that cannot be written.
+    Raises UserError for files that cannot be used, or an output that cannot be written, and ModelError for
+    what a model file cannot hold.
     """
     _check_output(options)
     try:
@@ -68,11 +69,15 @@ def train(options: TrainOptions) -> Report:
         sys.stderr.write("interrupted before the training began: nothing is written\n")
         raise
     shape, start = _plan(dataset, linear, options)
+    to_model(Weights(shape), dataset)  # what a file cannot hold is refused before the work
     began = time.monotonic()
     network, course = _fit(dataset, shape, start, options)
     seconds = time.monotonic() - began
     if course.ended == "diverged" and not course.best:
         raise UserError("the training diverged; use a smaller --rate")
+    if course.ended == "interrupted" and not course.best and start is None:  # its weights are random
+        sys.stderr.write("interrupted before the network got better: nothing is written\n")
+        raise KeyboardInterrupt
     with _uninterrupted():  # what took hours is written, however impatient someone is
         found = validate(network, dataset)
         by_linear, by_simple = (found.over_rows(each.errors) for each in (linear, simple))

@@ -99,6 +99,13 @@ class Layer:
         part = self._part(step, step + 1)
         return State(part.h.reshape(part.lanes, -1), part.c.reshape(2, part.lanes, -1)[1])
 
+    def states(self, steps: np.ndarray, lanes: np.ndarray) -> State:
+        """Those after some steps, (n,), each in a lane of its own, (n,), as copies."""
+        assert self._unrolled is not None
+        part = self._part(0, self._unrolled.steps)
+        h, c = (array.reshape(-1, part.lanes, self.width) for array in (part.h, part.c))
+        return State(h[steps, lanes], c[steps + 1, lanes])
+
     def end(self) -> State | None:
         """The state after the last chunk; None before the first one."""
         return None if self._unrolled is None else self.state(self._unrolled.steps - 1)

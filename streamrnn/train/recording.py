@@ -6,9 +6,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from streamrnn.errors import UserError
 from streamrnn.table import Columns, RowReader, Rows, open_rows
+from streamrnn.table.cells import to_float32
 from streamrnn.table.columns import find_columns
 
 CLOCKS_NS = (10**9, 10**6, 10**3)  # what times may be rounded to; else to 1 ns
@@ -75,19 +77,18 @@ def read_recording(options: DataOptions, progress: Callable[[int], object]) -> R
     for source in options.sources:
         wanted = None if options.channels is None else column_names(*_named(options))
         how = options.columns, options.delimiter, options.on_error, options.limit
-        labels = options.targets if options.labels and options.targets else ()
-        with open_rows(source, wanted, *how, labels) as reader:
+        with open_rows(source, wanted, *how, options.targets or ()) as reader:
             channels, outputs = _choose(reader.channels, source, options)
             if recording is None:
                 unread = [name for name in reader.unread if name.strip()] if options.channels is None else []
-                classes: dict[str, list[str]] = {name: [] for name in reader.labels}
-                recording = Recording(channels, outputs, unread, parts, 0, classes)
+                recording = Recording(channels, outputs, unread, parts, 0, {})
             elif options.channels is None:
                 _check_same(recording, channels, outputs, options.sources[0], source)
                 channels, outputs = recording.channels, recording.outputs
             places = [reader.channels.index(name) for name in column_names(channels, outputs)]
             found, infinite = _read_parts(reader, source, places, options, progress)
-            _join_classes(recording, [reader.channels[place] for place in places], reader, found)
+            names = [reader.channels[place] for place in places]
+            _settle_labels(recording, names, reader, found, source, options)
             parts += found
             skipped += reader.skipped + infinite
     if recording is None:
@@ -95,21 +96,52 @@ def read_recording(options: DataOptions, progress: Callable[[int], object]) -> R
     return recording._replace(skipped=skipped)
 
 
-def _join_classes(recording: Recording, names: list[str], reader: RowReader, found: list[Part]) -> None:
-    """Lets the numbers of a class be the same in all files; ``names`` are the columns of ``found``."""
+def _settle_labels(
+    recording: Recording,
+    names: list[str],
+    reader: RowReader,
+    found: list[Part],
+    source: str,
+    options: DataOptions,
+) -> None:
+    """Lets columns that were read as text be numbers where all of it is, else classes, the same in all files.
+
+    ``names`` are the columns of ``found``, the parts of a file.
+    """
     for place, (name, here) in enumerate(zip(recording.names, names, strict=True)):
-        if (name in recording.classes) != (here in reader.labels):
+        texts = reader.labels[here].names if here in reader.labels else []
+        numbers = to_float32(pa.array(texts, pa.string()))[0]
+        is_text = not np.isfinite(numbers).all()
+        if is_text:
+            what = f'{source}: column "{here}" is text, such as "{texts[int(np.isfinite(numbers).argmin())]}"'
+            _check_label(what, name in recording.channels, options)
+        others = recording.parts if is_text else found  # what may be of another kind
+        if is_text != (name in recording.classes) and _has_value(others, place):
             raise UserError(
                 f'column "{name}" is text in some files, and numbers in others; make it one of them'
             )
-        if name not in recording.classes:
-            continue
-        classes, ids = recording.classes[name], reader.labels[here]
-        classes += [label for label in ids.names if label not in classes]
-        joined = np.array([*map(classes.index, ids.names), np.nan], np.float32)
-        for part in found:
-            known = np.nan_to_num(part.values[:, place], nan=len(ids.names)).astype(int)
-            part.values[:, place] = joined[known]
+        if is_text:
+            classes = recording.classes.setdefault(name, [])
+            classes += [label for label in texts if label not in classes]
+            numbers = np.array([*map(classes.index, texts)], np.float32)
+        if texts:
+            meant = np.append(numbers, np.float32(np.nan))
+            for part in found:
+                part.values[:, place] = meant[
+                    np.nan_to_num(part.values[:, place], nan=len(texts)).astype(int)
+                ]
+
+
+def _check_label(what: str, is_channel: bool, options: DataOptions) -> None:
+    """Raises UserError, which begins with ``what``, for a column of text that is more than a target."""
+    if not options.labels:
+        raise UserError(f"{what}, and no finite number; only sequence-to-vector has targets of text")
+    if is_channel:
+        raise UserError(f"{what}, and cannot be a channel; leave it out of --channels")
+
+
+def _has_value(parts: list[Part], place: int) -> bool:
+    return any(not np.isnan(part.values[:, place]).all() for part in parts)
 
 
 def _named(options: DataOptions) -> tuple[list[str], list[str]]:

@@ -123,6 +123,7 @@ class Report:
         if gain < PAYS:
             beside = f"{-gain:.1%} above" if gain < 0 else f"{gain:.1%} below"
             return (
-                f"the network does not pay here: its squared error is {beside} that of {name}, not {PAYS:.0%}"
+                f"the network does not pay here: its squared error is {beside} that of {name}; it should be "
+                f"{PAYS:.0%} below"
             )
         return f"the network pays: its squared error is {gain:.1%} below that of {name}"

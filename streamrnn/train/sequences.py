@@ -1,11 +1,14 @@
 """What is learned from where a target belongs to a whole sequence, or a sequence to a row."""
 
+import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from streamrnn.errors import UserError
+from streamrnn.model.settings import SIZES
 from streamrnn.table.progress import counted
 from streamrnn.train.advice import Facts, advise
 from streamrnn.train.data import Dataset, Moments, Scaling, Sequence, hold
@@ -14,6 +17,7 @@ from streamrnn.train.recording import DataOptions, Part, Recording, find_begins,
 BY_SEQUENCE = ("sequence-to-vector", "vector-to-sequence")  # relations in which a target is one of a stream
 FEW = 50  # sequences
 CLASSES = 256  # of a column of text
+REACHING, REACHING_SHARE = 10, 0.1  # sequences that should have each row of a curve
 
 
 def load_sequences(
@@ -43,25 +47,31 @@ def load_sequences(
     recording = read_recording(replace(options, ahead=0, labels=whole), progress)
     parts, width = recording.parts, len(recording.channels)
     outputs, expand = _outputs(recording)
-    rows = 1 if whole else horizon or max((len(part.seq) for part in parts), default=1)
+    rows = 1 if whole else _curve_rows(parts, horizon)
     found = [_whole(part, width, expand) if whole else _curve(part, width, expand, rows) for part in parts]
-    usable = [sequence is not None for sequence in found]
+    usable = [isinstance(sequence, Sequence) for sequence in found]
     classes = [recording.names.index(name) for name in recording.classes]
     kinds = [tuple(np.nan_to_num(part.values[-1, classes], nan=-1)) for part in parts]
-    kept = _draw([kind for kind, good in zip(kinds, usable, strict=True) if good], options.validation, seed)
-    sequences = [sequence for sequence in found if sequence is not None]
+    kinds = [kind for kind, good in zip(kinds, usable, strict=True) if good]
+    kept = _draw(kinds, options.validation, seed)
+    sequences = [sequence for sequence in found if isinstance(sequence, Sequence)]
     train, validation = (
         [one for one, validated in zip(sequences, kept, strict=True) if validated == which]
         for which in (False, True)
     )
     period_s = find_period_s(parts)
     facts = _facts(parts, usable, width, period_s, options)._replace(skipped=recording.skipped)
-    _check_enough(train, validation, outputs, facts)
+    if len(train) < 2 or not validation:
+        useless = Counter(reason for reason in found if isinstance(reason, str))
+        raise UserError(_too_few_text(len(train), len(validation), facts, useless, kinds))
+    _check_values(train, validation, outputs)
     scaling, constant = _scaling(train, len(outputs))
     inputs = [part._replace(values=part.values[: None if whole else 1, :width]) for part in parts]
     warnings = advise(recording._replace(outputs=[], parts=inputs), constant, facts, period_s)
     if len(sequences) < FEW:
         warnings.append(f"{counted(len(sequences), 'sequence')} are few: what comes of them may be chance")
+    if not whole:
+        warnings += _advise_reach(sequences, rows)
     return Dataset(
         recording.channels,
         outputs * rows,
@@ -85,16 +95,23 @@ def windows(dataset: Dataset, horizon: int) -> Dataset:
     """``dataset`` with the targets of ``horizon`` rows at each row, the first of them its own, as views.
 
     Rows that lack one of them are left out, and so are, as targets, those of rows that only bring a state up.
-    Raises UserError if none is left.
+    Raises UserError if none is left, or none of an output.
     """
     parts = []
     for sequences, purpose in ((dataset.train, "learn from"), (dataset.validation, "validate on")):
-        parts.append([_windowed(one, horizon) for one in sequences if len(one.values) - one.warm >= horizon])
-        if not parts[-1]:
+        long = [one for one in sequences if len(one.values) - one.warm >= horizon]
+        if not long:
             raise UserError(
                 f"nowhere {counted(horizon, 'row')} on end to {purpose}; use a smaller --horizon, or give "
                 "more rows"
             )
+        known = np.any([np.isfinite(one.targets[one.warm :]).any(axis=0) for one in long], axis=0)
+        if unseen := [name for name, any_ in zip(dataset.outputs, known, strict=True) if not any_]:
+            raise UserError(
+                f'"{unseen[0]}" has no value where there are {counted(horizon, "row")} on end to {purpose}; '
+                "use a smaller --horizon, or leave the column out"
+            )
+        parts.append([_windowed(one, horizon) for one in long])
     scaling = tiled(dataset.scaling, horizon)
     train, validation = parts
     return dataset._replace(
@@ -117,8 +134,11 @@ def _windowed(sequence: Sequence, horizon: int) -> Sequence:
     count, outputs = len(sequence.values) - horizon + 1, sequence.targets.shape[1]
     flat = np.ascontiguousarray(sequence.targets).ravel()
     targets = np.lib.stride_tricks.sliding_window_view(flat, horizon * outputs)[::outputs]
-    weights = (np.arange(count) >= sequence.warm).astype(np.float32)
-    return Sequence(sequence.stream, sequence.values[:count], targets, sequence.warm, weights)
+    known = np.cumsum([0, *~np.isnan(sequence.targets).all(axis=1)])
+    weighs = (np.arange(count) >= sequence.warm) & (known[horizon:] > known[:-horizon])
+    return Sequence(
+        sequence.stream, sequence.values[:count], targets, sequence.warm, weighs.astype(np.float32)
+    )
 
 
 def _outputs(recording: Recording) -> tuple[list[str], Callable[[np.ndarray], np.ndarray]]:
@@ -131,9 +151,7 @@ def _outputs(recording: Recording) -> tuple[list[str], Callable[[np.ndarray], np
             places.append((place, None))
             continue
         if len(classes) < 2:
-            raise UserError(
-                f'"{name}" is of one class only, {classes or "none"}; give recordings of others, too'
-            )
+            raise UserError(f'"{name}" is of one class only, "{classes[0]}"; give recordings of others, too')
         if len(classes) > CLASSES or not all(label.isprintable() for label in classes):
             raise UserError(
                 f'"{name}" holds {len(classes):,} different texts, or one that cannot be printed; a target '
@@ -141,6 +159,11 @@ def _outputs(recording: Recording) -> tuple[list[str], Callable[[np.ndarray], np
             )
         names += [f"{name}={label}" for label in sorted(classes)]
         places += [(place, classes.index(label)) for label in sorted(classes)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise UserError(
+            f'two outputs have the name "{twice[0]}": one of a class has that of its column, "=" and the '
+            "class; give a column another name"
+        )
 
     def expand(rows: np.ndarray) -> np.ndarray:
         columns = []
@@ -152,12 +175,30 @@ def _outputs(recording: Recording) -> tuple[list[str], Callable[[np.ndarray], np
     return names, expand
 
 
-def _whole(part: Part, width: int, expand: Callable[[np.ndarray], np.ndarray]) -> Sequence | None:
-    """A stream and its last targets; None if there are none, or a channel without a value."""
+def _curve_rows(parts: list[Part], horizon: int | None) -> int:
+    """The rows of a curve: ``horizon``, or by default those of the longest stream."""
+    longest, most = max((len(part.seq) for part in parts), default=1), SIZES["horizon"][1]
+    if horizon is not None and horizon > longest:
+        raise UserError(
+            f"the longest stream has {counted(longest, 'row')}: nothing to learn {horizon:,} from; use a "
+            "smaller --horizon"
+        )
+    if horizon is None and longest > most:
+        raise UserError(
+            f"the longest stream has {longest:,} rows, and a curve at most {most:,}; say how many with "
+            "--horizon"
+        )
+    return horizon or longest
+
+
+def _whole(part: Part, width: int, expand: Callable[[np.ndarray], np.ndarray]) -> Sequence | str:
+    """A stream and its last targets; or what it lacks."""
     target = expand(part.values[-1:])
     values, there = part.values[:, :width], ~np.isnan(part.values[:, :width])
-    if np.isnan(target).all() or not there.any(axis=0).all():
-        return None
+    if np.isnan(target).all():
+        return "no target in the last row"
+    if not there.any(axis=0).all():
+        return "a channel without a value"
     begin = int(there.argmax(axis=0).max())
     values = (values if there.all() else hold(values, there))[begin:]
     targets = np.broadcast_to(target, (len(values), target.shape[1]))
@@ -166,11 +207,13 @@ def _whole(part: Part, width: int, expand: Callable[[np.ndarray], np.ndarray]) -
 
 def _curve(
     part: Part, width: int, expand: Callable[[np.ndarray], np.ndarray], horizon: int
-) -> Sequence | None:
-    """The first row of a stream, and its targets as one; None if a channel has no value there, or none."""
+) -> Sequence | str:
+    """The first row of a stream, and its targets as one; or what it lacks."""
     values, found = part.values[:1, :width], expand(part.values[:horizon])
-    if np.isnan(values).any() or np.isnan(found).all():
-        return None
+    if np.isnan(found).all():
+        return "no target"
+    if np.isnan(values).any():
+        return "a channel without a value in the first row"
     targets = np.full((horizon, found.shape[1]), np.nan, np.float32)
     targets[: len(found)] = found
     return Sequence(part.stream, values, targets.reshape(1, -1))
@@ -207,21 +250,52 @@ def _facts(parts: list[Part], usable: list[bool], width: int, period_s: float, o
     return Facts(len(options.sources), len(parts), sum(rows), gaps, missing, dropped, 0)
 
 
-def _check_enough(
-    train: list[Sequence], validation: list[Sequence], outputs: list[str], facts: Facts
-) -> None:
-    """Raises UserError if there are too few sequences, or an output without any value."""
-    if len(train) < 2 or not validation:
-        raise UserError(
-            f"{counted(len(train), 'sequence')} to learn from and {len(validation):,} to validate on, of "
-            f"{counted(facts.streams, 'stream')} of {counted(facts.rows, 'row')}, {facts.dropped:,} of no "
-            "use; each stream is one sequence: give a file for each, or name the column that tells them "
+def _too_few_text(
+    learned: int, validated: int, facts: Facts, useless: Counter[str], kinds: list[tuple[float, ...]]
+) -> str:
+    """How many sequences there are, of which ``kinds``, and why there are no more."""
+    reasons = [f"{counted(count, 'stream')} with {what}" for what, count in useless.items()]
+    if len(kinds) > 1 and len(set(kinds)) == len(kinds):
+        reasons.append("no class has two sequences: give more of each")
+    if facts.streams < 3 or not reasons:
+        reasons.append(
+            "each stream is one sequence: give a file for each, or name the column that tells them "
             "apart with --stream-column"
         )
-    for purpose, sequences in (("learn from", train), ("validate on", validation)):
-        rows = np.concatenate([one.targets[-1].reshape(-1, len(outputs)) for one in sequences])
-        if unseen := [name for k, name in enumerate(outputs) if np.isnan(rows[:, k]).all()]:
-            raise UserError(f'"{unseen[0]}" has no value in any sequence to {purpose}; leave it out')
+    return (
+        f"{counted(learned, 'sequence')} to learn from and {validated:,} to validate on, of "
+        f"{counted(facts.streams, 'stream')} of {counted(facts.rows, 'row')}; {'; '.join(reasons)}"
+    )
+
+
+def _check_values(train: list[Sequence], validation: list[Sequence], outputs: list[str]) -> None:
+    """Raises UserError for an output without any value in one of the parts."""
+    learned, checked = (
+        np.isfinite([one.targets[-1].reshape(-1, len(outputs)) for one in part]).any(axis=1).sum(axis=0)
+        for part in (train, validation)
+    )  # (O,): sequences that have a value
+    for k, name in enumerate(outputs):
+        if not learned[k] or not checked[k]:
+            purpose = "validate on" if learned[k] else "learn from"
+            raise UserError(
+                f'"{name}" has a value in {counted(learned[k] + checked[k], "sequence")}, none to {purpose}; '
+                "give more that have one, try another --seed, or leave it out"
+            )
+
+
+def _advise_reach(sequences: list[Sequence], rows: int) -> list[str]:
+    """A warning where few sequences have the last rows of a curve."""
+    known = np.stack([~np.isnan(one.targets.reshape(rows, -1)).all(axis=1) for one in sequences])
+    ends = np.where(known, np.arange(1, rows + 1), 0).max(axis=1)
+    reaching = (ends[:, None] > np.arange(rows)).sum(axis=0)  # (K,): sequences that are so long, or longer
+    least = min(max(REACHING, math.ceil(REACHING_SHARE * len(sequences))), len(sequences))
+    if reaching[-1] >= least:
+        return []
+    enough = int((reaching >= least).sum())
+    return [
+        f"of {counted(len(sequences), 'sequence')} only {reaching[-1]:,} reach row {rows:,}, and fewer than "
+        f"{least:,} go past row {enough:,}: what comes there may be chance; --horizon {enough} ends before"
+    ]
 
 
 def _scaling(train: list[Sequence], outputs: int) -> tuple[Scaling, np.ndarray]:

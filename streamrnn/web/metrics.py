@@ -36,6 +36,10 @@ METRICS = {
         "Rows that never came, or were rejected: the gaps in seq, summed.",
     ),
     "streamrnn_predictions_total": ("counter", "Predictions handed to the output sockets."),
+    "streamrnn_anomalies_total": (
+        "counter",
+        "Events published: times that the score of a stream reached the threshold.",
+    ),
     "streamrnn_stage_latency_seconds": (
         "histogram",
         "Time of a row by stage: queue (received to stepped), step, total (received to published).",
@@ -102,6 +106,7 @@ class StatsCollector(Collector):
         yield _counter("streamrnn_frames_late_total", stats.counters[of.LATE])
         yield _counter("streamrnn_rows_missing_total", stats.counters[of.MISSING_ROWS])
         yield _counter("streamrnn_predictions_total", stats.counters[of.PREDICTIONS])
+        yield _counter("streamrnn_anomalies_total", stats.counters[of.ANOMALIES])
         latency = HistogramMetricFamily(*_described("streamrnn_stage_latency_seconds"), labels=["stage"])
         for stage, plain, sum_ns in zip(of.STAGES, stats.latency, stats.latency_ns, strict=True):
             latency.add_metric([stage], _cumulative(of.LATENCY_BOUNDS_NS / 1e9, plain), sum_ns / 1e9)

@@ -1,0 +1,95 @@
+"""The score in a trained model's file: of residuals in their order, it is what the engine comes to."""
+
+import numpy as np
+import pytest
+from test_training import make_dataset, random_network
+
+from streamrnn.config import Faults
+from streamrnn.engine import Engine
+from streamrnn.model.model import Model
+from streamrnn.streams.copy import peek
+from streamrnn.streams.score import MEMORY, first_levels
+from streamrnn.streams.slots import id_words
+from streamrnn.train.calibration import calibrate, in_order, score_residuals
+from streamrnn.train.data import Dataset, Sequence, hold
+from streamrnn.train.job import _score, to_model
+from streamrnn.train.network import Network, Shape
+from streamrnn.train.relations import residuals_of
+
+ROWS = 900
+
+
+def two_streams() -> tuple[dict[str, np.ndarray], Dataset]:
+    """Two unlike streams, with cells and a whole row missing, and a dataset that is validated on them."""
+    rng, streams = np.random.default_rng(5), {}
+    for name, noise in (("calm", rng.normal), ("wild", rng.standard_cauchy)):
+        rows = noise(size=(ROWS, 3)).clip(-30, 30).astype(np.float32)
+        rows[50:][rng.random((ROWS - 50, 3)) < 0.05] = np.nan
+        rows[700, :] = np.nan
+        streams[name] = rows
+    learned = rng.normal(size=(100, 3)).astype(np.float32)
+    dataset = make_dataset(learned[:-1], learned[1:], 80, "next")
+    validation = [
+        Sequence(name, hold(rows, ~np.isnan(rows))[:-1], rows[1:]) for name, rows in streams.items()
+    ]
+    return streams, dataset._replace(validation=validation)
+
+
+def fed(model: Model, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An engine's scores of a new stream, and the levels that it has come to, (6,)."""
+    engine = Engine(model, 1, Faults(missing="hold"))
+    answers = engine.feed(["s"], np.zeros(len(rows), np.int64), rows)
+    slots = engine.core.slots
+    found = np.zeros(slots.words // 2, np.uint64)
+    assert peek(slots, id_words("s"), found)
+    return answers.score, found.view(np.float32)[slots.score_at :][:6].copy()
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[dict[str, np.ndarray], Dataset, Network]:
+    streams, dataset = two_streams()
+    network = random_network(Shape("gru", 3, 3, 16, highway=2), np.float32)
+    return streams, dataset, network
+
+
+def test_residuals_are_put_in_order(trained):
+    """Those of each stream give the scores that the engine gives, row by row."""
+    streams, dataset, network = trained
+    model = to_model(network, dataset)
+    ordered = in_order(residuals_of(network, dataset), dataset.validation)
+    for rows, residuals in zip(streams.values(), ordered, strict=True):
+        there = ~np.isnan(rows[1:]).all(axis=1)
+        assert len(residuals) == there.sum() < ROWS - 1
+        np.testing.assert_array_equal(np.isnan(residuals), np.isnan(rows[1:][there]))
+        found, _ = score_residuals(residuals, first_levels(3))
+        np.testing.assert_allclose(fed(model, rows)[0][1:][there], found, atol=0.05)
+        assert np.nanmax(found) > 2
+
+
+def test_the_levels_of_a_model_are_those_of_an_engine(trained):
+    """One that begins each stream with the levels that it has come to in the one before."""
+    streams, dataset, network = trained
+    score, plain = _score(network, dataset), {"rows": 1, "threshold": 3}
+    levels = first = first_levels(3)
+    for rows in streams.values():
+        begun = plain | {
+            "instant": levels[:3].astype(float).tolist(),
+            "smoothed": levels[3:].astype(float).tolist(),
+        }
+        levels = fed(to_model(network, dataset, score=begun), rows)[1]
+    known = sum(int((~np.isnan(rows[1:])).any(axis=1).sum()) for rows in streams.values())
+    weight = known / (known + MEMORY)
+    np.testing.assert_allclose(score["instant"], levels[:3], atol=0.01)
+    np.testing.assert_allclose(score["smoothed"], first[3:] + weight * (levels[3:] - first[3:]), atol=0.01)
+    turned = calibrate(in_order(residuals_of(network, dataset), dataset.validation)[::-1])
+    assert np.abs(np.subtract(turned["instant"], score["instant"])).max() > 0.1
+
+
+@pytest.mark.parametrize("outputs", [1, 100, 1000])
+def test_the_first_levels_of_many_channels_are_what_a_file_holds(outputs):
+    rows = np.random.default_rng(0).normal(size=(200, outputs)).astype(np.float32)
+    dataset = make_dataset(rows[:-1], rows[1:], 100, "next")
+    network = Network(Shape("rnn", outputs, outputs, 16))
+    model = to_model(network, dataset, score=_score(network, dataset))
+    assert model.score["instant"][0] == pytest.approx(float(first_levels(outputs)[0]))
+    assert min(first_levels(outputs)[[1, 2, 4, 5]]) >= 0.1
