@@ -15,21 +15,42 @@ from daemon import COMPILE_S, wait_for
 
 from streamrnn.wire.frame import EVENT
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+# what the replays of "Relations" write, and the rows of an answer; 0 = answers are of one row
+REPLAYED = {
+    "conditions_predictions": (0, 0),
+    "load_predictions": (1, 24),
+    "curves_predictions": (1, 60),
+    "rollout": (1, 40),
+}
 
 
 def section(title: str) -> str:
     return re.split(r"^## ", README.partition(f"## {title}\n")[2], flags=re.MULTILINE)[0]
 
 
-def commands() -> dict[str, list[list[str]]]:
-    """The words of each command line of "Use it", by the command."""
-    found: dict[str, list[list[str]]] = {}
-    for block in re.findall(r"```sh\n(.*?)```", section("Use it"), re.DOTALL):
+def command_lines(title: str) -> list[list[str]]:
+    """The words of each command line of a section, by the Python and the checkout of this test."""
+    found = []
+    for block in re.findall(r"```sh\n(.*?)```", section(title), re.DOTALL):
         for line in block.splitlines():
             program, name, *words = shlex.split(line, comments=True)
-            assert program == "streamrnn"
-            found.setdefault(name, []).append([sys.executable, "-m", "streamrnn", name, *words])
+            if program == "python":
+                found.append([sys.executable, str(ROOT / name), *words])
+            else:
+                assert program == "streamrnn"
+                found.append([sys.executable, "-m", "streamrnn", name, *words])
+    return found
+
+
+def commands() -> dict[str, list[list[str]]]:
+    """The command lines of "Use it", by the command."""
+    found: dict[str, list[list[str]]] = {}
+    for words in command_lines("Use it"):
+        found.setdefault(words[3], []).append(words)
     return found
 
 
@@ -105,3 +126,22 @@ def test_a_recording_becomes_a_model_that_runs_live(tmp_path):
     names = [name for name in predictions.column_names if name.endswith("_pred")]
     told = np.stack([predictions[name].to_numpy() for name in names], axis=1)
     np.testing.assert_array_equal(np.array([row["values"] for row in live]), told)
+
+
+def test_every_relation_is_trained_and_replayed(tmp_path):
+    """With one epoch each; what they come to is ``tools/relations.py``'s to say."""
+    said = commands()
+    lines = [*said["demo"], said["train"][0], *command_lines("Relations")]
+    asked = [line for line in lines if "tools/relations.py" not in line[1] or line[2:]]
+    for words in asked:
+        quick = ["--epochs", "1"] if "train" in words else []
+        ended = subprocess.run(
+            [*words, *quick], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert ended.returncode == 0, (words, ended.stderr)
+    rows = {name: pyarrow.csv.read_csv(tmp_path / f"{name}.csv") for name in REPLAYED}
+    for name, (first, last) in REPLAYED.items():
+        ahead = rows[name]["ahead"].to_numpy() if last else np.zeros(1)
+        assert (ahead.min(), ahead.max()) == (first, last), name
+    runs = pyarrow.csv.read_csv(tmp_path / "conditions_test.csv")["run"].unique()
+    assert rows["conditions_predictions"]["stream"].to_pylist() == runs.to_pylist()
