@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
-from nab import LEAST_TAIL, each_row, events, thresholds, windowed_gaussian
+from nab import (
+    LEAST_TAIL,
+    best,
+    best_of,
+    each_row,
+    events,
+    suppressed,
+    tallies,
+    thresholds,
+    windowed_gaussian,
+)
 from nab_scorer import load, make_series, normalised, tally
 
 NAB = Path(os.environ.get("STREAMRNN_DATA", Path(__file__).parents[2] / "shared" / "data")) / "nab"
@@ -120,6 +130,30 @@ def test_an_event_begins_once_until_it_was_quiet():
     assert events(score, 3.0).tolist() == [10]
     assert each_row(score, 3.0).tolist() == [10, 300]
     assert events(np.full(5, NAN), 3.0).tolist() == []
+
+
+def test_a_suppressed_score_is_0_from_the_second_row_of_an_event_until_it_is_over():
+    score = np.full(400, 1.0)
+    score[[10, 20, 90, 300]] = 4.0
+    quiet = suppressed(score, 3.0)
+    assert each_row(quiet, 3.0).tolist() == events(score, 3.0).tolist() == [10, 90, 300]
+    assert each_row(quiet, 2.0).tolist() == [10, 90, 300]
+    assert (quiet[11:85] == 0).sum() == 73 and (quiet[[9, 84]] == 1).all()  # 64 quiet rows end it
+    assert np.array_equal(suppressed(score, 5.0), score)
+    unknown = np.full(5, NAN)
+    assert np.array_equal(suppressed(unknown, 3.0), unknown, equal_nan=True)
+
+
+def test_the_threshold_is_that_which_is_best_for_the_files_that_count():
+    files, scores = [series(), series()], [np.zeros(100), np.zeros(100)]
+    scores[0][[30, 40]] = 2, 3  # a false alarm, then the window's first row
+    scores[1][[40, 70]] = 2, 1
+    tried = np.array([1.0, 2.0, 3.0])
+    found = tallies(files, scores, tried, each_row)
+    assert [[t.found for t in row] for row in found] == [[1, 1], [1, 1], [1, 0]]
+    assert [[t.false_alarms for t in row] for row in found] == [[1, 1], [1, 0], [0, 0]]
+    assert (best(found, range(2)), best(found, range(1)), best(found, range(1, 2))) == (1, 2, 1)
+    assert best_of(found) == found[1]
 
 
 def test_thresholds_reach_from_a_tenth_of_the_rows_to_one():

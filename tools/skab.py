@@ -92,10 +92,15 @@ def read(path: Path) -> File:
 
 
 def tell(name: str, flagged: Sequence[np.ndarray], faulty: np.ndarray) -> None:
-    rows = np.concatenate([file[LEARNED:] for file in flagged])
-    hits, alarms = (rows & faulty).sum(), (rows & ~faulty).sum()
-    f1 = 2 * hits / (rows.sum() + faulty.sum())
-    print(f"{name:44}{f1:7.3f}{alarms / (~faulty).sum():14.1%}")
+    """Prints a line on the flagged rows of whole files; ``faulty`` are those of all that are judged."""
+    f1, alarms = judge(np.concatenate([file[LEARNED:] for file in flagged]), faulty)
+    print(f"{name:44}{f1:7.3f}{alarms:14.1%}")
+
+
+def judge(flagged: np.ndarray, faulty: np.ndarray) -> tuple[float, float]:
+    """F1, and the false alarm rate, of rows (n,) bool; some of both kinds must be there."""
+    hits, alarms = (flagged & faulty).sum(), (flagged & ~faulty).sum()
+    return 2 * hits / (flagged.sum() + faulty.sum()), alarms / (~faulty).sum()
 
 
 def network(free: File, files: list[File]) -> Scores:
