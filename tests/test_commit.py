@@ -206,7 +206,7 @@ def a_commit() -> str:
 
 def test_the_counter_s_store_stands_right_behind_a_release_fence(a_commit):
     stores = re.findall(r"store atomic .*", a_commit)
-    ordered = re.findall(r"fence release\s+store atomic i64 [^\n]* monotonic, align 8", a_commit)
+    ordered = re.findall(r"fence release[^\n]*\s+store atomic i64 [^\n]* monotonic, align 8", a_commit)
     assert stores
     assert len(ordered) == len(stores)
 

@@ -119,7 +119,7 @@ class Doors:
         settings = Input(bind=there, socket="pull")
         self.input, (self.receives,) = open_input(self._context, self.guard, settings, 1)
         self.input_too, (self.receives_too,) = open_input(self._context, self.guard, Input(bind=there), 1)
-        self.output, (self.publishes,) = open_output(self._context, self.guard, Output(bind=there))
+        self.output, (self.publishes,) = open_output(self._context, self.guard, Output(bind=there), 100)
         self.input.rcvtimeo = round(1000 * DEADLINE_S)
         return self
 
