@@ -10,12 +10,7 @@ import numpy as np
 
 from streamrnn.jit import compiled, inlined
 from streamrnn.kernels.finite import all_finite
-from streamrnn.kernels.network import (
-    FROM_VECTOR,
-    copy,
-    look_back,
-    scale_input,
-)
+from streamrnn.kernels.network import FROM_VECTOR, copy, look_back, scale_input
 from streamrnn.kernels.rls import NOTHING, PROVES, TEACHES
 from streamrnn.kernels.simd import LANES, splat, store
 from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS
@@ -48,7 +43,7 @@ _NONE, _LATE = -1, -2  # no reset; and none to ask of a row that is late
 
 
 class Rules(NamedTuple):
-    """The ``faults`` section of the configuration, for compiled code."""
+    """What rows are judged by, for compiled code: the ``faults`` of the configuration, the model's score."""
 
     gap: int  # index into GAP_POLICIES
     max_gap: int
