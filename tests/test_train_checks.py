@@ -5,10 +5,8 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from tables import write
+from runs import loaded, table, train
 
-from streamrnn.cli import main
 from streamrnn.errors import UserError
 from streamrnn.model.native import read_model
 from streamrnn.table import Columns, csv_file
@@ -21,20 +19,6 @@ from streamrnn.train.descent import Settings
 from streamrnn.train.network import Network, Shape
 from streamrnn.train.recording import DataOptions
 from streamrnn.train.relations import fit_network, load_dataset
-
-
-def train(*words: object) -> Result:
-    return CliRunner().invoke(main, ["train", *map(str, words)], prog_name="streamrnn")
-
-
-def table(folder: Path, header: str, rows: list, name: str = "runs.csv") -> Path:
-    lines = [",".join("" if cell is None else str(cell) for cell in row) for row in rows]
-    return write(folder, "\n".join([header, *lines, ""]), name)
-
-
-def loaded(path: Path, relation: str, *targets: str, horizon: int | None = None, **options) -> Dataset:
-    data = DataOptions((str(path),), targets=targets or None, columns=Columns(stream="run"), **options)
-    return load_dataset(data, relation, horizon, 0, lambda rows: None)
 
 
 def refused(path: Path, relation: str, *targets: str, **options) -> str:

@@ -6,10 +6,9 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from tables import write
+from click.testing import Result
+from runs import loaded, table, train
 
-from streamrnn.cli import main
 from streamrnn.errors import UserError
 from streamrnn.model.native import read_model
 from streamrnn.table import Columns
@@ -24,20 +23,6 @@ from streamrnn.train.sequences import windows
 from streamrnn.train.simple import mean_target, simple_methods, summaries
 
 NAN = float("nan")
-
-
-def train(*words: object) -> Result:
-    return CliRunner().invoke(main, ["train", *map(str, words)], prog_name="streamrnn")
-
-
-def table(folder: Path, header: str, rows: list, name: str = "runs.csv") -> Path:
-    lines = [",".join("" if cell is None else str(cell) for cell in row) for row in rows]
-    return write(folder, "\n".join([header, *lines, ""]), name)
-
-
-def loaded(path: Path, relation: str, *targets: str, horizon: int | None = None, **options) -> Dataset:
-    data = DataOptions((str(path),), targets=targets or None, columns=Columns(stream="run"), **options)
-    return load_dataset(data, relation, horizon, 0, lambda rows: None)
 
 
 # what is learned from

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.engine import Engine
 from streamrnn.streams.copy import peek
-from streamrnn.streams.record import EPOCH, ID_WORDS, RECEIVED, SEQ, STEP, TS
+from streamrnn.streams.record import EPOCH, RECEIVED, SEQ, STEP, TS
 from streamrnn.streams.score import EVENT, LATEST, SCALARS, UNUSUAL, last_score, shares
 from streamrnn.streams.slots import id_words
 
@@ -37,7 +37,6 @@ class Look:
             words = id_words(name).copy()
         except ValueError:
             return None
-        assert len(words) == ID_WORDS
         slots, found = core.slots, np.zeros(core.slots.words // 2, np.uint64)
         if not peek(slots, words, found):
             return None
