@@ -1,6 +1,7 @@
 """Training of networks that write several rows: curves from a frame, and what follows a sequence."""
 
 from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from streamrnn.train.lanes import Chunk, Lanes
 from streamrnn.train.network import Shape
 from streamrnn.train.recurrence import ROWS
 
+Kind = TypeVar("Kind", CurveNetwork, EncoderDecoder)
 PLACES = 16  # of a chunk from which an update decodes, if
 UPDATED = 1 << 14  # rows that it writes, are not too many
 CHECKED = 1 << 15  # rows written for the validation after an epoch, about, but after
@@ -19,32 +21,30 @@ LEAST_CHECKED = 64  # places at least, where there are so many
 WRITTEN = 1 << 17  # rows that are written at once
 
 
+Report = Callable[[Course], object]
+
+
 def fit_curves(
-    dataset: Dataset,
-    shape: Shape,
-    settings: Settings,
-    report: Callable[[Course], object] = lambda course: None,
+    dataset: Dataset, shape: Shape, settings: Settings, report: Report = lambda course: None
 ) -> tuple[CurveNetwork, Course]:
     """A network from the first row of each sequence to its targets, trained as ``descend`` does."""
-    network, average = CurveNetwork(shape), CurveNetwork(shape)
-    rng = np.random.default_rng(settings.seed)
-    network.start(rng)
-    course = descend(network, average, _CurveTask(dataset, settings), settings, rng, report)
-    return average, course
+    return _fit(CurveNetwork, shape, _CurveTask(dataset, settings), settings, report)
 
 
 def fit_decoder(
-    dataset: Dataset,
-    shape: Shape,
-    settings: Settings,
-    report: Callable[[Course], object] = lambda course: None,
+    dataset: Dataset, shape: Shape, settings: Settings, report: Report = lambda course: None
 ) -> tuple[EncoderDecoder, Course]:
     """An encoder and decoder of a dataset of ``windows``, trained as ``descend`` does."""
-    network, average = EncoderDecoder(shape), EncoderDecoder(shape)
+    return _fit(EncoderDecoder, shape, _DecodingTask(dataset, settings), settings, report)
+
+
+def _fit(
+    kind: type[Kind], shape: Shape, task: Any, settings: Settings, report: Report
+) -> tuple[Kind, Course]:
+    network, average = kind(shape), kind(shape)
     rng = np.random.default_rng(settings.seed)
     network.start(rng)
-    course = descend(network, average, _DecodingTask(dataset, settings), settings, rng, report)
-    return average, course
+    return average, descend(network, average, task, settings, rng, report)
 
 
 class _CurveTask:
