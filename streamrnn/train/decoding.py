@@ -14,14 +14,12 @@ from streamrnn.train.network import Shape
 from streamrnn.train.recurrence import ROWS
 
 Kind = TypeVar("Kind", CurveNetwork, EncoderDecoder)
+Report = Callable[[Course], object]
 PLACES = 16  # of a chunk from which an update decodes, if
 UPDATED = 1 << 14  # rows that it writes, are not too many
 CHECKED = 1 << 15  # rows written for the validation after an epoch, about, but after
 LEAST_CHECKED = 64  # places at least, where there are so many
 WRITTEN = 1 << 17  # rows that are written at once
-
-
-Report = Callable[[Course], object]
 
 
 def fit_curves(
