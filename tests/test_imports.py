@@ -31,6 +31,7 @@ ARROWS: dict[str, set[str]] = {
     "table": {"errors", "stats", "wire", "engine"},
     "web": {"streamrnn", "errors", "stats"},
     "daemon": {
+        "streamrnn",
         "errors",
         "jit",
         "stats",

@@ -5,11 +5,10 @@ import pytest
 from test_training import make_dataset, random_network
 
 from streamrnn.config import Faults
+from streamrnn.daemon.records import read_pairs
 from streamrnn.engine import Engine
 from streamrnn.model.model import Model
-from streamrnn.streams.copy import peek
 from streamrnn.streams.score import MEMORY, first_levels
-from streamrnn.streams.slots import id_words
 from streamrnn.train.calibration import calibrate, in_order, score_residuals
 from streamrnn.train.data import Dataset, Sequence, hold
 from streamrnn.train.job import _score, to_model
@@ -40,9 +39,8 @@ def fed(model: Model, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     engine = Engine(model, 1, Faults(missing="hold"))
     answers = engine.feed(["s"], np.zeros(len(rows), np.int64), rows)
     slots = engine.core.slots
-    found = np.zeros(slots.words // 2, np.uint64)
-    assert peek(slots, id_words("s"), found)
-    return answers.score, found.view(np.float32)[slots.score_at :][:6].copy()
+    (record,) = read_pairs(slots, np.array([0])).now
+    return answers.score, record[slots.score_at :][:6]
 
 
 @pytest.fixture(scope="module")

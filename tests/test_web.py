@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,33 @@ class Snapshots:
         return 12.5
 
 
+class Streams:
+    """Views of a daemon that holds one stream."""
+
+    def __init__(self) -> None:
+        self.ticks = 0
+
+    def tick(self) -> None:
+        self.ticks += 1
+
+    def status(self) -> dict[str, Any]:
+        return {"state": "ready"}
+
+    def streams(self, sort: str, limit: int, search: str) -> dict[str, Any]:
+        return {"held": 1, "found": 1, "streams": [{"stream": "a/b c"}], "asked": [sort, limit, search]}
+
+    listed = streams
+
+    def stream(self, name: str) -> dict[str, Any] | None:
+        return {"stream": name, "score": None} if name == "a/b c" else None
+
+    def watch(self, name: str) -> None:
+        pass
+
+    def since(self, name: str, first: int) -> dict[str, Any] | None:
+        return {"first": first, "next": self.ticks} if name == "a/b c" else None
+
+
 class Daemon:
     """What the server shows, and the server."""
 
@@ -51,9 +79,9 @@ class Daemon:
         self.stats = Stats.zeros()
         self.health, self.ready = (True, "ok"), (True, "ok")
         registry = make_registry(self.stats, 4096, MODEL, Snapshots())
-        self.streams = {"a/b c": {"stream": "a/b c", "score": None}}
+        self.views = Streams()
         checks = (lambda: self.health), (lambda: self.ready)
-        self.server = WebServer("127.0.0.1", 0, registry, *checks, self.streams.get)
+        self.server = WebServer("127.0.0.1", 0, registry, *checks, self.views)
 
     @property
     def at(self) -> tuple[str, int]:
@@ -210,7 +238,7 @@ def test_checks_answer_200_or_503_and_say_why(daemon, path, check):
 
 
 def test_anything_else_is_404(daemon):
-    for path in ("/", "/metrics/", "/metric", "/healthz/x", "/docs", "/../etc/passwd", "//metrics"):
+    for path in ("/metrics/", "/metric", "/healthz/x", "/docs", "/../etc/passwd", "//metrics"):
         assert daemon.ask(path)[0].status == 404, path
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import numba
 import zmq
@@ -24,13 +23,13 @@ from streamrnn.daemon.control import Control
 from streamrnn.daemon.driver import Driver
 from streamrnn.daemon.keeper import Keeper
 from streamrnn.daemon.log import set_up_log
-from streamrnn.daemon.look import Look
 from streamrnn.daemon.pump import make_pump, run
 from streamrnn.daemon.refusals import Refusals
 from streamrnn.daemon.reload import refuse_what_is_fixed
 from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import Sockets
 from streamrnn.daemon.systemd import notify, watchdog_s
+from streamrnn.daemon.views import Views
 from streamrnn.engine import Core, Engine
 from streamrnn.errors import UserError
 from streamrnn.jit import slow_notice
@@ -75,7 +74,6 @@ class Service:
         self.compiling = False  # when nothing but time is lost by an exception
         self.driver: Driver | None = None
         self._model_info = _model_info(model)
-        self._look = Look(self.engine)
         self._web: WebServer | None = None
         self._control: Control | None = None
 
@@ -86,9 +84,8 @@ class Service:
         """
         if self.config.http.address is not None:
             registry = make_registry(self.engine.stats, self.engine.capacity, self._model_info, self.keeper)
-            self._web = WebServer(
-                *self.config.http.address, registry, self._health, self.readiness, self._find
-            )
+            views = Views(self.engine, self.keeper, self.readiness)
+            self._web = WebServer(*self.config.http.address, registry, self._health, self.readiness, views)
             self._web.start()
         self._compile()
         self.keeper.recover()
@@ -258,7 +255,6 @@ class Service:
             with slow_notice(log.info):
                 run.compile((numba.typeof(example), numba.typeof(self.engine.core)))
                 self.keeper.compile(self.engine)
-                self._look.compile()
         finally:
             self.compiling = False
         log.debug("kernels ready after %.1f s", time.monotonic() - started)
@@ -269,10 +265,6 @@ class Service:
         if age is None:
             return self._state != "stopping", self._state
         return age < _STALE_S, f"the pump's heartbeat is {age:.2f} s old"
-
-    def _find(self, stream: str) -> dict[str, Any] | None:
-        """A stream as it stands; none before the kernels are there."""
-        return self._look.stream(stream) if self._state == "ready" else None
 
     def readiness(self) -> tuple[bool, str]:
         """Whether model, kernels and sockets are all there, and what is being done otherwise."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from streamrnn.jit import compiled, inlined
 from streamrnn.streams.record import CHECK, ID_WORDS, check_of, id_check
-from streamrnn.streams.slots import Slots, find, record
+from streamrnn.streams.slots import Slots, record
 from streamrnn.wire.memory import address_of, copy_bytes, load_ordered
 
 # A copy takes about a microsecond; a stream stepped more often rests while its batch is published
@@ -81,24 +81,6 @@ def refresh(slots, copy):
         if count != _NONE:
             failed += not _copy_slot(slots, copy, slot, count)
     return changed, failed
-
-
-@compiled
-def peek(slots, name, found):
-    """Copies the record of one stream, ``name`` (ID_WORDS,) its id, to ``found``, (words / 2,) uint64.
-
-    For any thread. Returns whether there is such a stream.
-    """
-    slot = find(slots, address_of(name, 0))
-    for _ in range(_TRIES if slot >= 0 else 0):
-        count = load_ordered(slots.committed, slot)
-        if count == _NONE:
-            return False
-        source = address_of(slots.state_64, record(slots, slot, count) // 2)
-        copy_bytes(address_of(found, 0), source, 4 * slots.words)
-        if check_of(found, 0, slots.words, id_check(name, 0)) == found[CHECK]:
-            return True
-    return False
 
 
 def copied(slots: Slots, copy: Copy) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from streamrnn.stats import REASONS, RESETS
 from streamrnn.streams.batch import PREDICTED
 from streamrnn.streams.decoder import answers_due
 from streamrnn.streams.health import note_health, survey
-from streamrnn.streams.record import DEGRADED, ENDED, EPOCH, FILLED, FIRST, RESTORED, SEQ, STEP, TS
+from streamrnn.streams.record import DEGRADED, ENDED, EPOCH, FILLED, FIRST, MISSED, RESTORED, SEQ, STEP, TS
 from streamrnn.streams.rules import turn_away
 from streamrnn.streams.slots import record, seal
 from streamrnn.wire import frame
@@ -43,6 +43,10 @@ def _write_header(slots, rules, batch, row, lane, old, new):
     slots.state_64[header + FIRST] = first
     slots.state_64[header + STEP] = (slots.state_64[before + STEP] if continues else np.uint64(0)) + _ONE
     epoch = slots.state_32[old + EPOCH] if begun else np.uint32(0)
+    missed = slots.state_32[old + MISSED] if begun else np.uint32(0)
+    if batch.lane_imagined[lane] == 0:
+        missed += batch.gap[row]
+    slots.state_32[new + MISSED] = missed
     slots.state_32[new + EPOCH] = epoch + np.uint32(1 if batch.lane_reset[lane] >= 0 else 0)
     slots.state_32[new + ENDED] = ended
     slots.state_32[new + RESTORED] = restored

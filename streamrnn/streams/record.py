@@ -30,6 +30,7 @@ EPOCH, ENDED = 14, 15  # resets so far; why the next row begins a new sequence, 
 DEGRADED = 16  # steps in a row that left it degraded
 RESTORED = 17  # 1 = put back, and not yet said so
 FILLED = 18  # 1 = not all of its input was measured
+MISSED = 19  # rows missing before rows that came, all in all; from 2^32 on it begins again
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)

@@ -20,7 +20,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from streamrnn.jit import compiled, inlined
+from streamrnn.jit import inlined
 from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.simd import LANES, beyond, clamp, load, positive, splat, store, total
 
@@ -91,11 +91,14 @@ def first_levels(outputs: int, stored: dict[str, list[float]] | None = None) -> 
     return np.array([levels[0], _UNKNOWN_GAP, _UNKNOWN_GAP, levels[0], *gaps], np.float32)
 
 
-def last_score(part: np.ndarray) -> float:
-    """The last score of a stream, NaN = none yet; ``part`` is the score's part of its record, as float32."""
-    if part[ROWS] <= WARMING_ROWS:
-        return math.nan
-    return max(0.0, float(part[OF_INSTANT]) - _INSTANT_SPARE, float(part[OF_SMOOTHED]) - _SPARE)
+def last_scores(parts: np.ndarray) -> np.ndarray:
+    """The last score of n streams, NaN = none yet, (n,) float64.
+
+    ``parts``, (n, OF_SMOOTHED + 1 or more) float32, begin as the score's part of a record does.
+    """
+    of_instant, of_smoothed = parts[:, OF_INSTANT].astype(float), parts[:, OF_SMOOTHED].astype(float)
+    scores = np.maximum(np.maximum(of_instant - _INSTANT_SPARE, of_smoothed - _SPARE), 0.0)
+    return np.where(parts[:, ROWS] > WARMING_ROWS, scores, math.nan)
 
 
 @inlined
@@ -348,7 +351,12 @@ def possible(state, at, width):
     return good
 
 
-@compiled
-def shares(net, part, found):
-    """``share_out`` of a copy of the score's part of a record, to ``found`` (outputs,) float32."""
-    share_out(net, part, 0, found, 0)
+def last_shares(part: np.ndarray, outputs: int) -> np.ndarray:
+    """What ``share_out`` makes of the score's part of a record, as float32: (outputs,) float64."""
+    ways = part[SCALARS:].reshape(VECTORS, -1)[:, :outputs].astype(float)
+    if part[OF_INSTANT] - _INSTANT_SPARE >= part[OF_SMOOTHED] - _SPARE:
+        powers = ways[LATEST] ** 4
+    else:
+        powers = (ways[WEIGHTED] / np.maximum(ways[SPREAD], _LEAST_SPREAD)) ** 4
+    whole = powers.sum()
+    return powers / whole if whole > 0 else np.zeros(outputs)

@@ -1,29 +1,34 @@
-"""The HTTP of the daemon: metrics and health, on a thread that never touches a frame."""
+"""The HTTP of the daemon: page, metrics and health, on a thread that never touches a frame."""
 
 import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from streamrnn.errors import UserError
+from streamrnn.web.api import Ticker, Views, api_routes
 
 # from this many open connections on a request is answered 503; twice as many, and the new one is dropped
 CONNECTIONS = 64
-# a connection may take this long to its first response, and from each response to the next
+# a connection may take this long to its first response, from each response to the next, and in one that
+# goes on to take what it was sent
 RESPONSE_S = 10.0
 # at a stop: how long answers under way may take, and the thread
 GRACE_S = 0.5
@@ -31,21 +36,29 @@ STOP_S = 3.0
 
 # a state, and one line that says why
 Check = Callable[[], tuple[bool, str]]
-# a stream by its id, or None
-Find = Callable[[str], dict[str, Any] | None]
+
+STATIC = Path(__file__).parent / "static"
+# Nothing from elsewhere, nothing inline. uPlot sets styles by script, which this allows.
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
 
 
 class WebServer:
-    """Serves /metrics, /healthz, /readyz and /api/streams/ID from a daemon thread, an event loop of its own.
+    """Serves the page, /api, /metrics, /healthz and /readyz from a daemon thread, an event loop of its own.
 
-    ``health``, ``ready`` and ``find`` are called on that thread, once per request; they must not block.
+    ``health``, ``ready`` and ``views`` are called on that thread; they must not block.
     """
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, health: Check, ready: Check, find: Find
+        self, host: str, port: int, registry: CollectorRegistry, health: Check, ready: Check, views: Views
     ) -> None:
         self._host, self._port = host, port
-        self._server = uvicorn.Server(_settings(make_app(registry, health, ready, find)))
+        self._server = uvicorn.Server(_settings(make_app(registry, health, ready, views)))
         self._thread: threading.Thread | None = None
         self.address = _join(host, port)  # where it listens; once started, with the port it was given
 
@@ -72,8 +85,15 @@ class WebServer:
             self._thread.join(STOP_S)
 
 
-def make_app(registry: CollectorRegistry, health: Check, ready: Check, find: Find) -> Starlette:
+def make_app(registry: CollectorRegistry, health: Check, ready: Check, views: Views) -> Starlette:
     """The routes. Their handlers are coroutines so that all of them run on the event loop's thread."""
+    ticker = Ticker(views)
+
+    @asynccontextmanager
+    async def ticking(app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(ticker.run())
+        yield
+        task.cancel()
 
     async def metrics(request: Request) -> Response:
         try:
@@ -88,20 +108,16 @@ def make_app(registry: CollectorRegistry, health: Check, ready: Check, find: Fin
     async def readyz(request: Request) -> Response:
         return _answer(ready)
 
-    async def stream(request: Request) -> Response:
-        found = find(name := request.path_params["stream"])
-        if found is None:
-            return JSONResponse({"error": f"no stream {name!r} is held"}, 404)
-        return JSONResponse(found)
-
     app = Starlette(
         routes=[
             Route("/metrics", metrics),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            Route("/api/streams/{stream:path}", stream),
+            *api_routes(views, ticker),
+            Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
-        middleware=[Middleware(GZipMiddleware, compresslevel=5)],
+        middleware=[Middleware(_Guarded), Middleware(GZipMiddleware, compresslevel=5)],
+        lifespan=ticking,
     )
     app.router.redirect_slashes = False
     return app
@@ -110,6 +126,23 @@ def make_app(registry: CollectorRegistry, health: Check, ready: Check, find: Fin
 def _answer(check: Check) -> Response:
     good, why = check()
     return PlainTextResponse(f"{why}\n", 200 if good else 503)
+
+
+class _Guarded:
+    """Adds ``HEADERS`` to every response, and has browsers ask whether a file is still the same."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("cache-control", "no-cache")
+            await send(message)
+
+        await self._app(scope, receive, guarded)
 
 
 class _Connection(H11Protocol):
@@ -132,7 +165,8 @@ class _Connection(H11Protocol):
 
     def shutdown(self) -> None:
         super().shutdown()
-        self._abort_in(GRACE_S)
+        self._cancel()
+        self._deadline = self.loop.call_later(GRACE_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel()
@@ -140,7 +174,14 @@ class _Connection(H11Protocol):
 
     def _abort_in(self, seconds: float) -> None:
         self._cancel()
-        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+        self._deadline = self.loop.call_later(seconds, self._late)
+
+    def _late(self) -> None:
+        going_on = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        if going_on and not self.flow.write_paused and not self.transport.is_closing():
+            self._abort_in(RESPONSE_S)  # events: the peer takes them
+        else:
+            self.transport.abort()
 
     def _cancel(self) -> None:
         if self._deadline is not None:
@@ -153,7 +194,7 @@ def _settings(app: Starlette) -> uvicorn.Config:
         http=_Connection,
         ws="none",
         loop="asyncio",
-        lifespan="off",
+        lifespan="on",
         interface="asgi3",
         workers=1,
         proxy_headers=False,

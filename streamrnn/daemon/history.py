@@ -1,0 +1,177 @@
+"""The last minutes of the streams that somebody looks at, sampled from their records."""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from streamrnn.daemon.records import read_pairs, slot_of
+from streamrnn.engine import Engine
+from streamrnn.streams.record import EPOCH, FILLED, ID_WORDS, MISSED, RECEIVED
+from streamrnn.streams.score import EVENT, UNUSUAL, last_scores
+from streamrnn.streams.slots import id_words
+
+KEPT = 64  # streams
+_SAMPLES = 1800  # of each, at most
+_BYTES = 32 << 20  # of all of them, at most
+_LATELY_S = 3.0
+_NOWHERE = -1
+
+# what a sample is marked with, beside its values
+RESET, GAP, IMPUTED, ANOMALY = 1, 2, 4, 8
+
+
+class History:
+    """Samples of up to ``KEPT`` streams; those asked for longest ago make room for others.
+
+    A sample is taken of a stream that went on since the last one: its last row, the forecast that was made of
+    it (or, of a model with outputs of other quantities, these), its score, and marks of what happened since.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, network = engine, engine.core.net
+        self._channels, self._outputs = network.inputs, 0
+        if network.forecasts or engine.model.relation == "sequence-to-sequence":
+            self._outputs = network.outputs
+        each = 4 * (self._channels + self._outputs) + 16
+        self.samples = max(min(_SAMPLES, _BYTES // (KEPT * each)), 100)
+        shape = KEPT, self.samples  # memory is taken as samples come
+        self._when = np.zeros(shape)  # seconds since the Unix epoch, by CLOCK_MONOTONIC
+        self._score = np.zeros(shape, np.float32)
+        self._mark = np.zeros(shape, np.uint8)
+        self._values = np.zeros((*shape, self._channels), np.float32)
+        self._forecasts = np.zeros((*shape, self._outputs), np.float32)
+        self._taken = np.zeros(KEPT, np.int64)  # samples so far
+        self._slot = np.full(KEPT, _NOWHERE)
+        self._name = np.zeros((KEPT, ID_WORDS), np.uint64)
+        self._count = np.zeros(KEPT, np.uint64)  # the slot's counter at the last sample
+        self._epoch = np.zeros(KEPT, np.uint32)
+        self._missed = np.zeros(KEPT, np.uint32)
+        self._asked = np.zeros(KEPT)  # when each was asked for, CLOCK_MONOTONIC s
+        self._places: dict[str, int] = {}  # the one asked for longest ago first
+        self._epoch_s = time.time() - time.monotonic()
+
+    def keep(self, names: Iterable[str], at_any_rate: bool = False) -> None:
+        """Has these streams, where they exist, sampled from now on.
+
+        One that is new takes the place of the one asked for longest ago: if nobody did lately, or
+        ``at_any_rate``.
+        """
+        now = time.monotonic()
+        for name in names:
+            place = self._places.pop(name, None)
+            if place is None:
+                words = id_words(name)
+                slot = slot_of(self._engine.core.slots, words)
+                if slot is None or (place := self._room(now, at_any_rate)) is None:
+                    continue
+                self._name[place], self._slot[place] = words, slot
+                self._taken[place] = self._count[place] = 0
+            self._places[name], self._asked[place] = place, now
+
+    def _room(self, now: float, at_any_rate: bool) -> int | None:
+        if len(self._places) < KEPT:
+            return len(self._places)
+        oldest = next(iter(self._places))
+        if now < self._asked[self._places[oldest]] + _LATELY_S and not at_any_rate:
+            return None
+        return self._places.pop(oldest)
+
+    def find_again(self) -> None:
+        """Looks for the streams that are not where they were: let go, perhaps back by now."""
+        used, ids = len(self._places), self._engine.core.slots.ids.reshape(-1, ID_WORDS)
+        moved = (ids[self._slot[:used]] != self._name[:used]).any(1) | (self._slot[:used] == _NOWHERE)
+        for place in np.flatnonzero(moved):
+            found = slot_of(self._engine.core.slots, self._name[place])
+            self._slot[place] = _NOWHERE if found is None else found
+
+    def sample(self) -> None:
+        """Takes a sample of each stream that went on."""
+        slots, used = self._engine.core.slots, len(self._places)
+        ids = slots.ids.reshape(-1, ID_WORDS)
+        places = np.flatnonzero(self._slot[:used] != _NOWHERE)
+        places = places[slots.committed[self._slot[places]] != self._count[places]]
+        if not places.size:
+            return
+        which = self._slot[places]
+        pairs = read_pairs(slots, which)
+        good = (pairs.counter != 0) & (ids[which] == self._name[places]).all(1)
+        self._enter(places[good], *[part[good] for part in pairs])
+
+    def _enter(
+        self,
+        places: np.ndarray,
+        count: np.ndarray,
+        now: np.ndarray,
+        earlier: np.ndarray,
+        follows: np.ndarray,
+    ) -> None:
+        """Enters one sample of each of ``places``, from its last two records."""
+        slots, to = self._engine.core.slots, self._taken[places] % self.samples
+        halves = now.view(np.uint32)
+        epoch, missed = halves[:, EPOCH], halves[:, MISSED]
+        known = self._taken[places] > 0
+        mark = RESET * (known & (epoch != self._epoch[places])) + GAP * (
+            known & (missed != self._missed[places])
+        )
+        mark += IMPUTED * (halves[:, FILLED] != 0)
+        forecast = slice(slots.prediction_at, slots.prediction_at + self._outputs)
+        score, forecasts = np.full(len(places), np.nan), now[:, forecast]
+        if self._engine.core.net.forecasts:
+            parts = now[:, slots.score_at :]
+            score = last_scores(parts)
+            mark += ANOMALY * (parts[:, EVENT] == UNUSUAL)
+            same = earlier.view(np.uint32)[:, [EPOCH, MISSED]] == halves[:, [EPOCH, MISSED]]
+            of_this = follows & same.all(1)
+            forecasts = np.where(of_this[:, np.newaxis], earlier[:, forecast], np.float32("nan"))
+        self._when[places, to] = now.view(np.uint64)[:, RECEIVED] / 1e9 + self._epoch_s
+        self._score[places, to] = score
+        self._mark[places, to] = mark
+        self._values[places, to] = now[:, slots.input_at : slots.input_at + self._channels]
+        self._forecasts[places, to] = forecasts
+        self._count[places], self._epoch[places], self._missed[places] = count, epoch, missed
+        self._taken[places] += 1
+
+    def since(self, name: str, first: int) -> dict[str, Any] | None:
+        """The samples of a stream from number ``first`` on, as far as they are kept, JSON-ready.
+
+        ``first`` is the number of the first one given and ``next`` that of the one to come. ``values`` and
+        ``forecasts`` are lists by channel and by output. None where the stream is not sampled.
+        """
+        if (place := self._places.get(name)) is None:
+            return None
+        taken = int(self._taken[place])
+        first = max(first if first <= taken else 0, taken - self.samples)
+        at = np.arange(first, taken) % self.samples
+        return {
+            "first": first,
+            "next": taken,
+            "time": [round(when, 3) for when in self._when[place, at].tolist()],
+            "score": _numbers(self._score[place, at]),
+            "mark": self._mark[place, at].tolist(),
+            "values": [_numbers(column) for column in self._values[place, at].T],
+            "forecasts": [_numbers(column) for column in self._forecasts[place, at].T],
+        }
+
+    def curve(self, name: str, points: int, span_s: float) -> list[float | None]:
+        """A small curve of the last ``span_s`` seconds of a stream, in ``points`` steps: the highest score of
+        each, or its last value of the first channel where there is no score. None for a step without a row.
+        """
+        curve = np.full(points, np.nan)
+        if (place := self._places.get(name)) is not None:
+            held = min(int(self._taken[place]), self.samples)
+            since = time.monotonic() + self._epoch_s - span_s
+            step = np.floor((self._when[place, :held] - since) * (points / span_s)).astype(np.int64)
+            seen = (step >= 0) & (step < points)
+            if self._engine.core.net.forecasts:
+                np.fmax.at(curve, step[seen], self._score[place, :held][seen])
+            else:
+                order = np.argsort(self._when[place, :held][seen])
+                curve[step[seen][order]] = self._values[place, :held, 0][seen][order]
+        return _numbers(curve.astype(np.float32))
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    """Six digits of each; None for NaN."""
+    return [None if value != value else float(f"{value:.6g}") for value in values.tolist()]

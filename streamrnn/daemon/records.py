@@ -1,0 +1,132 @@
+"""Records of many streams at a time, read while the pump goes on, which neither waits nor knows."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from streamrnn.streams.record import CHECK, COUNT, DEGRADED, ENDED, ID_WORDS, RECEIVED, SEQ, STEP
+from streamrnn.streams.score import EVENT, UNUSUAL, last_scores
+from streamrnn.streams.slots import COMMIT, Slots
+
+_TRIES = 8  # of what was written to while it was read
+_MIX, _LOW, _ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFFFFFFFF), np.uint64(1)
+_HALF_BITS = np.uint64(32)
+
+
+class Heads(NamedTuple):
+    """What the list of streams tells of each: columns over n streams, in the order of their slots."""
+
+    slot: np.ndarray  # (n,) int64
+    name: np.ndarray  # (n, 128) uint8: the id, zeros, its length
+    seq: np.ndarray  # (n,) uint64
+    step: np.ndarray  # (n,) uint64
+    received: np.ndarray  # (n,) int64, CLOCK_MONOTONIC ns of the last row
+    score: np.ndarray  # (n,) float64, NaN = none
+    anomaly: np.ndarray  # (n,) bool: an event goes on
+    degraded: np.ndarray  # (n,) bool
+    ended: np.ndarray  # (n,) bool: the next row begins a new sequence
+
+
+def read_heads(slots: Slots, forecasts: bool) -> Heads:
+    """The heads of all streams. ``forecasts``: whether there is a score.
+
+    Every field is of a whole row, but for streams that are stepped faster than they can be read.
+    """
+    counts = slots.committed.copy()
+    held = np.flatnonzero(counts)
+    counts = counts[held]
+    read = _columns(slots, held, counts, forecasts)
+    torn = np.flatnonzero(slots.committed[held] != counts)
+    for _ in range(_TRIES):
+        if not torn.size:
+            break
+        now = slots.committed[held[torn]]
+        for column, again in zip(read, _columns(slots, held[torn], now, forecasts), strict=True):
+            column[torn] = again
+        torn = torn[slots.committed[held[torn]] != now]
+    there = slots.committed[held] != 0
+    return Heads(held[there], *[column[there] for column in read])
+
+
+def _columns(slots: Slots, which: np.ndarray, counts: np.ndarray, forecasts: bool) -> list[np.ndarray]:
+    """The columns of ``Heads`` after its first."""
+    at = _places(slots, which, counts)
+    none = np.full(len(which), np.nan)
+    score, event = none, none
+    if forecasts:
+        parts = slots.state[(at + slots.score_at)[:, np.newaxis] + np.arange(EVENT + 1)]
+        score, event = last_scores(parts), parts[:, EVENT]
+    return [
+        slots.ids.view(np.uint8).reshape(slots.capacity, 8 * ID_WORDS)[which],
+        slots.state_64[at // 2 + SEQ],
+        slots.state_64[at // 2 + STEP],
+        slots.state_64[at // 2 + RECEIVED].view(np.int64),
+        score,
+        event == UNUSUAL,
+        slots.state_32[at + DEGRADED] > 0,
+        slots.state_32[at + ENDED] > 0,
+    ]
+
+
+def _places(slots: Slots, which: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Where, in ``slots.state``, the records stand that the counters name, (n,) int64."""
+    return (2 * which + (counts & _ODD).astype(np.int64)) * slots.words
+
+
+class Pairs(NamedTuple):
+    """The last two records of n streams."""
+
+    counter: np.ndarray  # (n,) uint64: the slot's counter; 0 = no whole record was to be had
+    now: np.ndarray  # (n, words) float32
+    before: np.ndarray  # (n, words) float32
+    follows: np.ndarray  # (n,) bool: whether ``before`` is whole, and what ``now`` came from
+
+
+def read_pairs(slots: Slots, which: np.ndarray) -> Pairs:
+    """The last two records of the slots ``which``, (n,) int64, each of them vouched for by its check."""
+    by_record = slots.state.reshape(-1, slots.words)
+    counts = slots.committed[which]
+    now, before = _pair(by_record, which, counts)
+    names = slots.id_checks[which]
+    whole = (slots.committed[which] == counts) & vouched(now, names)
+    for _ in range(_TRIES):
+        again = np.flatnonzero(~whole & (counts != 0))
+        if not again.size:
+            break
+        counts[again] = slots.committed[which[again]]
+        now[again], before[again] = _pair(by_record, which[again], counts[again])
+        whole[again] = (slots.committed[which[again]] == counts[again]) & vouched(now[again], names[again])
+    follows = vouched(before, names) & (before.view(np.uint64)[:, COUNT] == counts - COMMIT)
+    return Pairs(np.where(whole, counts, 0), now, before, follows & whole)
+
+
+def _pair(by_record: np.ndarray, which: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    newer = (counts & _ODD).astype(np.int64)
+    return by_record[2 * which + newer], by_record[2 * which + 1 - newer]
+
+
+def vouched(records: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Whether records, (n, words) float32, have the check that ``record.check_of`` gives them, (n,) bool.
+
+    ``names``, (n,), are the ``id_check`` of their streams.
+    """
+    words = records.view(np.uint64)
+    places = np.arange(words.shape[1], dtype=np.uint64)
+    places = np.delete(places, CHECK)
+    keys = (places + places) * _MIX
+    low, high = words[:, places] & _LOW, words[:, places] >> _HALF_BITS
+    sums = low * (keys & _LOW | _ODD) + high * (keys + _MIX & _LOW | _ODD)
+    return words[:, CHECK] == sums.sum(1, dtype=np.uint64) + names
+
+
+def slot_of(slots: Slots, words: np.ndarray) -> int | None:
+    """The slot of an id, ``words`` as ``slots.id_words`` gives it; None where there is none."""
+    ids = slots.ids.reshape(slots.capacity, ID_WORDS)
+    found = np.flatnonzero(ids[:, -1] == words[-1])  # by length and last bytes first: that is one column
+    found = found[(ids[found] == words).all(1)]
+    return int(found[0]) if found.size else None
+
+
+def number(value: Any) -> float | None:
+    """The float of fewest digits that rounds to a float32; None for NaN, which JSON has no word for."""
+    return None if np.isnan(value) else float(str(np.float32(value)))

@@ -1,0 +1,98 @@
+"""What the page shows of the daemon. All of it runs on the thread of the HTTP server, and only reads."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from streamrnn import __version__
+from streamrnn.daemon.history import KEPT, History
+from streamrnn.daemon.look import look
+from streamrnn.daemon.overview import Overview
+from streamrnn.daemon.rates import Rates
+from streamrnn.engine import Engine
+from streamrnn.web.metrics import Snapshots
+
+_SECOND_S = 1.0
+_UNWATCHED_S = 10.0  # how often streams to be sampled are chosen anew while nobody looks
+_LISTED = 40  # at most as many of a page's list have a curve
+CURVE_POINTS, CURVE_S = 60, 60.0
+
+
+class Views:
+    """The streams and figures of an engine for those who look at the page, and for the next one who will."""
+
+    def __init__(
+        self, engine: Engine, snapshots: Snapshots, readiness: Callable[[], tuple[bool, str]]
+    ) -> None:
+        self._engine, self._snapshots, self._readiness = engine, snapshots, readiness
+        self._overview, self._history = Overview(engine), History(engine)
+        self._rates = Rates(engine.stats)
+        self._began = time.time()
+        self._second = self._chosen = self._watched = 0.0
+
+    def tick(self) -> None:
+        """Takes samples; called ten times a second."""
+        now = time.monotonic()
+        if now >= self._second:
+            self._second = now + _SECOND_S
+            self._rates.note()
+            self._history.find_again()
+            if now >= self._chosen + (_SECOND_S if now < self._watched + _UNWATCHED_S else _UNWATCHED_S):
+                self._chosen = now
+                self._history.keep(self._overview.most_unusual(_LISTED)[::-1])
+        self._history.sample()
+
+    def status(self) -> dict[str, Any]:
+        """The daemon, its model and its figures, JSON-ready; see ``Rates.status``."""
+        model, age = self._engine.model, self._snapshots.age_s()
+        return {
+            "version": __version__,
+            "state": self._readiness()[1],
+            "now": round(time.time(), 3),
+            "began": round(self._began, 3),
+            "model": {
+                "fingerprint": model.fingerprint,
+                "cell": model.cell,
+                "hidden": model.hidden,
+                "layers": len(model.layers),
+                "relation": model.relation,
+                "channels": [{"name": channel.name, "unit": channel.unit} for channel in model.channels],
+                "outputs": [{"name": output.name, "unit": output.unit} for output in model.outputs],
+            },
+            "forecasts": bool(self._engine.core.net.forecasts),
+            "threshold": float(str(self._engine.core.rules.threshold)),
+            "capacity": self._engine.capacity,
+            "snapshot_age_s": None if age != age else round(age, 1),
+            "snapshot_failures": self._snapshots.failures,
+            **self._rates.status(),
+        }
+
+    def streams(self, sort: str, limit: int, search: str) -> dict[str, Any]:
+        """See ``Overview.streams``."""
+        return self._overview.streams(sort, limit, search)
+
+    def stream(self, name: str) -> dict[str, Any] | None:
+        """See ``look``."""
+        return look(self._engine, name)
+
+    def watch(self, name: str) -> None:
+        """Has a stream sampled for whoever asks with ``since``. Raises ValueError for what is no id."""
+        self._watched = time.monotonic()
+        self._history.keep([name], at_any_rate=True)
+
+    def listed(self, sort: str, limit: int, search: str) -> dict[str, Any]:
+        """``streams``, the first of them with a small curve of the last minute."""
+        self._watched = time.monotonic()
+        said = self._overview.streams(sort, limit, search)
+        first = said["streams"][:_LISTED]
+        self._history.keep(stream["stream"] for stream in reversed(first))
+        for stream in first:
+            stream["curve"] = self._history.curve(stream["stream"], CURVE_POINTS, CURVE_S)
+        return said
+
+    def since(self, name: str, first: int) -> dict[str, Any] | None:
+        """See ``History.since``."""
+        return self._history.since(name, first)
+
+
+assert _LISTED < KEPT

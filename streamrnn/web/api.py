@@ -1,0 +1,156 @@
+"""/api: the streams and figures of the daemon as JSON, and as events for as long as a page is open."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+log = logging.getLogger("streamrnn")
+
+PAGES = 24  # that can be open at once
+_TICK_S = 0.1
+_AGAIN_S = 10.0
+_TICKS_A_SECOND = 10
+_LIMITS = 50, 1000  # streams in a list: unless told otherwise, and at most
+_SORTS = ("score", "name", "age")
+_SEARCH_BYTES = 127
+_RETRY_MS = 1000  # after which a page that lost its connection tries again
+
+
+class Views(Protocol):
+    """What there is to see; all of it JSON-ready, none of it may take long."""
+
+    def tick(self) -> None:
+        """Called ten times a second, whether anyone looks or not."""
+
+    def status(self) -> dict[str, Any]: ...
+
+    def streams(self, sort: str, limit: int, search: str) -> dict[str, Any]: ...
+
+    def listed(self, sort: str, limit: int, search: str) -> dict[str, Any]:
+        """``streams`` with a curve of each, for a page."""
+
+    def stream(self, name: str) -> dict[str, Any] | None: ...
+
+    def watch(self, name: str) -> None:
+        """Called every second for a stream that a page shows. Raises ValueError for what is no id."""
+
+    def since(self, name: str, first: int) -> dict[str, Any] | None:
+        """Samples of a stream from number ``first`` on; ``next`` is that of the one to come."""
+
+
+class Ticker:
+    """Has samples taken and wakes whoever waits for them."""
+
+    def __init__(self, views: Views) -> None:
+        self._views, self._tick = views, asyncio.Event()
+        self.pages = 0
+
+    async def run(self) -> None:
+        """Ticks until cancelled."""
+        while True:
+            try:
+                self._views.tick()
+            except Exception:  # whatever it is, metrics and health must go on
+                log.exception("no samples were taken for the page; next try in %g s", _AGAIN_S)
+                await asyncio.sleep(_AGAIN_S)
+            tick, self._tick = self._tick, asyncio.Event()
+            tick.set()
+            await asyncio.sleep(_TICK_S)
+
+    async def wait(self) -> None:
+        await self._tick.wait()
+
+
+def api_routes(views: Views, ticker: Ticker) -> list[Route]:
+    """The routes of /api."""
+
+    async def status(request: Request) -> Response:
+        return JSONResponse(views.status())
+
+    async def streams(request: Request) -> Response:
+        try:
+            return JSONResponse(views.streams(*_query(request)))
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, 400)
+
+    async def stream(request: Request) -> Response:
+        found = views.stream(name := request.path_params["stream"])
+        if found is None:
+            return JSONResponse({"error": f"no stream {name!r} is held"}, 404)
+        return JSONResponse(found)
+
+    async def events(request: Request) -> Response:
+        try:
+            query = _query(request)
+        except ValueError as error:
+            return JSONResponse({"error": str(error)}, 400)
+        if ticker.pages >= PAGES:
+            return JSONResponse({"error": f"{PAGES} pages are open already"}, 503, {"retry-after": "5"})
+        told = _tell(views, ticker, query, request.query_params.get("stream", ""))
+        return StreamingResponse(told, media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+    return [
+        Route("/api/status", status),
+        Route("/api/streams", streams),
+        Route("/api/streams/{stream:path}", stream),
+        Route("/api/events", events),
+    ]
+
+
+def _query(request: Request) -> tuple[str, int, str]:
+    """``sort``, ``limit`` and ``search`` of a list of streams. Raises ValueError that says what is wrong."""
+    said = request.query_params
+    sort, search = said.get("sort", _SORTS[0]), said.get("search", "")
+    if sort not in _SORTS:
+        raise ValueError(f"sort: {sort!r} is none of {', '.join(_SORTS)}")
+    limit = said.get("limit", str(_LIMITS[0]))
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 9 and 1 <= int(limit) <= _LIMITS[1]):
+        raise ValueError(f"limit: {limit!r} is no whole number from 1 to {_LIMITS[1]}")
+    if len(search.encode(errors="replace")) > _SEARCH_BYTES:
+        raise ValueError(f"search: longer than {_SEARCH_BYTES} bytes, as no stream's id is")
+    return sort, int(limit), search
+
+
+async def _tell(views: Views, ticker: Ticker, query: tuple[str, int, str], name: str) -> AsyncIterator[str]:
+    """The events of one page: ``status`` and ``streams`` each second, ``stream`` with new samples of one.
+
+    Each is made when the connection takes it, so a page that is slow gets fewer, and the newest.
+    """
+    ticker.pages += 1
+    try:
+        yield f"retry: {_RETRY_MS}\n\n"
+        ticks = first = 0
+        while True:
+            if ticks % _TICKS_A_SECOND == 0:
+                yield _event("status", views.status())
+                yield _event("streams", views.listed(*query))
+            if name:
+                if ticks % _TICKS_A_SECOND == 0:
+                    views.watch(name)
+                said = _news(views, name, first)
+                if said is not None:
+                    first = said["next"]
+                    yield _event("stream", said)
+            await ticker.wait()
+            ticks += 1
+    finally:
+        ticker.pages -= 1
+
+
+def _news(views: Views, name: str, first: int) -> dict[str, Any] | None:
+    """The samples of a stream from ``first`` on, and how it stands; None where there is nothing new."""
+    samples = views.since(name, first)
+    if samples is None or (samples["next"] == first and first > 0):
+        return None
+    stands = views.stream(name)
+    return None if stands is None else samples | {"now": stands}
+
+
+def _event(kind: str, said: dict[str, Any]) -> str:
+    return f"event: {kind}\ndata: {json.dumps(said, allow_nan=False, separators=(',', ':'))}\n\n"

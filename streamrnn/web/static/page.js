@@ -1,0 +1,385 @@
+// The page: what the daemon tells of itself, its streams by score, and one of them large.
+"use strict";
+
+const { element, number } = charts;
+const CHARTS = 12; // drawn at first; with more channels, the others on demand
+const ORDER_MS = 3000; // how often the list may change its order
+const TYPING_MS = 250;
+const AGAIN_MS = 3000;
+const MOST_LISTED = 40;
+
+const at = (id) => document.getElementById(id);
+const store = {
+  status: null, // the last of each kind of event
+  listed: null,
+  stands: null, // the stream that is shown, as it stands
+  samples: new Samples(),
+  stream: "", // its id
+  chosen: false, // by a person, not by its score
+  paused: false,
+  all: false, // channels
+  skew: 0, // the daemon's clock less this one's, s
+  ordered: 0, // when the list got its order
+};
+
+// --- the connection
+
+let source = null;
+let again = 0;
+
+function connect() {
+  source?.close();
+  clearTimeout(again);
+  store.samples.interrupted();
+  const query = new URLSearchParams({ search: at("search").value.trim(), sort: at("sort").value, limit: MOST_LISTED });
+  if (store.stream) query.set("stream", store.stream);
+  source = new EventSource(`api/events?${query}`);
+  source.addEventListener("status", (event) => showStatus(JSON.parse(event.data)));
+  source.addEventListener("streams", (event) => showStreams(JSON.parse(event.data)));
+  source.addEventListener("stream", (event) => showStream(JSON.parse(event.data)));
+  source.onerror = () => {
+    store.samples.interrupted();
+    say("lost", "connection lost, trying again");
+    if (source.readyState === EventSource.CLOSED) again = setTimeout(connect, AGAIN_MS); // refused: too many pages
+  };
+}
+
+function say(kind, text) {
+  const place = at("connection");
+  place.className = kind;
+  if (place.textContent !== text) place.textContent = text;
+}
+
+// A page that nobody sees asks for nothing.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) {
+    source?.close();
+    clearTimeout(again);
+  } else {
+    connect();
+  }
+});
+
+// --- the daemon
+
+const count = (value) => value.toLocaleString("en");
+
+function seconds(value) {
+  if (value === null) return "–";
+  for (const [unit, size] of [["µs", 1e-6], ["ms", 1e-3], ["s", 1], ["min", 60], ["h", 3600]]) {
+    if (value < size * (unit === "µs" || unit === "ms" ? 1000 : unit === "h" ? Infinity : 60 * (unit === "s" ? 2 : 1))) {
+      const scaled = value / size;
+      return `${scaled >= 100 ? scaled.toFixed(0) : Number(scaled.toPrecision(3))} ${unit}`;
+    }
+  }
+}
+
+const reasons = (counts) => Object.entries(counts).map(([reason, times]) => `${reason} ${count(times)}`).join(", ");
+
+function showStatus(status) {
+  store.status = status;
+  store.skew = status.now - Date.now() / 1000;
+  const ready = status.state === "ready";
+  say(ready ? "live" : "", ready ? "live" : status.state);
+  const { model, latency_s: latency, age_s: age } = status;
+  const layers = model.layers > 1 ? ` × ${model.layers}` : "";
+  at("model").textContent =
+    `${model.cell} ${model.channels.length} → ${model.hidden}${layers} → ${model.outputs.length}, ` +
+    `${model.relation}, ${model.fingerprint.slice(0, 12)}; version ${status.version}`;
+  const rejected = Object.values(status.rejected).reduce((sum, times) => sum + times, 0);
+  const snapshot = status.snapshot_age_s;
+  const figures = [
+    ["Streams", count(status.streams), `of ${count(status.capacity)} at most`],
+    ["Frames", `${count(Math.round(status.frames_per_s))} /s`, `${count(status.frames)} so far`],
+    ["Latency, median", seconds(latency.total.p50), `p99 ${seconds(latency.total.p99)}, p99.9 ${seconds(latency.total["p99.9"])}`],
+    ["Age, median", seconds(age.p50), `p99 ${seconds(age.p99)}`],
+    ["Dropped", count(rejected + status.late), [status.late && `late ${count(status.late)}`, reasons(status.rejected)].filter(Boolean).join(", ") || "nothing"],
+    ["Rows missing", count(status.missing_rows), `resets: ${reasons(status.resets) || "none"}`],
+    ["Anomalies", count(status.anomalies), status.forecasts ? `from a score of ${status.threshold} on` : "this model has no score"],
+    ["Snapshot", snapshot === null ? "off" : `${seconds(snapshot)} old`, status.snapshot_failures ? `${count(status.snapshot_failures)} failed` : snapshot === null ? "state is lost at a power cut" : "none failed"],
+  ];
+  const place = at("figures");
+  while (place.children.length < figures.length) {
+    const box = element("div");
+    box.append(element("dt"), element("dd", "main"), element("dd", "more"));
+    place.append(box);
+  }
+  figures.forEach((texts, k) => texts.forEach((text, part) => (place.children[k].children[part].textContent = text)));
+  draw();
+}
+
+// --- the list
+
+function path(curve, highest) {
+  let drawn = "";
+  let pen = "M";
+  let step = 0;
+  const values = curve.filter((value) => value !== null);
+  const low = highest === null ? Math.min(...values) : 0;
+  const high = highest === null ? Math.max(...values) : Math.max(highest * 1.2, ...values);
+  curve.forEach((value, x) => {
+    if (value === null) return; // a slow stream has no row in each step: joined, but for long silences
+    if (x - step > curve.length / 4) pen = "M";
+    drawn += `${pen}${x} ${(24 - (22 * (value - low)) / (high - low || 1)).toFixed(1)}`;
+    pen = "L";
+    step = x;
+  });
+  return drawn;
+}
+
+function curve(svg, stream, status) {
+  const threshold = status?.forecasts ? status.threshold : null;
+  const [line, level] = svg.children;
+  line.setAttribute("d", path(stream.curve ?? [], threshold));
+  const high = threshold === null ? 1 : Math.max(threshold * 1.2, ...(stream.curve ?? []));
+  const y = threshold === null ? -9 : 24 - (22 * threshold) / high;
+  level.setAttribute("y1", y);
+  level.setAttribute("y2", y);
+}
+
+function listItem() {
+  const item = element("li");
+  const link = element("a");
+  const name = element("span", "name");
+  name.append(element("span"), element("span", "note"));
+  const SVG = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 60 26");
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  const level = document.createElementNS(SVG, "line");
+  level.setAttribute("x2", "60");
+  svg.append(document.createElementNS(SVG, "path"), level);
+  link.append(name, svg, element("span", "value"));
+  item.append(link);
+  return item;
+}
+
+function note(stream) {
+  const said = [];
+  if (stream.anomaly) said.push("anomaly");
+  if (stream.health !== "ok") said.push(stream.health);
+  if (stream.age_s > 5) said.push(`silent for ${seconds(stream.age_s)}`);
+  return said.join(", ");
+}
+
+function inOrder(streams) {
+  // under the pointer or the keyboard the list keeps its order, and elsewhere it does not change it too often
+  const place = at("streams");
+  const held = place.matches(":hover") || place.contains(document.activeElement) || Date.now() < store.ordered + ORDER_MS;
+  if (!held) {
+    store.ordered = Date.now();
+    return streams;
+  }
+  const places = new Map([...place.children].map((item, k) => [item.dataset.stream, k]));
+  return [...streams].sort((a, b) => (places.get(a.stream) ?? Infinity) - (places.get(b.stream) ?? Infinity) || 0);
+}
+
+function showStreams(listed) {
+  store.listed = listed;
+  const search = at("search").value.trim();
+  const shown = listed.streams.length;
+  at("found").textContent =
+    listed.held === 0
+      ? "None has sent a frame yet."
+      : listed.found === 0
+        ? `None of ${count(listed.held)} has “${search}” in its name.`
+        : shown < listed.found
+          ? `The first ${count(shown)} of ${count(listed.found)}${search ? " found" : ""}.`
+          : `${count(shown)} of ${count(listed.held)}.`;
+  const place = at("streams");
+  while (place.children.length > shown) place.lastChild.remove();
+  while (place.children.length < shown) place.append(listItem());
+  inOrder(listed.streams).forEach((stream, k) => {
+    const item = place.children[k];
+    item.dataset.stream = stream.stream;
+    const [name, svg, value] = item.firstChild.children;
+    item.firstChild.href = `#stream=${encodeURIComponent(stream.stream)}`;
+    item.firstChild.setAttribute("aria-current", String(stream.stream === store.stream));
+    name.firstChild.textContent = stream.stream;
+    name.title = stream.stream;
+    name.lastChild.textContent = note(stream);
+    name.lastChild.className = stream.anomaly ? "note alarm" : "note";
+    curve(svg, stream, store.status);
+    value.textContent = stream.score === null ? "–" : stream.score.toFixed(1);
+    value.className = stream.anomaly ? "value alarm" : "value";
+  });
+  follow(listed);
+}
+
+// Unless a person chose, the most unusual stream is shown; one in an anomaly stays until that is over.
+function follow(listed) {
+  if (store.chosen || listed.streams.length === 0) return;
+  const shown = listed.streams.find(({ stream }) => stream === store.stream);
+  const first = listed.streams[0];
+  if (!store.stream || (first.anomaly && !shown?.anomaly && first.stream !== store.stream)) show(first.stream);
+}
+
+// --- one stream
+
+function show(stream) {
+  if (stream === store.stream) return;
+  store.stream = stream;
+  store.samples = new Samples();
+  store.stands = null;
+  for (const item of at("streams").children) {
+    item.firstChild.setAttribute("aria-current", String(item.dataset.stream === stream));
+  }
+  at("stream-title").textContent = stream || "No stream yet";
+  at("facts").textContent = stream ? "No row of it has come yet." : "";
+  connect();
+}
+
+function fromAddress() {
+  const said = new URLSearchParams(location.hash.slice(1)).get("stream");
+  store.chosen = Boolean(said);
+  if (said) show(said);
+}
+
+function showStream(event) {
+  store.samples.take(event);
+  store.stands = event.now;
+  draw();
+}
+
+let drawn = null; // the charts, and what they were made for
+let frame = 0;
+
+function draw() {
+  if (!frame) frame = requestAnimationFrame(redraw);
+}
+
+function makeCharts({ model, forecasts, threshold }) {
+  const made = { score: null, channels: [], outputs: [] };
+  if (forecasts) {
+    made.score = charts.make(at("score"), { title: "score", lines: [{ label: "score", tone: "score" }], height: 120, threshold, sync: "page" });
+  }
+  const lines = [{ label: "input", tone: "input" }, { label: "forecast", tone: "forecast" }];
+  const shown = store.all ? model.channels.length : Math.min(CHARTS, model.channels.length);
+  model.channels.slice(0, shown).forEach(({ name, unit }, k) => {
+    const both = forecasts && k < model.outputs.length;
+    made.channels.push(charts.make(at("charts"), { title: name, unit, lines: both ? lines : lines.slice(0, 1), sync: "page" }));
+  });
+  if (!forecasts && model.relation === "sequence-to-sequence") {
+    made.outputs = model.outputs.map(({ name, unit }) =>
+      charts.make(at("charts"), { title: `${name}, output`, unit, lines: [{ label: "output", tone: "forecast" }], sync: "page" }),
+    );
+  }
+  at("more").hidden = shown === model.channels.length;
+  at("more").textContent = `show all ${model.channels.length} channels`;
+  return made;
+}
+
+function redraw() {
+  frame = 0;
+  const { status, samples, stands } = store;
+  if (!status || !stands) return;
+  showFacts(stands, status);
+  const kind = JSON.stringify([status.model, status.forecasts, status.threshold, store.all]);
+  if (drawn?.kind !== kind) {
+    for (const chart of [drawn?.score, ...(drawn?.channels ?? []), ...(drawn?.outputs ?? [])]) chart?.destroy();
+    drawn = { kind, ...makeCharts(status) };
+  }
+  if (store.paused || samples.columns.length === 0) return;
+  const span = Number(at("window").value);
+  const now = Date.now() / 1000 + store.skew;
+  const range = span ? [now - span, now] : null;
+  const marks = samples.marks();
+  drawn.score?.set(samples.score, marks, range);
+  drawn.channels.forEach((chart, k) => chart.set(samples.channel(k), marks, range));
+  drawn.outputs.forEach((chart, k) => chart.set(samples.output(k), marks, range));
+  at("key").hidden = false;
+}
+
+function showFacts(stands, status) {
+  at("stream-title").textContent = stands.stream;
+  const silent = stands.age_s > 5 ? `silent for ${seconds(stands.age_s)}` : "";
+  const badges = at("badges");
+  badges.textContent = [stands.anomaly ? "anomaly" : "", silent].filter(Boolean).join(", ");
+  badges.className = stands.anomaly ? "alarm" : "muted";
+  const taken = stands.ts_ns ? `, taken ${new Date(stands.ts_ns / 1e6).toLocaleString()}` : "";
+  at("facts").textContent =
+    `row ${count(stands.seq)}${taken}; ${count(stands.step)} steps since its state began, ${count(stands.epoch)} resets`;
+  const cause = stands.channels.filter(({ share }) => share >= 0.2).sort((a, b) => b.share - a.share);
+  at("cause").textContent =
+    stands.score >= 2 && cause.length
+      ? `Score ${stands.score.toFixed(1)}, mostly of ${cause.map(({ name, share }) => `${name} (${Math.round(100 * share)} %)`).join(", ")}.`
+      : "";
+  showTable(stands, status);
+}
+
+function showTable(stands, { forecasts }) {
+  const table = at("channels");
+  const titles = ["channel", "value", ...(forecasts ? ["forecast of the next row", "residual, in its deviations", "share in the score"] : [])];
+  if (table.hidden || table.tHead.rows[0]?.cells.length !== titles.length) {
+    const row = element("tr");
+    titles.forEach((title, k) => {
+      const cell = element("th", k ? "figure" : "", title);
+      cell.scope = "col";
+      row.append(cell);
+    });
+    table.tHead.replaceChildren(row);
+    table.hidden = false;
+  }
+  const body = table.tBodies[0];
+  const rows = [...stands.channels, ...(stands.outputs ?? []).map((output) => ({ ...output, name: `${output.name}, output` }))];
+  while (body.rows.length > rows.length) body.lastChild.remove();
+  rows.forEach((channel, k) => {
+    if (!body.rows[k]) {
+      const row = element("tr");
+      const name = element("th");
+      name.scope = "row";
+      row.append(name, ...titles.slice(1).map(() => element("td", "figure")));
+      body.append(row);
+    }
+    const { unit } = channel;
+    const said = [
+      unit ? `${channel.name} (${unit})` : channel.name,
+      number(channel.value),
+      number(channel.forecast),
+      number(channel.residual),
+      channel.share === undefined || channel.share === null ? "–" : `${Math.round(100 * channel.share)} %`,
+    ];
+    [...body.rows[k].cells].forEach((cell, c) => {
+      if (cell.textContent !== said[c]) cell.textContent = said[c];
+    });
+  });
+}
+
+// --- what a person does
+
+let typing = 0;
+at("search").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => {
+    store.ordered = 0;
+    connect();
+  }, TYPING_MS);
+});
+at("sort").addEventListener("change", () => {
+  store.ordered = 0;
+  connect();
+});
+at("query").addEventListener("submit", (event) => event.preventDefault());
+at("window").addEventListener("change", draw);
+at("pause").addEventListener("click", () => {
+  store.paused = !store.paused;
+  at("pause").setAttribute("aria-pressed", String(store.paused));
+  draw();
+});
+at("more").addEventListener("click", () => {
+  store.all = true;
+  draw();
+});
+at("look").addEventListener("click", look.toggle);
+addEventListener("look", showLook);
+addEventListener("hashchange", fromAddress);
+
+function showLook() {
+  at("look").textContent = look.now() === "dark" ? "light look" : "dark look";
+  for (const chart of [drawn?.score, ...(drawn?.channels ?? []), ...(drawn?.outputs ?? [])]) chart?.restyle();
+}
+
+showLook();
+fromAddress();
+if (!source) connect();

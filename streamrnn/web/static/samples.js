@@ -1,0 +1,99 @@
+// What is known of one stream's last minutes: columns of samples, and the stretches among them to mark.
+"use strict";
+
+class Samples {
+  static MOST = 4000; // samples kept
+  static RESET = 1;
+  static GAP = 2;
+  static IMPUTED = 4;
+  static ANOMALY = 8;
+
+  constructor() {
+    this.next = null; // the number that the samples to come go on with; null after the connection was lost
+    this.columns = []; // time, score, mark, then the values and the forecasts of each channel
+    this.width = 0; // of the values
+  }
+
+  // Enters an event of new samples. Those of a connection that is new begin with all that the daemon knows.
+  take(event) {
+    const columns = [event.time, event.score, event.mark, ...event.values, ...event.forecasts];
+    if (columns.length !== this.columns.length) {
+      this.columns = columns.map(() => []);
+      this.width = event.values.length;
+    } else if (event.first !== this.next) {
+      this.#dropFrom(event.time[0] ?? Infinity);
+      if (event.first === 0) this.#break(event.time[0]); // of a daemon that was started anew, or of a stream come back
+    }
+    const usual = this.#usualStep();
+    for (let k = 0; k < event.time.length; k++) {
+      const silent = event.time[k] - this.#last();
+      if (silent > Math.max(2, 10 * usual)) this.#break(event.time[k]);
+      columns.forEach((column, c) => this.columns[c].push(column[k]));
+    }
+    this.next = event.next;
+    const over = this.columns[0].length - Samples.MOST;
+    if (over > 0) for (const column of this.columns) column.splice(0, over);
+  }
+
+  // Called when the connection is lost: what comes next tells all anew.
+  interrupted() {
+    this.next = null;
+  }
+
+  #last() {
+    return this.columns[0].at(-1);
+  }
+
+  #dropFrom(time) {
+    let kept = this.columns[0].length;
+    while (kept > 0 && this.columns[0][kept - 1] >= time) kept--;
+    for (const column of this.columns) column.length = kept;
+  }
+
+  // Ends the lines, so that they do not join what lies apart.
+  #break(before) {
+    if (this.#last() === undefined || before === undefined) return;
+    this.columns.forEach((column, c) => column.push(c === 0 ? Math.max(this.#last(), before - 1e-3) : c === 2 ? 0 : null));
+  }
+
+  #usualStep() {
+    const times = this.columns[0].slice(-50);
+    const steps = times.slice(1).map((time, k) => time - times[k]);
+    return steps.sort((a, b) => a - b)[steps.length >> 1] ?? 0;
+  }
+
+  get score() {
+    return [this.columns[0], this.columns[1]];
+  }
+
+  // uPlot's columns of one channel: time, its values, and its forecasts where there are any.
+  channel(k) {
+    const forecasts = this.columns[3 + this.width + k];
+    return forecasts ? [this.columns[0], this.columns[3 + k], forecasts] : [this.columns[0], this.columns[3 + k]];
+  }
+
+  // One output of a model whose outputs are quantities of their own.
+  output(k) {
+    return [this.columns[0], this.columns[3 + this.width + k]];
+  }
+
+  // The stretches to mark, {kind, from, to}, in seconds.
+  marks() {
+    const [time, , mark] = this.columns;
+    const found = [];
+    const open = {};
+    for (let k = 0; k < (time?.length ?? 0); k++) {
+      if (mark[k] & Samples.RESET) found.push({ kind: "reset", from: time[k], to: time[k] });
+      if (mark[k] & Samples.GAP) found.push({ kind: "gap", from: time[Math.max(k - 1, 0)], to: time[k] });
+      for (const [kind, bit] of [["anomaly", Samples.ANOMALY], ["imputed", Samples.IMPUTED]]) {
+        if (mark[k] & bit) {
+          if (open[kind]) open[kind].to = time[k];
+          else found.push((open[kind] = { kind, from: time[k], to: time[k] }));
+        } else {
+          open[kind] = undefined;
+        }
+      }
+    }
+    return found;
+  }
+}
