@@ -1,7 +1,8 @@
 # Sourced by tools/demo and tools/test: `setup EXTRA` makes .venv with streamrnn and, for "test", what
 # the tests need, at the versions of requirements.lock. A second call finds it done.
 # Everything stays in the checkout, downloads and compiled kernels too. Only where Python lacks its venv module, or
-# the tests their systemd, and only as root and after saying so, Debian's packages of these are installed.
+# the tests a program that they run against, and only as root and after saying so, Debian's packages of these are
+# installed.
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
@@ -36,9 +37,10 @@ setup() {
         fi
     fi
     if [ "$1" = test ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null &&
-        ! { command -v systemd-analyze && command -v ps; } >/dev/null; then
-        echo "setup: installing Debian's systemd and procps, for the tests of the service" >&2
-        apt-get update -qq && apt-get install -y -qq --no-install-recommends systemd procps >&2
+        ! { command -v systemd-analyze && command -v ps && command -v chromium && command -v promtool; } >/dev/null; then
+        echo "setup: installing Debian's systemd, procps, chromium and prometheus, which tests run against" >&2
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+            systemd procps chromium fonts-dejavu-core prometheus >&2
     fi
     echo "setup: making .venv with $("$python" --version) and installing streamrnn; a minute at most, once" >&2
     [ -x .venv/bin/python ] || "$python" -m venv .venv
