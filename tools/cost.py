@@ -45,7 +45,7 @@ def main() -> None:
         runs: dict[str, list[float]] = {name: [] for name in words}
         for _ in range(options.pairs):
             for name, command in words.items():
-                runs[name].append(measure(command, str(folder), 0, options.seconds, False).per_second)
+                runs[name].append(measure(command, str(folder), 0, options.seconds).per_second)
             print(", ".join(f"{name} {speeds[-1]:,.0f}" for name, speeds in runs.items()), flush=True)
     for name, speeds in runs.items():
         ratios = [speed / base for speed, base in zip(speeds, runs["without"], strict=True)]

@@ -48,7 +48,7 @@ class Bench:
         ratios = []
         for _ in range(pairs):
             off, on = (
-                measure(self.serve("small", 1000, kept, kept), str(self.here), 0, seconds, False).per_second
+                measure(self.serve("small", 1000, kept, kept), str(self.here), 0, seconds).per_second
                 for kept in (False, True)
             )
             ratios.append(on / off)
@@ -61,7 +61,7 @@ class Bench:
         for _ in range(pairs):
             off, on = (
                 measure(
-                    self.serve("large", MANY, True, kept), str(self.here), RATE, seconds, False, MANY
+                    self.serve("large", MANY, True, kept), str(self.here), RATE, seconds, streams=MANY
                 ).p99_us
                 for kept in (False, True)
             )

@@ -174,8 +174,8 @@ def daemons(seconds: float, pairs: int = 3) -> None:
         theirs = [__file__, "--loop", model, "{source}", "{sink}"]
         ratios = []
         for _ in range(pairs):
-            loop_rate = chain.measure(theirs, folder, 0, seconds, False).per_second
-            rate = chain.measure(ours, folder, 0, seconds, False).per_second
+            loop_rate = chain.measure(theirs, folder, 0, seconds).per_second
+            rate = chain.measure(ours, folder, 0, seconds).per_second
             ratios.append(rate / loop_rate)
             print(f"pyzmq + onnxruntime {loop_rate:10,.0f}   streamrnn {rate:12,.0f}   x {ratios[-1]:.1f}")
     print(f"median x {statistics.median(ratios):.1f}")

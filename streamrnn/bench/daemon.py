@@ -8,8 +8,8 @@ import sys
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +36,10 @@ sink.bind(sys.argv[2])
 print("ready:", file=sys.stderr, flush=True)
 zmq.proxy(source, sink)
 """
+
+
+# What watches a daemon while it is measured, from the address of its HTTP
+Watched = Callable[[str], AbstractContextManager[None]]
 
 
 class Run(NamedTuple):
@@ -92,14 +96,14 @@ def _wait_ready(process: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def _scraped(address: str) -> Iterator[None]:
-    """Asks for /metrics five times a second, from a thread, for as long as the block runs."""
+def scraped(address: str, per_s: float = SCRAPES_PER_S) -> Iterator[None]:
+    """Asks for /metrics so many times a second, from a thread, for as long as the block runs."""
     done = threading.Event()
 
     def scrape() -> None:
         # it stands for another machine, so it must not take these cores from publisher and sink
         os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
-        while not done.wait(1 / SCRAPES_PER_S):
+        while not done.wait(1 / per_s):
             urllib.request.urlopen(f"http://{address}/metrics").read()
 
     thread = threading.Thread(target=scrape)
@@ -112,9 +116,17 @@ def _scraped(address: str) -> Iterator[None]:
 
 
 def measure(
-    middle: list[str], folder: str, rate: float, seconds: float, scrape: bool, streams: int = STREAMS
+    middle: list[str],
+    folder: str,
+    rate: float,
+    seconds: float,
+    watched: Watched | None = None,
+    streams: int = STREAMS,
 ) -> Run:
-    """One run: sink and publisher at native speed around ``middle``, which gets the two endpoints."""
+    """One run: sink and publisher at native speed around ``middle``, which gets the two endpoints.
+
+    ``watched``, given the address of its HTTP, is entered for as long as the run takes.
+    """
     source, sink = f"ipc://{folder}/source", f"ipc://{folder}/sink"
     command = [word.format(source=source, sink=sink) for word in middle]
     load = ("-m", "streamrnn.bench.load")
@@ -122,11 +134,11 @@ def measure(
     source_words = ("publish", source, str(streams), str(CHANNELS), str(rate), str(_LONGEST_S))
     with _python(*command, listen="stderr") as process:
         line = _wait_ready(process)
-        scraping = _scraped(line.rsplit("http://", 1)[1].strip()) if scrape else nullcontext()
+        watching = watched(line.rsplit("http://", 1)[1].strip()) if watched else nullcontext()
         with (
             _python(*load, *sink_words, listen="stdout") as receiver,
             _python(*load, *source_words, listen="stdout"),
-            scraping,
+            watching,
         ):
             try:
                 out = receiver.communicate(timeout=_LONGEST_S)[0]
@@ -151,6 +163,6 @@ def compare(rate: float, pairs: int, seconds: float, scrape: bool) -> Comparison
         daemon = ["-m", "streamrnn", "serve", str(model), "--connect", "{source}", "--bind", "{sink}"]
         daemon += ["--http", "127.0.0.1:0" if scrape else ""]
         for _ in range(pairs):
-            result.proxy.append(measure(proxy, folder, rate, seconds, scrape=False))
-            result.daemon.append(measure(daemon, folder, rate, seconds, scrape))
+            result.proxy.append(measure(proxy, folder, rate, seconds))
+            result.daemon.append(measure(daemon, folder, rate, seconds, scraped if scrape else None))
     return result
