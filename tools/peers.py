@@ -1,6 +1,6 @@
-"""The step and the daemon beside what people use today: PyTorch, ONNX Runtime, a pyzmq loop.
+"""The step and the daemon beside what people use today: PyTorch, ONNX Runtime, River, a pyzmq loop.
 
-    pip install onnxruntime onnx torch      # into the environment that has streamrnn
+    pip install onnxruntime onnx torch river      # into the environment that has streamrnn
     python tools/peers.py [--seconds 3]
 
 Each is left out where it is not installed. All run on one thread and are warm before the clock starts;
@@ -28,6 +28,10 @@ try:
     import onnxruntime
 except ImportError:
     onnxruntime = None
+try:
+    from river.anomaly import HalfSpaceTrees
+except ImportError:
+    HalfSpaceTrees = None
 try:
     import torch
 except ImportError:
@@ -137,6 +141,24 @@ def steps(seconds: float) -> None:
         print(row, flush=True)
 
 
+def trees(seconds: float) -> None:
+    """River's half-space trees with its defaults: each row is scored, then learned from."""
+    inputs, hidden = SIZES[1]
+    names = [f"c{channel}" for channel in range(inputs)]
+    rows = iter(np.random.default_rng(0).random((1_000_000, inputs)).tolist())
+    detector = HalfSpaceTrees(seed=0)
+
+    def row() -> None:
+        values = dict(zip(names, next(rows), strict=True))
+        detector.score_one(values)
+        detector.learn_one(values)
+
+    row()  # builds the trees
+    theirs, ours = median_us(row, seconds), step_time("lstm", inputs, hidden, seconds).one_us
+    ratio = f"{theirs / ours:.0f} times our step"
+    print(f"a row of {inputs} through River's half-space trees: {theirs:.0f} us, {ratio}")
+
+
 def loop(model_path: str, source: str, sink: str) -> None:
     """What people write today: pyzmq, ONNX Runtime, and a dict of states."""
     import zmq
@@ -189,10 +211,12 @@ def main() -> None:
     if options.loop:
         loop(*options.loop)
         return
-    for name, found in (("onnxruntime", onnxruntime), ("torch", torch)):
+    for name, found in (("onnxruntime", onnxruntime), ("torch", torch), ("river", HalfSpaceTrees)):
         if found is None:
             print(f"{name} is not installed and left out", file=sys.stderr)
     steps(options.seconds)
+    if HalfSpaceTrees:
+        trees(options.seconds)
     if onnxruntime:
         daemons(options.seconds)
 
