@@ -205,6 +205,7 @@ def test_config_check_wants_both_ends(tmp_path):
         ["send", "data.csv", "--to", "tcp://a:1", "--server-key", "a.public"],
         ["bench", "--kernels-only", "--daemon-only"],
         ["demo", "--seconds", "0"],
+        ["demo", "--faults"],
         ["state", "show", "folder", "--sort", "name"],
         ["state", "export", "folder"],
         ["state", "reset", "folder"],
@@ -377,6 +378,7 @@ def test_replay(replay_calls, tmp_path):
         "faults": Faults(gap="predict"),
         "predict": Predict(every=5),
         "memory": 0,
+        "report": None,
         "progress": False,
     }
 
@@ -488,11 +490,18 @@ def test_bench(stub):
 
 
 def test_demo(stub):
-    calls = stub("streamrnn.demo", "demo", result=0)
+    calls = stub("streamrnn.demo.live", "demo", result=0)
     assert run("demo").exit_code == 0
-    assert run("demo", "--seconds", "3", "--http", "localhost:0").exit_code == 0
-    assert [call.args for call in calls] == [(None, Http().listen), (3.0, "localhost:0")]
+    assert run("demo", "--seconds", "3", "--http", "localhost:0", "--seed", "2").exit_code == 0
+    assert [call.args for call in calls] == [(None, Http().listen, 1), (3.0, "localhost:0", 2)]
     assert run("demo", "--http", "9464").exit_code == 78
+
+
+def test_demo_records(stub):
+    calls = stub("streamrnn.demo.recording", "record", result=12)
+    assert run("demo", "--record", "a.csv").stderr == "a.csv: 12 rows\n"
+    assert run("demo", "--record", "a.csv", "--seconds", "9", "--seed", "3", "--faults").exit_code == 0
+    assert [call.args for call in calls] == [(Path("a.csv"), 600.0, 1, False), (Path("a.csv"), 9.0, 3, True)]
 
 
 def test_inspect(stub):

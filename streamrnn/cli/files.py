@@ -9,8 +9,11 @@ import click
 
 from streamrnn.cli.shared import (
     COUNT,
-    PATH,
+    MODEL,
     POSITIVE,
+    SETTINGS,
+    TABLE,
+    File,
     as_json_option,
     client_keys,
     endpoint,
@@ -22,16 +25,21 @@ from streamrnn.cli.shared import (
     table_options,
 )
 
+PAGE = File(".html", path_type=str)
+
 
 @click.command(epilog=example("streamrnn replay valves.csv -m model.safetensors -o predictions.csv"))
-@click.argument("source", metavar="FILE|-")
-@click.option("-m", "--model", type=PATH, required=True, help="Model file.")
-@click.option("-o", "--output", default="-", metavar="OUT", help="Where predictions go, - for stdout.")
+@click.argument("source", type=TABLE, metavar="FILE|-")
+@click.option("-m", "--model", type=MODEL, required=True, help="Model file.")
+@click.option(
+    "-o", "--output", type=TABLE, default="-", metavar="OUT", help="Where predictions go, - for stdout."
+)
 @click.option(
     "--format",
     type=click.Choice(["csv", "ndjson", "parquet"]),
     help="Of OUT.  [default: by its name, or csv]",
 )
+@click.option("--report", type=PAGE, metavar="HTML", help="Write a page about it, with charts, to this file.")
 @speed_option
 @limit_option
 @table_options
@@ -43,13 +51,21 @@ from streamrnn.cli.shared import (
     "--every",
     type=click.IntRange(0, 2**31),
     metavar="N",
-    help="Rows from answer to answer; 0: at the end.  [0]",
+    help="Answer a sequence, or roll out, every N rows; 0: at its end.  [default: the file's, or 0]",
 )
 @click.option(
-    "--horizon", type=click.IntRange(0, 65535), metavar="N", help="Rows of a rollout; 0: none.  [0]"
+    "--horizon",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="Rows that a rollout forecasts ahead; 0: none.  [default: the file's, or 0]",
 )
 @click.option(
-    "-c", "--config", "file", type=PATH, metavar="FILE", help="TOML file, for its predict, faults and adapt."
+    "-c",
+    "--config",
+    "file",
+    type=SETTINGS,
+    metavar="FILE",
+    help="TOML file, for its sections predict, faults and adapt.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON (stderr if OUT is -).")
 def replay(
@@ -94,11 +110,11 @@ def replay(
 
 
 @click.command(epilog=example("streamrnn send valve.csv --to tcp://localhost:5555 --socket push --rate 1000"))
-@click.argument("source", metavar="FILE|-")
+@click.argument("source", type=TABLE, metavar="FILE|-")
 @click.option("--to", required=True, metavar="E", help="Endpoint of the receiver.")
 @click.option("--bind", is_flag=True, help="Bind to E, for receivers that connect, instead of connecting.")
 @click.option("--socket", type=click.Choice(["pub", "push"]), default="pub", help="Kind of socket.")
-@click.option("-m", "--model", type=PATH, help="Send this model's channels.  [default: numeric columns]")
+@click.option("-m", "--model", type=MODEL, help="Send this model's channels.  [default: numeric columns]")
 @click.option("--rate", type=POSITIVE, metavar="ROWS", help="Rows per second.  [default: no limit]")
 @speed_option
 @click.option("--block", type=click.IntRange(1, 65535), default=1, metavar="N", help="Most rows in a frame.")
@@ -145,7 +161,7 @@ def send(
 @as_json_option
 @click.option("--topic", "topics", multiple=True, metavar="PREFIX", help="Of stream ids.  [default: all]")
 @click.option("--limit", type=COUNT, metavar="N", help="Stop after N predictions.")
-@click.option("-m", "--model", type=PATH, help="Model file, to name the outputs.")
+@click.option("-m", "--model", type=MODEL, help="Model file, to name the outputs.")
 @click.option("--bind", is_flag=True, help="Bind to E instead of connecting.")
 @server_key_option
 @secret_option
@@ -168,7 +184,7 @@ def tail(
 
 
 @click.command(epilog=example("streamrnn inspect model.safetensors"))
-@click.argument("file", type=PATH, metavar="MODEL|SNAPSHOT")
+@click.argument("file", type=MODEL, metavar="MODEL|SNAPSHOT")
 @as_json_option
 def inspect(file: Path, as_json: bool) -> None:
     """Show what is in a model, or in a snapshot."""

@@ -14,8 +14,10 @@ from click.core import ParameterSource
 from streamrnn.cli.shared import (
     COUNT,
     INTERRUPTED,
-    PATH,
+    MODEL,
     POSITIVE,
+    TABLE,
+    File,
     Finite,
     as_json_option,
     example,
@@ -68,6 +70,9 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
         raise click.BadParameter(str(error)) from None
 
 
+NETWORK = File(".safetensors", ".keras", ".h5", ".onnx", ".json")
+
+
 @click.command(
     "import",
     epilog=example(
@@ -75,8 +80,8 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
         "    --target next --scaling recording.csv --sample-period 1s",
     ),
 )
-@click.argument("file", type=PATH, metavar="FILE")
-@click.option("-o", "--output", type=PATH, required=True, metavar="MODEL", help="Model file to write.")
+@click.argument("file", type=NETWORK, metavar="FILE")
+@click.option("-o", "--output", type=MODEL, required=True, metavar="MODEL", help="Model file to write.")
 @click.option("--channels", callback=names, metavar="A,B,...", help="Names of what goes in.")
 @click.option(
     "--target",
@@ -91,6 +96,7 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
 )
 @click.option(
     "--scaling",
+    type=TABLE,
     metavar="TABLE|none",
     help="Means and deviations are those of the columns of this CSV or parquet file; none: values go in and "
     "come out as they are.",
@@ -180,8 +186,8 @@ def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, 
         "streamrnn train load.csv -o day.safetensors --relation encoder-decoder --horizon 24",
     )
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("-o", "--output", type=PATH, required=True, metavar="MODEL", help="Model file to write.")
+@click.argument("files", type=TABLE, nargs=-1, required=True, metavar="FILE...")
+@click.option("-o", "--output", type=MODEL, required=True, metavar="MODEL", help="Model file to write.")
 @click.option(
     "--relation",
     type=click.Choice([*RELATIONS]),

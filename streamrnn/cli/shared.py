@@ -2,17 +2,21 @@
 
 import math
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from streamrnn.errors import UserError
 
 INTERRUPTED = 128 + 2  # what a shell reports of a program that SIGINT ended
 BROKEN_PIPE = 128 + 13  # and of one that SIGPIPE ended
+PLAIN = re.compile(r"[\w/.,+@%~-]+")  # what no shell needs quotes for
 
 
 class Commands(click.Group):
@@ -114,7 +118,39 @@ class Finite(click.FloatRange):
         return number
 
 
+class File(click.Path):
+    """A path whose completion offers folders, and the files that end as told."""
+
+    def __init__(self, *endings: str, path_type: type = Path) -> None:
+        super().__init__(path_type=path_type)
+        self._endings = endings
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        names = list(self._begun(incomplete))
+        # The shell does better behind a folder that is alone, into which it goes on, and where it must quote.
+        if (len(names) == 1 and names[0].endswith("/")) or not all(map(PLAIN.fullmatch, names)):
+            names = []
+        return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
+
+    def _begun(self, incomplete: str) -> Iterator[str]:
+        """The paths that begin like this, a slash behind folders."""
+        folder = incomplete[: incomplete.rfind("/") + 1]
+        begun = incomplete[len(folder) :]
+        with suppress(OSError, RuntimeError):  # RuntimeError: ~ of a user without a home
+            for path in sorted(Path(folder).expanduser().iterdir()):
+                if path.name.startswith(begun) and (begun or not path.name.startswith(".")):
+                    if path.is_dir():
+                        yield f"{folder}{path.name}/"
+                    elif path.name.endswith(self._endings):
+                        yield folder + path.name
+
+
 PATH = click.Path(path_type=Path)
+MODEL = File(".safetensors")
+SETTINGS = File(".toml")
+TABLE = File(".csv", ".tsv", ".txt", ".gz", ".parquet", path_type=str)  # its name, as - is one, too
 POSITIVE = Finite(min=0, min_open=True)
 COUNT = click.IntRange(min=1)
 
@@ -143,5 +179,10 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-server_key_option = click.option("--server-key", metavar="KEY|FILE", help="Public key of a protected daemon.")
-secret_option = click.option("--secret", type=PATH, metavar="FILE", help="Secret key to show it.")
+server_key_option = click.option(
+    "--server-key",
+    type=File(".public", path_type=str),
+    metavar="KEY|FILE",
+    help="Public key of a protected daemon.",
+)
+secret_option = click.option("--secret", type=File(".secret"), metavar="FILE", help="Secret key to show it.")

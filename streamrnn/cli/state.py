@@ -6,9 +6,12 @@ import click
 
 from streamrnn.cli.shared import (
     COUNT,
-    PATH,
+    File,
     example,
 )
+
+SNAPSHOT = File(".safetensors", path_type=str)
+TARGET = File(".toml", ".safetensors")
 
 
 @click.group(epilog=example("streamrnn state show /run/streamrnn"))
@@ -21,7 +24,7 @@ def state() -> None:
 
 
 @state.command(epilog=example("streamrnn state show /run/streamrnn --sort health --limit 10"))
-@click.argument("target", type=PATH)
+@click.argument("target", type=TARGET)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each stream, one a line.")
 @click.option("--limit", type=COUNT, metavar="N", help="Show no more than N streams.")
 @click.option(
@@ -47,8 +50,10 @@ def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str)
         "streamrnn state export /run/streamrnn -o - | ssh b streamrnn state import - /run/streamrnn",
     )
 )
-@click.argument("target", type=PATH)
-@click.option("-o", "--output", required=True, metavar="FILE", help="Snapshot to write, - for stdout.")
+@click.argument("target", type=TARGET)
+@click.option(
+    "-o", "--output", type=SNAPSHOT, required=True, metavar="FILE", help="Snapshot to write, - for stdout."
+)
 @click.option("--stream", "streams", multiple=True, metavar="ID", help="Repeatable.  [default: all]")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 def export(target: Path, output: str, streams: tuple[str, ...], force: bool) -> int:
@@ -59,8 +64,8 @@ def export(target: Path, output: str, streams: tuple[str, ...], force: bool) -> 
 
 
 @state.command("import", epilog=example("streamrnn state import streams.safetensors /run/streamrnn"))
-@click.argument("file", metavar="FILE|-")
-@click.argument("target", type=PATH)
+@click.argument("file", type=SNAPSHOT, metavar="FILE|-")
+@click.argument("target", type=TARGET)
 @click.option("--replace", is_flag=True, help="Replace the state of streams that are there.")
 def import_(file: str, target: Path, replace: bool) -> int:
     """Let streams go on from the state in a file.
@@ -75,7 +80,7 @@ def import_(file: str, target: Path, replace: bool) -> int:
 
 
 @state.command(epilog=example("streamrnn state reset /run/streamrnn pump-1 pump-2"))
-@click.argument("target", type=PATH)
+@click.argument("target", type=TARGET)
 @click.argument("streams", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="Reset every stream.")
 def reset(target: Path, streams: tuple[str, ...], everything: bool) -> int:

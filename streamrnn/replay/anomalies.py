@@ -28,6 +28,8 @@ class Stretch:
     last_seq: int
     first_time: str | None  # as the file says it
     last_time: str | None
+    first_ns: int  # since the Unix epoch; 0 = unknown
+    last_ns: int
     rows: int
     score: float  # the highest
     cause: str  # the outputs that have most to do with that
@@ -39,9 +41,9 @@ class Anomalies:
     def __init__(self, model: Model, threshold: float) -> None:
         self.threshold = threshold
         self.count = self.rows = self.scored = 0
+        self.kept: list[Stretch] = []  # the first
         self._names = [output.name for output in model.outputs]
         self._last: dict[int, Stretch] = {}  # by the index of their stream
-        self._kept: list[Stretch] = []
 
     def add(self, rows: Rows, streams: Sequence[str], answers: Answers) -> None:
         predicted = answers.outcome == PREDICTED
@@ -55,15 +57,16 @@ class Anomalies:
             self._go_on(self._last[stream], rows, answers, row)
 
     def _begin(self, rows: Rows, stream: str, row: int) -> Stretch:
-        seq, time = int(rows.seq[row]), _time(rows, row)
-        stretch = Stretch(stream, seq, seq, time, time, 0, 0.0, "")
+        seq, time, ns = int(rows.seq[row]), _time(rows, row), int(rows.ts_ns[row])
+        stretch = Stretch(stream, seq, seq, time, time, ns, ns, 0, 0.0, "")
         self.count += 1
-        if len(self._kept) < KEPT:
-            self._kept.append(stretch)
+        if len(self.kept) < KEPT:
+            self.kept.append(stretch)
         return stretch
 
     def _go_on(self, stretch: Stretch, rows: Rows, answers: Answers, row: int) -> None:
         stretch.last_seq, stretch.last_time = int(rows.seq[row]), _time(rows, row)
+        stretch.last_ns = int(rows.ts_ns[row])
         stretch.rows += 1
         if answers.score[row] > stretch.score:
             stretch.score = float(answers.score[row])
@@ -76,7 +79,7 @@ class Anomalies:
             "count": self.count,
             "rows": self.rows,
             "rows_scored": self.scored,
-            "stretches": [asdict(stretch) for stretch in self._kept],
+            "stretches": [_told(stretch) for stretch in self.kept],
         }
 
     def text(self) -> str:
@@ -85,10 +88,10 @@ class Anomalies:
             f"anomalies: {self.count:,}, in all {counted(self.rows, 'row')} ({share:.2%} of those scored), "
         )
         said += f"by a threshold of {self.threshold:g}"
-        if not self._kept:
+        if not self.kept:
             return said
-        highest = sorted(self._kept, key=lambda stretch: -stretch.score)[:SHOWN]
-        shown = [stretch for stretch in self._kept if stretch in highest]
+        highest = sorted(self.kept, key=lambda stretch: -stretch.score)[:SHOWN]
+        shown = [stretch for stretch in self.kept if stretch in highest]
         table = [["  stream", "from", "to", "rows", "score", "cause"]]
         for each in shown:
             begin, end = each.first_time or str(each.first_seq), each.last_time or str(each.last_seq)
@@ -96,6 +99,11 @@ class Anomalies:
         of = f"{self.count:,}" if self.count <= KEPT else f"the first {KEPT:,}"
         more = "" if len(shown) == self.count else f"\n  (the highest {len(shown)} of {of})"
         return f"{said}\n{align(table, '<<<>><')}{more}"
+
+
+def _told(stretch: Stretch) -> dict[str, Any]:
+    """A stretch without the times that only charts need."""
+    return {key: value for key, value in asdict(stretch).items() if not key.endswith("_ns")}
 
 
 def _time(rows: Rows, row: int) -> str | None:

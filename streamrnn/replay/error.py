@@ -14,13 +14,14 @@ FORECAST, PERSISTENCE, CELLS = range(3)  # sums of squares, and how many
 
 
 class Past(NamedTuple):
-    """What is kept of each stream's last row, and the sums so far."""
+    """What is kept of each stream's last row, and the sums so far: FORECAST, PERSISTENCE, CELLS."""
 
     forecast: np.ndarray  # (streams, outputs) float32
     values: np.ndarray  # (streams, outputs) float32
     epoch: np.ndarray  # (streams,) int64; -1 = no row yet
     scale: np.ndarray  # (outputs,) float64: 1 / standard deviation
-    sums: np.ndarray  # (3,) float64: FORECAST, PERSISTENCE, CELLS
+    sums: np.ndarray  # (3, outputs) float64
+    of_stream: np.ndarray  # (streams, 3) float64
 
 
 @compiled
@@ -37,9 +38,12 @@ def _compare(stream: np.ndarray, values: np.ndarray, answers: Answers, past: Pas
             error = (value - past.forecast[at, output]) * past.scale[output]
             change = (value - past.values[at, output]) * past.scale[output]
             if follows and not np.isnan(change):
-                past.sums[FORECAST] += error * error
-                past.sums[PERSISTENCE] += change * change
-                past.sums[CELLS] += 1
+                past.sums[FORECAST, output] += error * error
+                past.sums[PERSISTENCE, output] += change * change
+                past.sums[CELLS, output] += 1
+                past.of_stream[at, FORECAST] += error * error
+                past.of_stream[at, PERSISTENCE] += change * change
+                past.of_stream[at, CELLS] += 1
             past.forecast[at, output] = answers.values[row, output]
             past.values[at, output] = value
 
@@ -57,7 +61,8 @@ class OneStepError:
             values=np.zeros((0, outputs), np.float32),
             epoch=np.zeros(0, np.int64),
             scale=1 / model.output_std.astype(np.float64),
-            sums=np.zeros(3),
+            sums=np.zeros((3, outputs)),
+            of_stream=np.zeros((0, 3)),
         )
 
     def add(self, rows: Rows, answers: Answers) -> None:
@@ -73,12 +78,25 @@ class OneStepError:
                 forecast=np.concatenate([past.forecast, none]),
                 values=np.concatenate([past.values, none]),
                 epoch=np.concatenate([past.epoch, np.full(new, -1)]),
+                of_stream=np.concatenate([past.of_stream, np.zeros((new, 3))]),
             )
 
     def roots(self) -> tuple[float | None, float | None]:
         """Root mean squares of forecast and persistence; None when no row follows another."""
-        sums = self._past.sums
-        if not sums[CELLS]:
-            return None, None
-        forecast, persistence = np.sqrt(sums[:CELLS] / sums[CELLS])
-        return float(forecast), float(persistence)
+        forecast, persistence = roots_of(self._past.sums.sum(axis=1))
+        return (None, None) if np.isnan(forecast) else (float(forecast), float(persistence))
+
+    def roots_by_output(self) -> np.ndarray:
+        """The same of each output, (2, outputs) float64; NaN for none."""
+        return roots_of(self._past.sums)
+
+    def roots_by_stream(self, streams: int) -> np.ndarray:
+        """The same of each of the first streams, (2, streams) float64."""
+        return roots_of(self._past.of_stream[:streams].T)
+
+
+def roots_of(sums: np.ndarray) -> np.ndarray:
+    """Of sums (3, ...), the root mean squares of forecast and persistence, (2, ...)."""
+    cells = np.where(sums[CELLS] > 0, sums[CELLS], np.nan)
+    roots: np.ndarray = np.sqrt(sums[:CELLS] / cells)
+    return roots

@@ -4,6 +4,7 @@ Reading, stepping and writing overlap: while the engine steps one block, one thr
 another writes the one before. No more than those three are held.
 """
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from streamrnn.errors import UserError
 from streamrnn.jit import slow_notice
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
+from streamrnn.replay.report import Report
 from streamrnn.replay.summary import Summary, Tally
 from streamrnn.stats import REASONS
 from streamrnn.table import Columns, RowReader, Rows, Writer, open_rows, open_writer
@@ -48,18 +50,26 @@ class ReplayOptions:
     progress: bool = False
     predict: Predict = field(default_factory=Predict)
     memory: int = 0  # of the adaptation, in rows; 0 = there is none
+    report: str | None = None  # a file for a page about it
 
 
 def replay(options: ReplayOptions) -> Summary:
     """Steps the model over every row of a file and writes a row of results for each.
 
     Raises UserError for a file, a row or an output that cannot be used, and ConfigError for such a
-    model; a file of results is then left out. At KeyboardInterrupt the file holds what was done, stderr
-    says so, and the interrupt goes on to the caller, as a BrokenPipeError does.
+    model; a file of results, and a report, is then left out. At KeyboardInterrupt both hold what was done,
+    stderr says so, and the interrupt goes on to the caller, as a BrokenPipeError does.
     """
     _keep_inputs(options)
     model = read_model(options.model)
     engine = Engine(model, options.capacity, options.faults, predict=options.predict, memory=options.memory)
+    report = Report(options.report, engine) if options.report is not None else None
+    with report or contextlib.nullcontext():
+        return _replay(options, engine, report)
+
+
+def _replay(options: ReplayOptions, engine: Engine, report: Report | None) -> Summary:
+    model = engine.model
     channels = [channel.name for channel in model.channels]
     ends = _ends(options, model, channels)
     with open_rows(
@@ -67,29 +77,55 @@ def replay(options: ReplayOptions) -> Summary:
     ) as reader:
         pacer = Pacer(reader, None, options.speed, model.sample_period_s)
         tally = Tally(engine)
-        _compile(engine, tally)
+        _compile(engine, tally, report)
         outputs = [output.name for output in model.outputs]
         kind = ResultKind(several=engine.rows > 0, scored=bool(engine.core.net.forecasts))
         writer = open_writer(options.output, options.format, outputs, reader.time_type, kind)
         progress = Progress(options.progress and not (options.output == "-" and sys.stdout.isatty()))
+        interrupted = False
         try:
-            _run(engine, reader, ends, pacer, writer, tally, progress)
+            _run(engine, reader, ends, pacer, writer, tally, report, progress)
         except KeyboardInterrupt:
-            writer.finish()
-            progress.clear()
-            rows = counted(writer.rows, "row")
-            sys.stderr.write(f"interrupted: {writer.name} holds the results of the first {rows}\n")
-            raise
+            interrupted = True
         except BaseException:
             writer.discard()
             raise
         finally:
             progress.clear()
         writer.finish()
-        return tally.summary(reader, progress)
+        summary = tally.summary(reader, progress)
+        if report is not None:
+            _write_report(report, options, engine, reader, tally, summary, interrupted)
+        if interrupted:
+            rows = counted(writer.rows, "row")
+            also = f", {report.name} the report of them" if report is not None else ""
+            sys.stderr.write(f"interrupted: {writer.name} holds the results of the first {rows}{also}\n")
+            raise KeyboardInterrupt
+        return summary
 
 
-def _compile(engine: Engine, tally: Tally) -> None:
+def _write_report(
+    report: Report,
+    options: ReplayOptions,
+    engine: Engine,
+    reader: RowReader,
+    tally: Tally,
+    summary: Summary,
+    interrupted: bool,
+) -> None:
+    report.finish(
+        source=options.source,
+        model_file=options.model,
+        summary=summary,
+        errors=tally.errors,
+        resets=engine.stats.resets,
+        streams=reader.streams[: summary.streams],
+        limit=options.limit,
+        interrupted=interrupted,
+    )
+
+
+def _compile(engine: Engine, tally: Tally, report: Report | None) -> None:
     """Compiles what is compiled, before the clock starts."""
     channels = len(engine.model.channels)
     none = np.zeros(0, np.int64)
@@ -97,15 +133,23 @@ def _compile(engine: Engine, tally: Tally) -> None:
         none.astype(np.int32), np.zeros((0, channels), np.float32), none.astype(np.uint64), none, None, 1
     )
     with slow_notice(lambda words: sys.stderr.write(f"{words}\n")):
-        tally.add(rows, [], engine.feed([], rows.stream, rows.values, rows.seq, rows.ts_ns))
+        answers = engine.feed([], rows.stream, rows.values, rows.seq, rows.ts_ns)
+        tally.add(rows, [], answers)
+        if report is not None:
+            report.add(rows, answers)
 
 
 def _keep_inputs(options: ReplayOptions) -> None:
-    """Raises UserError if the output would replace what is read."""
-    output = Path(options.output)
-    for source in (Path(options.source), options.model):
-        if output.is_file() and source.is_file() and output.samefile(source):
-            raise UserError(f"{output}: is read by this replay; give the output another name")
+    """Raises UserError if the output or the report would replace what is read, or the one the other."""
+    if options.report == "-":
+        raise UserError("a report is a page for a browser; name a file, as in --report out.html")
+    outputs = [Path(name) for name in (options.output, options.report) if name and name != "-"]
+    for output in outputs:
+        for source in (Path(options.source), options.model):
+            if output.is_file() and source.is_file() and output.samefile(source):
+                raise UserError(f"{output}: is read by this replay; give the output another name")
+    if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
+        raise UserError(f"{outputs[0]}: is where the results go; give the report another name")
 
 
 def _ends(options: ReplayOptions, model: Model, channels: list[str]) -> Ends:
@@ -125,6 +169,7 @@ def _run(
     pacer: Pacer,
     writer: Writer,
     tally: Tally,
+    report: Report | None,
     progress: Progress,
 ) -> None:
     """All rows through the engine. When this returns or raises, both threads have ended."""
@@ -143,6 +188,8 @@ def _run(
                         written.result()
                     written = pool.submit(writer.write, rows, reader.streams, answers)
                     tally.add(rows, reader.streams, answers)
+                    if report is not None:
+                        report.add(rows, answers)
                     progress.add(len(rows.seq))
             if written is not None:
                 written.result()

@@ -68,25 +68,25 @@ class Tally:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._steps = np.zeros(len(STEP_BOUNDS_NS) + 1, np.int64)  # a histogram of the times of a step
-        self._errors: OneStepError | None = None
+        self.errors: OneStepError | None = None
         self._anomalies: Anomalies | None = None
         if engine.core.net.forecasts:
-            self._errors = OneStepError(engine.model)
+            self.errors = OneStepError(engine.model)
             self._anomalies = Anomalies(engine.model, float(engine.core.rules.threshold))
 
     def add(self, rows: Rows, streams: Sequence[str], answers: Answers) -> None:
         step_ns = answers.step_ns[answers.outcome == PREDICTED]
         buckets = np.searchsorted(STEP_BOUNDS_NS, step_ns)
         self._steps += np.bincount(buckets, minlength=len(self._steps))
-        if self._errors is not None:
-            self._errors.add(rows, answers)
+        if self.errors is not None:
+            self.errors.add(rows, answers)
         if self._anomalies is not None:
             self._anomalies.add(rows, streams, answers)
 
     def summary(self, reader: RowReader, progress: Progress) -> Summary:
         counters, rejected = self._engine.stats.counters, self._engine.stats.rejected
         rows, seconds = progress.rows, progress.seconds
-        forecast, persistence = self._errors.roots() if self._errors is not None else (None, None)
+        forecast, persistence = self.errors.roots() if self.errors is not None else (None, None)
         return Summary(
             rows=rows,
             predicted=int(counters[PREDICTIONS]),

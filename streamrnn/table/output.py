@@ -22,36 +22,30 @@ SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": 
 PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 
 
-class Writer:
-    """Writes results; made by ``open_writer``. ``finish`` it or ``discard`` it.
+class WholeFile:
+    """A file to be written: whole under its name, or not there at all. ``finish`` it or ``discard`` it.
 
-    A file is written under a temporary name beside its own and renamed by ``finish``; standard
-    output, a pipe or a device gets each block as it comes.
+    It is written under a temporary name beside its own and renamed by ``finish``; standard output (``-``),
+    a pipe or a device gets what is written as it comes. Raises UserError where it cannot be written, as its
+    user should within ``told``.
     """
 
-    def __init__(self, path: str, kind: str, schema: pa.Schema) -> None:
+    def __init__(self, path: str) -> None:
         self.name = "standard output" if path == "-" else path
-        self.rows = 0  # written so far
-        self._schema = schema
         self._target = Path(path)
         self._temporary: Path | None = None
-        with self._told():
-            self._file = self._open(path)
-            self._format = FORMATS[kind](self._file, schema)
+        with self.told():
+            self.stream = self._open(path)
 
-    def write(self, rows: Rows, streams: Sequence[str], answers: "Answers") -> None:
-        """One row of results for each of the n rows."""
-        with self._told():
-            self._format.write(result_batch(rows, streams, answers, self._schema))
-            if self._temporary is None:
-                self._file.flush()
-        self.rows += len(rows.seq)
+    @property
+    def at_once(self) -> bool:
+        """Whether what is written is seen before ``finish``."""
+        return self._temporary is None
 
     def finish(self) -> None:
-        """Completes the file and gives it its name, or leaves nothing of it."""
+        """Gives the file its name, or leaves nothing of it."""
         try:
-            with self._told():
-                self._format.close()
+            with self.told():
                 self._close()
                 if self._temporary is not None:
                     self._temporary.replace(self._target)
@@ -63,18 +57,16 @@ class Writer:
     def discard(self) -> None:
         """Leaves nothing of a file that was not finished."""
         with contextlib.suppress(OSError):
-            self._format.close()
-        with contextlib.suppress(OSError):
             self._close()
         if self._temporary is not None:
             self._temporary.unlink(missing_ok=True)
             self._temporary = None
 
     def _close(self) -> None:
-        if self._file is sys.stdout.buffer:
-            self._file.flush()
+        if self.stream is sys.stdout.buffer:
+            self.stream.flush()
         else:
-            self._file.close()
+            self.stream.close()
 
     def _open(self, path: str) -> BinaryIO:
         if path == "-":
@@ -86,7 +78,7 @@ class Writer:
         return self._temporary.open("xb")
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def told(self) -> Iterator[None]:
         """A file that cannot be written is the user's to mend; a reader that has left, the caller's."""
         try:
             yield
@@ -94,6 +86,42 @@ class Writer:
             raise
         except OSError as error:
             raise UserError(f"{self.name}: cannot be written: {error.strerror or error}") from error
+
+
+class Writer:
+    """Writes results; made by ``open_writer``. ``finish`` it or ``discard`` it, as a ``WholeFile``."""
+
+    def __init__(self, path: str, kind: str, schema: pa.Schema) -> None:
+        self.rows = 0  # written so far
+        self._schema = schema
+        self._file = WholeFile(path)
+        self.name = self._file.name
+        with self._file.told():
+            self._format = FORMATS[kind](self._file.stream, schema)
+
+    def write(self, rows: Rows, streams: Sequence[str], answers: "Answers") -> None:
+        """One row of results for each of the n rows."""
+        with self._file.told():
+            self._format.write(result_batch(rows, streams, answers, self._schema))
+            if self._file.at_once:
+                self._file.stream.flush()
+        self.rows += len(rows.seq)
+
+    def finish(self) -> None:
+        """Completes the file and gives it its name, or leaves nothing of it."""
+        try:
+            with self._file.told():
+                self._format.close()
+        except BaseException:
+            self.discard()
+            raise
+        self._file.finish()
+
+    def discard(self) -> None:
+        """Leaves nothing of a file that was not finished."""
+        with contextlib.suppress(OSError):
+            self._format.close()
+        self._file.discard()
 
 
 def open_writer(

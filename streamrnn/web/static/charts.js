@@ -60,14 +60,14 @@ const charts = (() => {
   /**
    * A chart in a new figure at the end of `parent`.
    *
-   * title, unit: of its caption. lines: [{label, tone, dash}], `tone` the name of a CSS variable. threshold: a
-   * dashed level, and the axis begins at 0. time: x is seconds since the Unix epoch, else a number. sync: charts
-   * of one name share their cursor. axis: whether x is labelled.
+   * title, unit: of its caption. lines: [{label, tone, dash, width}], `tone` the name of a CSS variable. threshold:
+   * a dashed level, and the axis begins at 0. time: x is seconds since the Unix epoch, else a number. sync: charts
+   * of one name share their cursor. axis: whether x is labelled. utc: by UTC, not by local time.
    *
    * Gives {figure, set(data, marks, range), restyle(), destroy()}: `data` are uPlot's columns, x first, null for
    * a line's end; `marks` as of `drawMarks`; `range` [from, to] of x, or null for all there is.
    */
-  function make(parent, { title, unit = "", lines, height = 130, threshold = null, time = true, sync, axis = true }) {
+  function make(parent, { title, unit = "", lines, height = 130, threshold = null, time = true, sync, axis = true, utc = false }) {
     const figure = element("figure", "chart");
     const caption = element("figcaption");
     const name = element("span", "title", title);
@@ -86,6 +86,7 @@ const charts = (() => {
     figure.append(caption, place);
     parent.append(figure);
 
+    const dated = (seconds) => (utc ? uPlot.tzDate(new Date(seconds * 1000), "UTC") : new Date(seconds * 1000));
     let marks = [];
     let range = null;
     const tell = (plot) => {
@@ -99,8 +100,9 @@ const charts = (() => {
         width: Math.max(place.clientWidth, 100),
         height: height + (axis ? 24 : 0),
         legend: { show: false },
+        tzDate: dated,
         cursor: { points: { size: 5 }, sync: sync ? { key: sync, setSeries: false } : undefined, y: false },
-        padding: [8, 8, axis ? 0 : 6, 0],
+        padding: [8, 26, axis ? 0 : 6, 0], // on the right, half a label of the axis
         scales: {
           x: { time, range: (self, from, to) => range ?? [from, to] },
           y:
@@ -112,13 +114,13 @@ const charts = (() => {
           {},
           ...lines.map((line) => ({
             stroke: () => tone(line.tone),
-            width: 1.5,
+            width: line.width ?? 1.5,
             dash: line.dash,
             points: { show: false },
           })),
         ],
         axes: [
-          { ...label, grid: grid(), show: axis, size: 24, space: 80, ...(time && { values: clock }) },
+          { ...label, grid: grid(), show: axis, size: 24, space: 80, ...(time && { values: (self, at, k, space, step) => clock(at.map(dated), step) }) },
           { ...label, grid: grid(), size: AXIS_PX, space: 28, values: (self, at) => at.map(tick) },
         ],
         hooks: {
@@ -161,11 +163,10 @@ const charts = (() => {
     return [low - room, high + room];
   }
 
-  // Labels of a time axis, in local time: as fine as the step between them asks for.
-  function clock(plot, at, axis, space, step) {
+  // Labels of a time axis, as fine as the step between them asks for.
+  function clock(times, step) {
     const two = (part) => String(part).padStart(2, "0");
-    return at.map((seconds) => {
-      const time = new Date(seconds * 1000);
+    return times.map((time) => {
       const day = `${time.getFullYear()}-${two(time.getMonth() + 1)}-${two(time.getDate())}`;
       const minute = `${two(time.getHours())}:${two(time.getMinutes())}`;
       return step >= 86400 ? day : step >= 60 ? minute : `${minute}:${two(time.getSeconds())}`;
