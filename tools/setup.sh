@@ -20,6 +20,12 @@ find_python() {
     return 1
 }
 
+have() {
+    for name; do
+        command -v "$name" >/dev/null || return
+    done
+}
+
 setup() {
     local target=. stamp=.venv/installed-$1 python
     [ "$1" = base ] || target=".[$1]"
@@ -37,10 +43,10 @@ setup() {
         fi
     fi
     if [ "$1" = test ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null &&
-        ! { command -v systemd-analyze && command -v ps && command -v chromium && command -v promtool; } >/dev/null; then
-        echo "setup: installing Debian's systemd, procps, chromium and prometheus, which tests run against" >&2
+        ! have systemd-analyze ps chromium promtool zsh fish cc; then
+        echo "setup: installing Debian's systemd, chromium, prometheus and others, which tests run against" >&2
         apt-get update -qq && apt-get install -y -qq --no-install-recommends \
-            systemd procps chromium fonts-dejavu-core prometheus >&2
+            systemd procps chromium fonts-dejavu-core prometheus zsh fish gcc libc6-dev libzmq3-dev >&2
     fi
     echo "setup: making .venv with $("$python" --version) and installing streamrnn; a minute at most, once" >&2
     [ -x .venv/bin/python ] || "$python" -m venv .venv
