@@ -53,7 +53,7 @@ ARROWS: dict[str, set[str]] = {
     "tail": {"errors", "model", "wire", "keys"},
     "target": {"errors", "config", "daemon", "streams"},
     "state": {"errors", "model", "streams", "daemon", "target"},
-    "demo": {"errors", "model", "wire", "table", "train"},
+    "demo": {"errors", "model", "wire"},
     "bench": {"errors", "jit", "stats", "model", "wire", "kernels", "streams", "engine", "daemon"},
     "cli": {
         *("streamrnn", "errors", "model", "values", "keys", "config", "table"),

@@ -93,9 +93,8 @@ def test_a_recording_becomes_a_model_that_runs_live(tmp_path):
     network, linear, persistence = map(float, table.groups())
     assert network < linear < persistence
     replayed = run(said["replay"][0])
-    errors = re.search(r"one-step error ([\d.]+), persistence ([\d.]+)", replayed.stderr)
-    assert float(errors[1]) < 0.7 * float(errors[2])
     anomalies = int(re.search(r"anomalies: (\d+)", replayed.stderr)[1])
+    assert anomalies >= 10
 
     ports = {f":{port}": f":{number}" for port, number in zip((5555, 5556), free_ports(2), strict=True)}
 
@@ -126,6 +125,12 @@ def test_a_recording_becomes_a_model_that_runs_live(tmp_path):
     names = [name for name in predictions.column_names if name.endswith("_pred")]
     told = np.stack([predictions[name].to_numpy() for name in names], axis=1)
     np.testing.assert_array_equal(np.array([row["values"] for row in live]), told)
+    recorded = pyarrow.csv.read_csv(tmp_path / "tuesday.csv")
+    measured = np.stack([recorded[name.removesuffix("_pred")].to_numpy() for name in names], axis=1)
+    pump = recorded["machine"].to_numpy(zero_copy_only=False) == "pump-1"
+    network, persistence = (measured[pump][1:] - forecast[pump][:-1] for forecast in (told, measured))
+    # medians: during faults no forecast is right
+    assert (np.nanmedian(np.abs(network), 0) < np.nanmedian(np.abs(persistence), 0)).all()
 
 
 def test_every_relation_is_trained_and_replayed(tmp_path):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.config import Faults
-from streamrnn.demo import Pumps
+from streamrnn.demo.pumps import Pumps
 from streamrnn.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model

@@ -24,7 +24,8 @@ import numpy as np
 import pyarrow.parquet
 
 from streamrnn.config import Faults
-from streamrnn.demo import Pumps, record
+from streamrnn.demo.pumps import Pumps
+from streamrnn.demo.recording import record
 from streamrnn.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
@@ -83,7 +84,7 @@ def of_noise(noise: Noise, streams: int, rows: int) -> np.ndarray:
 
 
 def pump_model(folder: Path) -> Model:
-    """Of a recording of three pumps."""
+    """Of a recording of six pumps."""
     recording, model = folder / "pumps.csv", folder / "pumps.safetensors"
     record(recording, LEARNED_S, seed=1)
     with contextlib.redirect_stderr(io.StringIO()):

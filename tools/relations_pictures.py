@@ -126,8 +126,8 @@ def draw_curves(work: Path) -> Figure:
 
 def draw_rollout(work: Path) -> Figure:
     """A pump, and what its model says the next 40 rows will be, every 40 rows."""
-    streamrnn("demo --record monday.csv --seconds 3600", work)
-    streamrnn("demo --record tuesday.csv --seconds 180 --seed 2", work)
+    streamrnn("demo --record monday.csv --seconds 600", work)
+    streamrnn("demo --record tuesday.csv --seconds 36 --seed 2", work)
     streamrnn("train monday.csv --stream-column machine -o pumps.safetensors", work)
     replay = f"replay tuesday.csv --stream-column machine --every {ROLLOUT} --horizon {ROLLOUT}"
     streamrnn(f"{replay} -m pumps.safetensors -o rollout.csv", work)
@@ -135,7 +135,7 @@ def draw_rollout(work: Path) -> Figure:
     rows, told = table["machine"] == "pump-3", said["stream"] == "pump-3"
     starts = list(range(ROLLOUT - 1, rows.sum() - ROLLOUT, ROLLOUT))
     figure, axes = plt.subplots(3, 1, figsize=(9, 4.2), sharex=True, layout="constrained")
-    for axis, (name, unit) in zip(axes, {"valve": "%", "flow": "L/min", "current": "A"}.items(), strict=True):
+    for axis, (name, unit) in zip(axes, {"valve": "%", "flow": "m3/h", "current": "A"}.items(), strict=True):
         measured = table[name][rows]
         axis.plot(measured, color=GREY, lw=1, label="measured")
         for row in starts:

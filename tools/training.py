@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamrnn.demo import record
+from streamrnn.demo.recording import record
 from streamrnn.table import Columns
 from streamrnn.train.adam import Adam
 from streamrnn.train.advice import Facts
@@ -266,8 +266,8 @@ def recordings(folder: Path) -> None:
     print("mean square errors in standard deviations squared, networks: the mean of 5 seeds (least, most)")
     with tempfile.TemporaryDirectory() as temporary:
         pumps = [Path(temporary) / name for name in ("learned.csv", "tested.csv")]
-        record(pumps[0], 7200, seed=1)
-        record(pumps[1], 3600, seed=2)
+        record(pumps[0], 1200, seed=1)
+        record(pumps[1], 600, seed=2)
         by_machine = Columns(stream="machine")
         learned = load(DataOptions((str(pumps[0]),), columns=by_machine))
         beside(

@@ -6,8 +6,10 @@ from pathlib import Path
 import click
 
 from streamrnn.cli.shared import (
+    MODEL,
     PATH,
     POSITIVE,
+    SETTINGS,
     CommandWithKeys,
     as_json_option,
     example,
@@ -15,33 +17,52 @@ from streamrnn.cli.shared import (
 
 
 @click.command(
-    epilog=example("streamrnn demo --seconds 60", "streamrnn demo --record pumps.csv --seconds 3600")
+    epilog=example(
+        "streamrnn demo --seconds 60",
+        "streamrnn demo --record pumps.csv --seconds 600",
+        "streamrnn demo --record faulty.csv --faults --seed 2",
+    )
 )
 @click.option(
-    "--seconds", type=POSITIVE, metavar="S", help="Stop by itself after this long.  [default: at Ctrl-C]"
+    "--seconds",
+    type=POSITIVE,
+    metavar="S",
+    help="Stop by itself after this long.  [default: at Ctrl-C; 600 with --record]",
 )
-@click.option("--http", default="127.0.0.1:9464", metavar="HOST:PORT", help="Of the metrics.")
+@click.option(
+    "--http",
+    default="127.0.0.1:9464",
+    metavar="HOST:PORT",
+    help='Of the page, "" for none; port 0 picks one.',
+)
 @click.option(
     "--record",
     type=PATH,
     metavar="FILE",
-    help="Write what the machines' sensors say in S seconds, or an hour, to a CSV file, at once; no daemon.",
+    help="Write what the machines' sensors say to a CSV file, at once; no daemon.",
 )
-@click.option("--seed", type=click.IntRange(0), default=1, metavar="N", help="Of what happens in FILE.")
-def demo(seconds: float | None, http: str, record: Path | None, seed: int) -> int:
-    """Watch simulated machines and a daemon at work."""
-    if record is not None:
-        from streamrnn.demo import record as write
+@click.option("--faults", is_flag=True, help="Of a FILE with faults; its column fault says which.")
+@click.option("--seed", type=click.IntRange(0), default=1, metavar="N", help="Of what happens.")
+def demo(seconds: float | None, http: str, record: Path | None, faults: bool, seed: int) -> int:
+    """Watch simulated machines on the page of a daemon.
 
-        rows = write(record, seconds or 3600.0, seed)
+    Faults are listed as they come. The model of the machines was made of an hour of them, with seed 0, by
+    `streamrnn train`.
+    """
+    if record is not None:
+        from streamrnn.demo.recording import record as write
+
+        rows = write(record, seconds or 600.0, seed, faults)
         click.echo(f"{record}: {rows:,} rows", err=True)
         return 0
+    if faults:
+        raise click.UsageError("--faults goes with --record; what is shown live always has faults.")
     from streamrnn.config import load_config
 
     listen = load_config(None, {"http.listen": http}).http.listen
-    from streamrnn.demo import demo as run
+    from streamrnn.demo.live import demo as run
 
-    return run(seconds, listen)
+    return run(seconds, listen, seed)
 
 
 @click.command(
@@ -50,11 +71,13 @@ def demo(seconds: float | None, http: str, record: Path | None, seed: int) -> in
         "streamrnn serve -c station.toml",
     )
 )
-@click.argument("model", type=PATH, required=False)
-@click.option("-c", "--config", "file", type=PATH, metavar="FILE", help="TOML file of settings.")
+@click.argument("model", type=MODEL, required=False)
+@click.option("-c", "--config", "file", type=SETTINGS, metavar="FILE", help="TOML file of settings.")
 @click.option("--connect", multiple=True, metavar="E", help="Endpoint of a publisher; repeatable.")
 @click.option("--bind", multiple=True, metavar="E", help="Endpoint to publish predictions on; repeatable.")
-@click.option("--http", metavar="HOST:PORT", help='Of the metrics, "" for off.')
+@click.option(
+    "--http", metavar="HOST:PORT", help='Of page and metrics, "" for off.  [default: 127.0.0.1:9464]'
+)
 @click.option(
     "--on-mismatch",
     type=click.Choice(["refuse", "reset"]),
@@ -126,7 +149,7 @@ def config() -> None:
 
 
 @config.command(cls=CommandWithKeys, epilog=example("streamrnn config check station.toml > effective.toml"))
-@click.argument("file", type=PATH)
+@click.argument("file", type=SETTINGS)
 def check(file: Path) -> None:
     """Validate a file and print the configuration it makes.
 
