@@ -2,22 +2,16 @@
 
 import json
 import re
-import shlex
 import signal
-import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.csv
 from daemon import COMPILE_S, wait_for
+from readme import command_lines, free_ports
 
 from streamrnn.wire.frame import EVENT
-
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-
 
 # what the replays of "Relations" write, and the rows of an answer; 0 = answers are of one row
 REPLAYED = {
@@ -28,38 +22,12 @@ REPLAYED = {
 }
 
 
-def section(title: str) -> str:
-    return re.split(r"^## ", README.partition(f"## {title}\n")[2], flags=re.MULTILINE)[0]
-
-
-def command_lines(title: str) -> list[list[str]]:
-    """The words of each command line of a section, by the Python and the checkout of this test."""
-    found = []
-    for block in re.findall(r"```sh\n(.*?)```", section(title), re.DOTALL):
-        for line in block.splitlines():
-            program, name, *words = shlex.split(line, comments=True)
-            if program == "python":
-                found.append([sys.executable, str(ROOT / name), *words])
-            else:
-                assert program == "streamrnn"
-                found.append([sys.executable, "-m", "streamrnn", name, *words])
-    return found
-
-
 def commands() -> dict[str, list[list[str]]]:
     """The command lines of "Use it", by the command."""
     found: dict[str, list[list[str]]] = {}
     for words in command_lines("Use it"):
         found.setdefault(words[3], []).append(words)
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listening.getsockname()[1] for listening in sockets]
-    for listening in sockets:
-        listening.close()
-    return ports
 
 
 def connected(port: int) -> bool:
