@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.jit import compiled, inlined
+from streamrnn.jit import inlined
 from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import DECODED, Network, Scratch, forward
 from streamrnn.kernels.rls import Adaptation, adapt
@@ -65,7 +65,7 @@ def _correct(net, slots, adaptation, batch, scratch, lane):
     adapt(net, adaptation, scratch, lane, slots.state, old, new, row, batch.lane_shows[lane])
 
 
-@compiled
+@inlined
 def advance(core, count):
     """Takes rows 0 to ``count`` of the batch through the rules and the network, and commits each.
 
@@ -73,7 +73,8 @@ def advance(core, count):
     time. A row behind a gap comes back in the next round until the rows before it are filled in. Rows to be
     answered by several go on from their own step, before anything else of their streams is stepped.
     """
-    net, slots, rules, adaptation, decoder, batch, scratch, stats = core
+    net, slots, rules, adaptation = core.net, core.slots, core.rules, core.adaptation
+    decoder, batch, scratch, stats = core.decoder, core.batch, core.scratch, core.stats
     ready = _link(slots, batch, count)
     while ready > 0:
         at = waiting = 0

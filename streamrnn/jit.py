@@ -17,7 +17,7 @@ from typing import Any
 
 import numba
 
-from streamrnn.part import PartCompiler
+from streamrnn.part import PartCompiler, whatever_values
 
 _QUIET_S = 2.0
 _COMPILED_SOURCES = (
@@ -90,8 +90,13 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False
 
 # An entry point: called from Python without the GIL, kept in the cache.
 compiled: Any = functools.partial(numba.njit, cache=CACHE is not None, **_OPTIONS)
-# A part of an entry point. Always inlined: a named tuple of arrays passed to a call is a hundred words.
-# Without a wrapper for Python, which would take longer to compile than the function.
-inlined: Any = functools.partial(
+# A part is always inlined, and without a wrapper for Python, which would take longer to compile than the
+# function.
+_part: Any = functools.partial(
     numba.njit, forceinline=True, no_cpython_wrapper=True, pipeline_class=PartCompiler, **_OPTIONS
 )
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """A part of an entry point, or of another part; not for Python to call."""
+    return whatever_values(_part(function))

@@ -8,7 +8,7 @@ lowered, and optimised once, where it ends up.
 import ctypes
 from typing import Any
 
-from numba import _dynfunc
+from numba import _dynfunc, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import register_pass
@@ -64,3 +64,18 @@ class PartCompiler(CompilerBase):
         ]
         pipeline.finalize()
         return [pipeline]
+
+
+def whatever_values(part: Any) -> Any:
+    """Has a part compiled once for arguments of some types, also where their values are known.
+
+    Numba would compile it, and all that it calls, for the 0 that a loop begins with, and for integers again.
+    """
+    fold = part._compiler.fold_argument_types
+
+    def fold_argument_types(args: Any, kws: Any) -> Any:
+        signature, kinds = fold(args, kws)
+        return signature, tuple(map(types.unliteral, kinds))
+
+    part._compiler.fold_argument_types = fold_argument_types
+    return part

@@ -320,6 +320,11 @@ def _stage(core, row, name, flags, seq, ts, received):
     return slot
 
 
+@compiled
+def _advance(core, count):
+    advance(core, count)
+
+
 def feed_by_hand(engine: Engine, rows: Sequence[Row]) -> list[Said]:
     """What comes of a batch of rows with the flags of their frames, each at the time it says."""
     core, batch, staged = engine.core, engine.core.batch, 0
@@ -331,7 +336,7 @@ def feed_by_hand(engine: Engine, rows: Sequence[Row]) -> list[Said]:
         slot = int(_stage(core, staged, id_words(row.name), flags, np.uint64(seq), row.ts, row.received))
         said.append(Said(PREDICTED if slot >= 0 else REJECTED - 1 - slot, seq))
         staged += slot >= 0
-    advance(core, staged)
+    _advance(core, staged)
     values = batch.predicted.reshape(-1, core.net.out_width)[:, : core.net.outputs].copy()
     each = iter(range(staged))
     for at, one in enumerate(said):
