@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.daemon.records import read_pairs, slot_of
 from streamrnn.engine import Engine
-from streamrnn.streams.record import EPOCH, FILLED, ID_WORDS, MISSED, RECEIVED
+from streamrnn.streams.record import EPOCH, FILLED, ID_WORDS, MISSED, RECEIVED, STEP
 from streamrnn.streams.score import EVENT, UNUSUAL, last_scores
 from streamrnn.streams.slots import id_words
 
@@ -47,6 +47,7 @@ class History:
         self._name = np.zeros((KEPT, ID_WORDS), np.uint64)
         self._count = np.zeros(KEPT, np.uint64)  # the slot's counter at the last sample
         self._epoch = np.zeros(KEPT, np.uint32)
+        self._step = np.zeros(KEPT, np.uint64)
         self._missed = np.zeros(KEPT, np.uint32)
         self._asked = np.zeros(KEPT)  # when each was asked for, CLOCK_MONOTONIC s
         self._places: dict[str, int] = {}  # the one asked for longest ago first
@@ -110,11 +111,11 @@ class History:
         """Enters one sample of each of ``places``, from its last two records."""
         slots, to = self._engine.core.slots, self._taken[places] % self.samples
         halves = now.view(np.uint32)
-        epoch, missed = halves[:, EPOCH], halves[:, MISSED]
+        epoch, missed, step = halves[:, EPOCH], halves[:, MISSED], now.view(np.uint64)[:, STEP]
         known = self._taken[places] > 0
-        mark = RESET * (known & (epoch != self._epoch[places])) + GAP * (
-            known & (missed != self._missed[places])
-        )
+        # a stream that was let go and came back has no resets yet, but fewer steps
+        mark = RESET * (known & ((epoch != self._epoch[places]) | (step < self._step[places])))
+        mark += GAP * (known & (missed > self._missed[places]))
         mark += IMPUTED * (halves[:, FILLED] != 0)
         forecast = slice(slots.prediction_at, slots.prediction_at + self._outputs)
         score, forecasts = np.full(len(places), np.nan), now[:, forecast]
@@ -130,7 +131,8 @@ class History:
         self._mark[places, to] = mark
         self._values[places, to] = now[:, slots.input_at : slots.input_at + self._channels]
         self._forecasts[places, to] = forecasts
-        self._count[places], self._epoch[places], self._missed[places] = count, epoch, missed
+        self._count[places], self._epoch[places] = count, epoch
+        self._step[places], self._missed[places] = step, missed
         self._taken[places] += 1
 
     def since(self, name: str, first: int) -> dict[str, Any] | None:

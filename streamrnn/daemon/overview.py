@@ -10,7 +10,7 @@ from streamrnn.engine import Engine
 from streamrnn.streams.slots import id_text
 
 _FRESH_S = 0.5  # one reading serves all who ask for so long
-_SHARE = 20  # times as long as a reading takes, it serves at least
+_SHARE = 20  # times as long as a reading takes of the processor, it serves at least
 _UPPER_A, _UPPER_Z, _TO_LOWER = ord("A"), ord("Z"), 32
 
 
@@ -24,11 +24,11 @@ class Overview:
         self._stale_at = 0.0
 
     def _read(self) -> Heads:
-        began = time.monotonic()
-        if self._heads is None or began >= self._stale_at:
+        if self._heads is None or time.monotonic() >= self._stale_at:
+            began = time.thread_time()
             self._heads = read_heads(self._engine.core.slots, bool(self._engine.core.net.forecasts))
             self._lower = None
-            self._stale_at = began + max(_FRESH_S, _SHARE * (time.monotonic() - began))
+            self._stale_at = time.monotonic() + max(_FRESH_S, _SHARE * (time.thread_time() - began))
         return self._heads
 
     def streams(self, sort: str, limit: int, search: str) -> dict[str, Any]:

@@ -85,23 +85,22 @@ class Pairs(NamedTuple):
 def read_pairs(slots: Slots, which: np.ndarray) -> Pairs:
     """The last two records of the slots ``which``, (n,) int64, each of them vouched for by its check."""
     by_record = slots.state.reshape(-1, slots.words)
-    counts = slots.committed[which]
-    now, before = _pair(by_record, which, counts)
     names = slots.id_checks[which]
-    whole = (slots.committed[which] == counts) & vouched(now, names)
+    now, before = _pair(slots, by_record, which)
+    whole = vouched(now, names)
     for _ in range(_TRIES):
-        again = np.flatnonzero(~whole & (counts != 0))
+        again = np.flatnonzero(~whole & (slots.committed[which] != 0))
         if not again.size:
             break
-        counts[again] = slots.committed[which[again]]
-        now[again], before[again] = _pair(by_record, which[again], counts[again])
-        whole[again] = (slots.committed[which[again]] == counts[again]) & vouched(now[again], names[again])
-    follows = vouched(before, names) & (before.view(np.uint64)[:, COUNT] == counts - COMMIT)
-    return Pairs(np.where(whole, counts, 0), now, before, follows & whole)
+        now[again], before[again] = _pair(slots, by_record, which[again])
+        whole[again] = vouched(now[again], names[again])
+    counter, earlier = now.view(np.uint64)[:, COUNT], before.view(np.uint64)[:, COUNT]
+    follows = whole & vouched(before, names) & (earlier == counter - COMMIT)
+    return Pairs(np.where(whole, counter, 0), now, before, follows)
 
 
-def _pair(by_record: np.ndarray, which: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    newer = (counts & _ODD).astype(np.int64)
+def _pair(slots: Slots, by_record: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    newer = (slots.committed[which] & _ODD).astype(np.int64)
     return by_record[2 * which + newer], by_record[2 * which + 1 - newer]
 
 
@@ -122,8 +121,10 @@ def vouched(records: np.ndarray, names: np.ndarray) -> np.ndarray:
 def slot_of(slots: Slots, words: np.ndarray) -> int | None:
     """The slot of an id, ``words`` as ``slots.id_words`` gives it; None where there is none."""
     ids = slots.ids.reshape(slots.capacity, ID_WORDS)
-    found = np.flatnonzero(ids[:, -1] == words[-1])  # by length and last bytes first: that is one column
-    found = found[(ids[found] == words).all(1)]
+    used = np.flatnonzero(words[:-1]).max(initial=0)
+    found = np.flatnonzero(ids[:, used] == words[used])  # ids often begin alike, and differ where they end
+    for word in (ID_WORDS - 1, *range(used)):
+        found = found[ids[found, word] == words[word]]
     return int(found[0]) if found.size else None
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger("streamrnn")
 
@@ -88,12 +89,13 @@ def api_routes(views: Views, ticker: Ticker) -> list[Route]:
     async def events(request: Request) -> Response:
         try:
             query = _query(request)
+            if name := request.query_params.get("stream", ""):
+                views.watch(name)
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 400)
         if ticker.pages >= PAGES:
             return JSONResponse({"error": f"{PAGES} pages are open already"}, 503, {"retry-after": "5"})
-        told = _tell(views, ticker, query, request.query_params.get("stream", ""))
-        return StreamingResponse(told, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        return _Events(ticker, _tell(views, ticker, query, name))
 
     return [
         Route("/api/status", status),
@@ -117,36 +119,47 @@ def _query(request: Request) -> tuple[str, int, str]:
     return sort, int(limit), search
 
 
+class _Events(StreamingResponse):
+    """The events of one page, counted from here on: many may ask at once, before the first is answered."""
+
+    def __init__(self, ticker: Ticker, told: AsyncIterator[str]) -> None:
+        super().__init__(told, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        self._ticker = ticker
+        ticker.pages += 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ticker.pages -= 1
+
+
 async def _tell(views: Views, ticker: Ticker, query: tuple[str, int, str], name: str) -> AsyncIterator[str]:
     """The events of one page: ``status`` and ``streams`` each second, ``stream`` with new samples of one.
 
     Each is made when the connection takes it, so a page that is slow gets fewer, and the newest.
     """
-    ticker.pages += 1
-    try:
-        yield f"retry: {_RETRY_MS}\n\n"
-        ticks = first = 0
-        while True:
+    yield f"retry: {_RETRY_MS}\n\n"
+    ticks = first = 0
+    while True:
+        if ticks % _TICKS_A_SECOND == 0:
+            yield _event("status", views.status())
+            yield _event("streams", views.listed(*query))
+        if name:
             if ticks % _TICKS_A_SECOND == 0:
-                yield _event("status", views.status())
-                yield _event("streams", views.listed(*query))
-            if name:
-                if ticks % _TICKS_A_SECOND == 0:
-                    views.watch(name)
-                said = _news(views, name, first)
-                if said is not None:
-                    first = said["next"]
-                    yield _event("stream", said)
-            await ticker.wait()
-            ticks += 1
-    finally:
-        ticker.pages -= 1
+                views.watch(name)
+            said = _news(views, name, first)
+            if said is not None:
+                first = said["next"]
+                yield _event("stream", said)
+        await ticker.wait()
+        ticks += 1
 
 
 def _news(views: Views, name: str, first: int) -> dict[str, Any] | None:
     """The samples of a stream from ``first`` on, and how it stands; None where there is nothing new."""
     samples = views.since(name, first)
-    if samples is None or (samples["next"] == first and first > 0):
+    if samples is None or samples["next"] == first:
         return None
     stands = views.stream(name)
     return None if stands is None else samples | {"now": stands}

@@ -4,8 +4,10 @@
 const { element, number } = charts;
 const CHARTS = 12; // drawn at first; with more channels, the others on demand
 const ORDER_MS = 3000; // how often the list may change its order
+const TOUCHED_MS = 10000; // how long it keeps it after the pointer moved over it
 const TYPING_MS = 250;
 const AGAIN_MS = 3000;
+const SILENT_S = 60; // after which a stream that nobody chose gives way to one that goes on
 const MOST_LISTED = 40;
 
 const at = (id) => document.getElementById(id);
@@ -16,10 +18,12 @@ const store = {
   samples: new Samples(),
   stream: "", // its id
   chosen: false, // by a person, not by its score
-  paused: false,
+  told: 0, // when it stood so, by the daemon's clock, s
+  paused: null, // since when, by the daemon's clock, s
   all: false, // channels
   skew: 0, // the daemon's clock less this one's, s
   ordered: 0, // when the list got its order
+  touched: 0, // when the pointer last moved over it
 };
 
 // --- the connection
@@ -31,6 +35,7 @@ function connect() {
   source?.close();
   clearTimeout(again);
   store.samples.interrupted();
+  if (document.hidden) return; // a page that nobody sees asks for nothing
   const query = new URLSearchParams({ search: at("search").value.trim(), sort: at("sort").value, limit: MOST_LISTED });
   if (store.stream) query.set("stream", store.stream);
   source = new EventSource(`api/events?${query}`);
@@ -47,29 +52,23 @@ function connect() {
 function say(kind, text) {
   const place = at("connection");
   place.className = kind;
+  document.body.classList.toggle("stale", kind === "lost");
   if (place.textContent !== text) place.textContent = text;
 }
 
-// A page that nobody sees asks for nothing.
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) {
-    source?.close();
-    clearTimeout(again);
-  } else {
-    connect();
-  }
-});
+document.addEventListener("visibilitychange", connect);
 
 // --- the daemon
 
 const count = (value) => value.toLocaleString("en");
+const clock = () => Date.now() / 1000 + store.skew; // the daemon's, s since the Unix epoch
 
 function seconds(value) {
   if (value === null) return "–";
   for (const [unit, size] of [["µs", 1e-6], ["ms", 1e-3], ["s", 1], ["min", 60], ["h", 3600]]) {
     if (value < size * (unit === "µs" || unit === "ms" ? 1000 : unit === "h" ? Infinity : 60 * (unit === "s" ? 2 : 1))) {
       const scaled = value / size;
-      return `${scaled >= 100 ? scaled.toFixed(0) : Number(scaled.toPrecision(3))} ${unit}`;
+      return `${scaled >= 100 ? scaled.toFixed(0) : Number(scaled.toPrecision(3))}\u00a0${unit}`;
     }
   }
 }
@@ -166,7 +165,8 @@ function note(stream) {
 function inOrder(streams) {
   // under the pointer or the keyboard the list keeps its order, and elsewhere it does not change it too often
   const place = at("streams");
-  const held = place.matches(":hover") || place.contains(document.activeElement) || Date.now() < store.ordered + ORDER_MS;
+  const touched = place.querySelector(":focus-visible") || Date.now() < store.touched + TOUCHED_MS;
+  const held = touched || Date.now() < store.ordered + ORDER_MS;
   if (!held) {
     store.ordered = Date.now();
     return streams;
@@ -179,7 +179,7 @@ function showStreams(listed) {
   store.listed = listed;
   const search = at("search").value.trim();
   const shown = listed.streams.length;
-  at("found").textContent =
+  const found =
     listed.held === 0
       ? "None has sent a frame yet."
       : listed.found === 0
@@ -187,6 +187,7 @@ function showStreams(listed) {
         : shown < listed.found
           ? `The first ${count(shown)} of ${count(listed.found)}${search ? " found" : ""}.`
           : `${count(shown)} of ${count(listed.held)}.`;
+  if (at("found").textContent !== found) at("found").textContent = found; // else it would be read out each time
   const place = at("streams");
   while (place.children.length > shown) place.lastChild.remove();
   while (place.children.length < shown) place.append(listItem());
@@ -207,12 +208,13 @@ function showStreams(listed) {
   follow(listed);
 }
 
-// Unless a person chose, the most unusual stream is shown; one in an anomaly stays until that is over.
+// Unless a person chose, the most unusual stream is shown; it stays until another has an anomaly and it has none.
 function follow(listed) {
   if (store.chosen || listed.streams.length === 0) return;
   const shown = listed.streams.find(({ stream }) => stream === store.stream);
   const first = listed.streams[0];
-  if (!store.stream || (first.anomaly && !shown?.anomaly && first.stream !== store.stream)) show(first.stream);
+  const silent = shown?.age_s > SILENT_S && first.age_s < SILENT_S;
+  if (!store.stream || silent || (first.anomaly && !shown?.anomaly)) show(first.stream);
 }
 
 // --- one stream
@@ -222,11 +224,14 @@ function show(stream) {
   store.stream = stream;
   store.samples = new Samples();
   store.stands = null;
+  setPaused(null);
   for (const item of at("streams").children) {
     item.firstChild.setAttribute("aria-current", String(item.dataset.stream === stream));
   }
   at("stream-title").textContent = stream || "No stream yet";
   at("facts").textContent = stream ? "No row of it has come yet." : "";
+  at("badges").textContent = at("cause").textContent = "";
+  at("stream").classList.add("empty");
   connect();
 }
 
@@ -237,8 +242,10 @@ function fromAddress() {
 }
 
 function showStream(event) {
+  if (store.paused !== null) return;
   store.samples.take(event);
   store.stands = event.now;
+  store.told = clock();
   draw();
 }
 
@@ -254,7 +261,7 @@ function makeCharts({ model, forecasts, threshold }) {
   if (forecasts) {
     made.score = charts.make(at("score"), { title: "score", lines: [{ label: "score", tone: "score" }], height: 120, threshold, sync: "page" });
   }
-  const lines = [{ label: "input", tone: "input" }, { label: "forecast", tone: "forecast" }];
+  const lines = [{ label: "input", tone: "input", width: 3 }, { label: "forecast", tone: "forecast", width: 1.2 }]; // both seen where they agree
   const shown = store.all ? model.channels.length : Math.min(CHARTS, model.channels.length);
   model.channels.slice(0, shown).forEach(({ name, unit }, k) => {
     const both = forecasts && k < model.outputs.length;
@@ -274,26 +281,27 @@ function redraw() {
   frame = 0;
   const { status, samples, stands } = store;
   if (!status || !stands) return;
-  showFacts(stands, status);
+  const now = store.paused ?? clock();
+  showFacts(stands, status, stands.age_s + Math.max(now - store.told, 0));
   const kind = JSON.stringify([status.model, status.forecasts, status.threshold, store.all]);
   if (drawn?.kind !== kind) {
     for (const chart of [drawn?.score, ...(drawn?.channels ?? []), ...(drawn?.outputs ?? [])]) chart?.destroy();
     drawn = { kind, ...makeCharts(status) };
   }
-  if (store.paused || samples.columns.length === 0) return;
+  if (samples.columns.length === 0) return;
   const span = Number(at("window").value);
-  const now = Date.now() / 1000 + store.skew;
   const range = span ? [now - span, now] : null;
   const marks = samples.marks();
   drawn.score?.set(samples.score, marks, range);
   drawn.channels.forEach((chart, k) => chart.set(samples.channel(k), marks, range));
   drawn.outputs.forEach((chart, k) => chart.set(samples.output(k), marks, range));
   at("key").hidden = false;
+  at("stream").classList.remove("empty");
 }
 
-function showFacts(stands, status) {
+function showFacts(stands, status, age) {
   at("stream-title").textContent = stands.stream;
-  const silent = stands.age_s > 5 ? `silent for ${seconds(stands.age_s)}` : "";
+  const silent = age > 5 ? `silent for ${seconds(age)}` : "";
   const badges = at("badges");
   badges.textContent = [stands.anomaly ? "anomaly" : "", silent].filter(Boolean).join(", ");
   badges.className = stands.anomaly ? "alarm" : "muted";
@@ -363,10 +371,12 @@ at("sort").addEventListener("change", () => {
 at("query").addEventListener("submit", (event) => event.preventDefault());
 at("window").addEventListener("change", draw);
 at("pause").addEventListener("click", () => {
-  store.paused = !store.paused;
-  at("pause").setAttribute("aria-pressed", String(store.paused));
-  draw();
+  setPaused(store.paused === null ? clock() : null);
+  if (store.paused === null) connect(); // for what came meanwhile
 });
+for (const kind of ["pointermove", "pointerdown", "wheel"]) {
+  at("streams").addEventListener(kind, () => (store.touched = Date.now()), { passive: true });
+}
 at("more").addEventListener("click", () => {
   store.all = true;
   draw();
@@ -374,6 +384,11 @@ at("more").addEventListener("click", () => {
 at("look").addEventListener("click", look.toggle);
 addEventListener("look", showLook);
 addEventListener("hashchange", fromAddress);
+
+function setPaused(since) {
+  store.paused = since;
+  at("pause").setAttribute("aria-pressed", String(since !== null));
+}
 
 function showLook() {
   at("look").textContent = look.now() === "dark" ? "light look" : "dark look";

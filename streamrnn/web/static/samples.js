@@ -16,18 +16,18 @@ class Samples {
 
   // Enters an event of new samples. Those of a connection that is new begin with all that the daemon knows.
   take(event) {
+    if (event.time.length === 0) return;
     const columns = [event.time, event.score, event.mark, ...event.values, ...event.forecasts];
     if (columns.length !== this.columns.length) {
       this.columns = columns.map(() => []);
       this.width = event.values.length;
     } else if (event.first !== this.next) {
-      this.#dropFrom(event.time[0] ?? Infinity);
+      this.#dropFrom(event.time[0]);
       if (event.first === 0) this.#break(event.time[0]); // of a daemon that was started anew, or of a stream come back
     }
-    const usual = this.#usualStep();
+    const longest = this.#longestStep(event.time);
     for (let k = 0; k < event.time.length; k++) {
-      const silent = event.time[k] - this.#last();
-      if (silent > Math.max(2, 10 * usual)) this.#break(event.time[k]);
+      if (event.time[k] - this.#last() > longest) this.#break(event.time[k]);
       columns.forEach((column, c) => this.columns[c].push(column[k]));
     }
     this.next = event.next;
@@ -52,14 +52,16 @@ class Samples {
 
   // Ends the lines, so that they do not join what lies apart.
   #break(before) {
-    if (this.#last() === undefined || before === undefined) return;
+    if (this.#last() === undefined) return;
     this.columns.forEach((column, c) => column.push(c === 0 ? Math.max(this.#last(), before - 1e-3) : c === 2 ? 0 : null));
   }
 
-  #usualStep() {
-    const times = this.columns[0].slice(-50);
+  // The longest time between two samples that a line joins: ten times what is usual here. Of a few samples, any.
+  #longestStep(coming) {
+    const times = [...this.columns[0].slice(-50), ...coming.slice(0, 50)];
     const steps = times.slice(1).map((time, k) => time - times[k]);
-    return steps.sort((a, b) => a - b)[steps.length >> 1] ?? 0;
+    const usual = steps.sort((a, b) => a - b)[steps.length >> 1];
+    return steps.length < 5 ? Infinity : Math.max(2, 10 * usual);
   }
 
   get score() {
