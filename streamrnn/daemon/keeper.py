@@ -78,9 +78,11 @@ class Keeper:
         self._copy = make_copy(slots)
         net_type, slots_type = numba.typeof(engine.core.net), numba.typeof(slots)
         marks, words = numba.types.Array(numba.uint8, 1, "C"), numba.types.Array(numba.uint64, 1, "C")
+        unlearn.compile((slots_type,))
+        if self._live is None and self._folder is None:  # nothing is kept, and nobody can ask for it
+            return
         recover.compile((net_type, slots_type, numba.int64, marks))
         drop.compile((slots_type, marks))
-        unlearn.compile((slots_type,))
         restore.compile((net_type, slots_type, words, words, numba.int64, marks))
         refresh.compile((slots_type, numba.typeof(self._copy)))
         compile_transfer(slots)
