@@ -354,7 +354,7 @@ def test_a_daemon_that_ends_ends_the_demo(tmp_path):
         running.wait_for_page()
         os.kill(running.daemons()[0], signal.SIGKILL)
         assert running.process.wait(30) == 1
-    assert "error: the daemon ended by itself, with exit code -9" in running.said
+    assert "error: the daemon ended by itself, by SIGKILL" in running.said
     assert running.left() == []
 
 

@@ -77,9 +77,9 @@ def test_a_recording_becomes_a_model_that_runs_live(tmp_path):
     try:
         wait_for(lambda: "ready:" in (tmp_path / "serve").read_text(), "the daemon", COMPILE_S)
         tail = start([*here(said["tail"][0]), "--limit", str(predictions.num_rows + anomalies)])
-        # it subscribes as it connects; the sender starts after that, and slowly
+        # it subscribes as it connects; the sender starts after that
         wait_for(lambda: connected(int(ports[":5556"][1:])), "the reader")
-        sent = start(here(said["send"][0]))
+        sent = start([*here(said["send"][0]), "--speed", "max"])
         lines, _ = tail.communicate(timeout=60)
         assert sent.wait(60) == 0
     finally:

@@ -50,9 +50,9 @@ KINDS = (
     Kind("valve sticks", "it stays where it is, whatever the demand", "stuck"),
     Kind("bearing wears", "vibration and bearing_temp creep up", "worn", 8.0),
     Kind("flow meter freezes", "it says the same all the time", falsify=_freeze),
-    Kind("thermometer drops out", "motor_temp is filled in (IMPUTED), and no score rises", falsify=_drop_out),
+    Kind("thermometer drops out", "motor_temp is filled in, and jumps when it is back", falsify=_drop_out),
     Kind("pump cavitates", "its inlet starves: pressure falls, vibration rises", "starved", 3.0),
-    Kind("frames are lost", "a gap, and no score right behind it", lost=True, seconds=(2.0, 4.0)),
+    Kind("frames are lost", "a gap, and a jump behind it", lost=True, seconds=(2.0, 4.0)),
     Kind("pressure transmitter drifts", "it says more and more", falsify=_drift),
 )
 

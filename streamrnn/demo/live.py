@@ -113,8 +113,9 @@ def _send_past(socket: zmq.Socket, past: np.ndarray, now_ns: int) -> None:
 def _say_what_to_see(page: str, sink: str) -> None:
     shown = [
         f"open {page} and choose a pump: each curve has beside it what was forecast a moment before",
-        "every half minute or so something goes wrong with a pump, and is listed here: its score rises above "
-        "the threshold a moment later, and it goes to the top",
+        "the last ten minutes were sent ahead, so the scores know what is usual",
+        "every half minute at first something goes wrong with a pump, and is listed here: its score rises "
+        "above the threshold a moment later, and it goes to the top; now and then one rises for nothing, too",
     ]
     for line in [
         *(shown if page else ["there is no page, as --http says"]),
@@ -140,7 +141,9 @@ def publish(
         time.sleep(max(0.0, began[0] + step * PERIOD_S - time.monotonic()))
         _pass_on(daemon)
         if daemon.poll() is not None:
-            raise UserError(f"the daemon ended by itself, with exit code {daemon.returncode}")
+            code = daemon.returncode
+            why = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            raise UserError(f"the daemon ended by itself, {why}")
         values, sent, begun, ended = faults.step()
         ts_ns = began[1] + round(step * PERIOD_S * 1e9)
         for name, row, goes in zip(MACHINES, values, sent, strict=True):

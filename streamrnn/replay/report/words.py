@@ -164,7 +164,9 @@ def _of_error(about: Facts) -> str:
     )
     if forecast < persistence:
         return f"{said}. The error of the forecast is {1 - forecast / persistence:.0%} less."
-    return f"{said}. The model does no better than that."
+    during = about.summary.anomalies is not None and about.summary.anomalies.count > 0
+    rest = ", during anomalies too, where it is to be far off" if during else ""
+    return f"{said}. Over all rows{rest}, the model does no better."
 
 
 def _of_rows(about: Facts) -> str:

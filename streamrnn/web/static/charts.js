@@ -89,8 +89,10 @@ const charts = (() => {
     const dated = (seconds) => (utc ? uPlot.tzDate(new Date(seconds * 1000), "UTC") : new Date(seconds * 1000));
     let marks = [];
     let range = null;
+    // under the cursor, else the last that is in sight
     const tell = (plot) => {
-      const at = plot.cursor.idx ?? plot.data[0].length - 1;
+      const { max } = plot.scales.x;
+      const at = plot.cursor.idx ?? plot.data[0].findLastIndex((x) => max === null || x <= max);
       values.forEach((value, k) => (value.textContent = number(plot.data[k + 1][at])));
     };
     const grid = () => ({ stroke: () => tone("line"), width: 1 });
@@ -127,6 +129,7 @@ const charts = (() => {
           drawAxes: [(self) => drawMarks(self, marks)],
           draw: threshold === null ? [] : [(self) => drawThreshold(self, threshold)],
           setCursor: [tell],
+          setScale: [(self, key) => key === "x" && tell(self)],
         },
       },
       [[], ...lines.map(() => [])],

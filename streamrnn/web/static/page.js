@@ -238,6 +238,7 @@ function show(stream) {
 function fromAddress() {
   const said = new URLSearchParams(location.hash.slice(1)).get("stream");
   store.chosen = Boolean(said);
+  at("follow").hidden = !said;
   if (said) show(said);
 }
 
@@ -308,9 +309,12 @@ function showFacts(stands, status, age) {
   const taken = stands.ts_ns ? `, taken ${new Date(stands.ts_ns / 1e6).toLocaleString()}` : "";
   at("facts").textContent =
     `row ${count(stands.seq)}${taken}; ${count(stands.step)} steps since its state began, ${count(stands.epoch)} resets`;
-  const cause = stands.channels.filter(({ share }) => share >= 0.2).sort((a, b) => b.share - a.share);
+  const unusual = stands.score >= 2;
+  const causes = (channel) => unusual && channel.share >= 0.2;
+  const cause = stands.channels.filter(causes).sort((a, b) => b.share - a.share);
+  drawn?.channels.forEach((chart, k) => chart.figure.classList.toggle("cause", causes(stands.channels[k])));
   at("cause").textContent =
-    stands.score >= 2 && cause.length
+    cause.length
       ? `Score ${stands.score.toFixed(1)}, mostly of ${cause.map(({ name, share }) => `${name} (${Math.round(100 * share)} %)`).join(", ")}.`
       : "";
   showTable(stands, status);
@@ -383,6 +387,9 @@ at("more").addEventListener("click", () => {
 });
 at("look").addEventListener("click", look.toggle);
 addEventListener("look", showLook);
+at("follow").addEventListener("click", () => {
+  location.hash = "";
+});
 addEventListener("hashchange", fromAddress);
 
 function setPaused(since) {
