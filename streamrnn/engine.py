@@ -8,6 +8,7 @@ import numpy as np
 
 from streamrnn.advance import Core, advance, slot_for, stage
 from streamrnn.asked import AT_END, ROOM_BYTES, Faults, Predict, batch_rows, rows_of_answer, rules_for
+from streamrnn.bundle import by_address
 from streamrnn.errors import ConfigError
 from streamrnn.jit import UNCACHED, compiled, inlined
 from streamrnn.kernels.network import Network, make_scratch, pack_network
@@ -80,6 +81,7 @@ def _several(core, several, row, to):
 @compiled
 def _feed(core, names, stream, values, seq, flags, ts, answers, several, done):
     """Steps rows from ``done`` on until ``several`` may be full. Returns the rows done, and its answers."""
+    core, answers = by_address(core), by_address(answers)
     net, batch, stats = core.net, core.batch, core.stats
     given = 0
     while done < stream.size and (core.decoder.rows == 0 or given + batch.rows <= len(several)):

@@ -23,6 +23,7 @@ _QUIET_S = 2.0
 _COMPILED_SOURCES = (
     "jit.py",
     "part.py",
+    "bundle.py",
     "stats.py",
     "kernels/*.py",
     "streams/*.py",

@@ -11,6 +11,7 @@ from slots_by_hand import find_slot
 
 from streamrnn.advance import advance, slot_for, stage
 from streamrnn.asked import Predict
+from streamrnn.bundle import by_address
 from streamrnn.config import Faults
 from streamrnn.engine import Engine
 from streamrnn.jit import compiled
@@ -322,7 +323,7 @@ def _stage(core, row, name, flags, seq, ts, received):
 
 @compiled
 def _advance(core, count):
-    advance(core, count)
+    advance(by_address(core), count)
 
 
 def feed_by_hand(engine: Engine, rows: Sequence[Row]) -> list[Said]:

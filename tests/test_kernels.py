@@ -18,6 +18,7 @@ import pytest
 from models import ADDED, untrained
 
 from streamrnn.advance import advance
+from streamrnn.bundle import by_address
 from streamrnn.config import Faults
 from streamrnn.engine import Answers, Engine
 from streamrnn.jit import compiled
@@ -372,10 +373,13 @@ def test_the_same_bits_on_another_instruction_set(cpu, request):
 
 @pytest.fixture(scope="module")
 def native() -> Any:
-    """``advance`` compiled here, without its wrapper for Python; code from the cache cannot be looked at."""
+    """``advance`` compiled here, without a wrapper for Python; code from the cache cannot be looked at."""
     core = Engine(random_model(), 1, Faults()).core
-    options = advance.targetoptions | {"no_cpython_wrapper": True}
-    function = numba.jit(advance.py_func, **options)
+
+    @compiled(cache=False, no_cpython_wrapper=True)
+    def function(core, count):
+        advance(by_address(core), count)
+
     function.compile((numba.typeof(core), numba.int64))
     return function
 
@@ -386,6 +390,12 @@ def test_a_row_allocates_nothing_and_never_calls_python(native):
     assert "llvm.fma.v16f32" in called
     forbidden = re.compile(r"NRT_|_?Py|numba_|malloc|calloc|realloc|free")
     assert not [name for name in called if forbidden.match(name)]
+
+
+def test_nothing_of_a_named_tuple_is_in_memory(native):
+    """What it is handed on for is gone, and what is read of it in registers, once all is inlined."""
+    (code,) = native.inspect_llvm().values()
+    assert "alloca" not in code
 
 
 def test_multiply_adds_are_fused_on_vector_registers(native):

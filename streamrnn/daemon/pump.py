@@ -11,6 +11,7 @@ import numpy as np
 
 from streamrnn import stats as counted
 from streamrnn.advance import Core, advance, slot_for, stage
+from streamrnn.bundle import by_address
 from streamrnn.jit import compiled, inlined
 from streamrnn.kernels.network import TO_VECTOR
 from streamrnn.streams.batch import OWN, PREDICTED, ROWS, SEVERAL
@@ -292,6 +293,7 @@ def run(pump, core):
 
     After a pause it is called again, and goes on with the message in hand.
     """
+    pump, core = by_address(pump), by_address(core)
     if pump.control[OPEN] == 0:
         for part in range(2):
             libzmq.msg_init(address_of(pump.parts, part * libzmq.MESSAGE_BYTES // 8))

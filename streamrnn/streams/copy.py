@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streamrnn.bundle import by_address
 from streamrnn.jit import compiled, inlined
 from streamrnn.streams.record import CHECK, ID_WORDS, check_of, id_check
 from streamrnn.streams.slots import Slots, record
@@ -67,6 +68,7 @@ def refresh(slots, copy):
     slot did not change hands in between. Returns how many slots are not as they were, and of how many no
     whole copy was to be had.
     """
+    slots, copy = by_address(slots), by_address(copy)
     changed = failed = 0
     for slot in range(slots.capacity):
         count = load_ordered(slots.committed, slot)

@@ -5,6 +5,7 @@ Nothing that is read is trusted: a record must have its check, and hold what a s
 
 import numpy as np
 
+from streamrnn.bundle import by_address
 from streamrnn.jit import compiled, inlined
 from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.network import RNN_RELU
@@ -70,6 +71,7 @@ def recover(net, slots, now, bad):
     Each slot's record must be whole and such as a step leaves behind; one that is not is marked in
     ``bad``, (capacity,) uint8, and left as it is for ``drop`` to clear, once its id has been told.
     """
+    net, slots = by_address(net), by_address(slots)
     slots.counts[0] = slots.counts[1] = 0
     for word in range(zero_record(slots), slots.state.size):
         slots.state[word] = np.float32(0)
@@ -100,6 +102,7 @@ def recover(net, slots, now, bad):
 @compiled
 def drop(slots, bad):
     """Clears the slots that ``recover`` marked, and makes them free."""
+    slots = by_address(slots)
     for slot in range(slots.capacity):
         if bad[slot] != 0:
             clear(slots, slot)
@@ -115,6 +118,7 @@ def restore(net, slots, ids, records, now, fate):
     prediction says RESTORED; 0 for records that lived on in this boot, which keep theirs and say nothing.
     ``fate`` (n,) uint8: PUT, DAMAGED or NO_ROOM.
     """
+    net, slots = by_address(net), by_address(slots)
     words = slots.words // 2
     for which in range(fate.size):
         name, first = address_of(ids, which * ID_WORDS), which * words

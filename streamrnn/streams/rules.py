@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streamrnn.bundle import by_address
 from streamrnn.jit import compiled, inlined
 from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.network import FROM_VECTOR, copy, look_back, scale_input
@@ -172,6 +173,7 @@ def end_sequence(slots, slot, reason, seq):
 @compiled
 def request_reset(slots, slot):
     """Has the stream of a slot begin anew with its next row, as an operator asked; after an END it does."""
+    slots = by_address(slots)
     at = record(slots, slot, slots.committed[slot])
     if slots.state_32[at + ENDED] != np.uint32(1 + _BY_END):
         end_sequence(slots, slot, _BY_REQUEST, slots.state_64[at // 2 + SEQ])
@@ -180,6 +182,7 @@ def request_reset(slots, slot):
 @compiled
 def unlearn(slots):
     """Has every stream begin anew with what it learns for its score and the correction of its forecasts."""
+    slots = by_address(slots)
     for slot in range(slots.capacity):
         committed = slots.committed[slot]
         if committed == np.uint64(0):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from streamrnn.bundle import by_address
 from streamrnn.errors import UserError
 from streamrnn.jit import compiled
 from streamrnn.kernels.network import LSTM, RNN_RELU
@@ -61,6 +62,7 @@ def vouch(shape, records, whole):
 @compiled
 def find_slots(slots, ids, found):
     """``find`` for many: ``found``, (n,) int64, gets the slots, or -1, of ``ids``, (n * ID_WORDS,) uint64."""
+    slots = by_address(slots)
     for which in range(found.size):
         found[which] = find(slots, address_of(ids, which * ID_WORDS))
 
