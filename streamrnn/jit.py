@@ -86,8 +86,15 @@ if CACHE is not None:
 
 # Division by zero gives inf or nan as NumPy does, so that no exception path stands in the way of a
 # frame. `_nrt=False` turns Numba's reference counting off: nothing here allocates, the caller keeps
-# every array alive, and counting the arrays of a named tuple cost four times what the step does.
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+# every array alive, and counting the arrays of a named tuple cost four times what the step does. Without
+# Numba's rewrites, which are for array expressions and the like, a tenth is compiled sooner.
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "error_model": "numpy",
+    "_nrt": False,
+    "no_rewrites": True,
+    "no_cfunc_wrapper": True,
+}
 
 # An entry point: called from Python without the GIL, kept in the cache.
 compiled: Any = functools.partial(numba.njit, cache=CACHE is not None, **_OPTIONS)

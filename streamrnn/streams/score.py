@@ -324,7 +324,8 @@ def share_out(net, state, at, shares, to):
             way = np.float64(state[begin + WEIGHTED * width]) / max(
                 state[begin + SPREAD * width], _LEAST_SPREAD
             )
-        shares[to + output] = min(way**4, 1e37)
+        square = way * way
+        shares[to + output] = min(square * square, 1e37)
         whole += np.float64(shares[to + output])
     for output in range(net.outputs):
         shares[to + output] = shares[to + output] / whole if whole > 0 else _ZERO
