@@ -6,6 +6,7 @@ a stale entry, and two versions can share a machine.
 """
 
 import functools
+import gc
 import hashlib
 import os
 import tempfile
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.registry import cpu_target
 
 from streamrnn.part import PartCompiler, whatever_values
 
 _QUIET_S = 2.0
+_SELDOM = 20_000  # objects made between two looks of the garbage collector
 _COMPILED_SOURCES = (
     "jit.py",
     "part.py",
@@ -68,16 +71,47 @@ def _cache_folder() -> tuple[Path | None, str | None]:
 
 
 @contextmanager
-def slow_notice(say: Callable[[str], object]) -> Iterator[None]:
-    """Says why it takes so long where the block compiles; loading what was kept is over before."""
-    words = "compiling kernels for this machine; this takes about half a minute, once for each command"
+def compiling(say: Callable[[str], object]) -> Iterator[None]:
+    """For a block that compiles much: says why it takes so long; loading what was kept is over before."""
+    words = "compiling kernels for this machine; this takes some ten seconds, once for each command"
     notice = threading.Timer(_QUIET_S, say, [words])
     notice.daemon = True
     notice.start()
     try:
-        yield
+        with _types_remembered(), _rare_collections():
+            yield
     finally:
         notice.cancel()
+
+
+@contextmanager
+def _types_remembered() -> Iterator[None]:
+    """Has Numba ask once what a function gives for arguments of some types; it tries dozens of ways anew."""
+    context: Any = cpu_target.typing_context
+    resolve, known = context.resolve_function_type, {}
+
+    def resolve_once(function: Any, arguments: Any, keywords: Any) -> Any:
+        key = function, tuple(arguments), tuple(dict(keywords).items())
+        if key not in known and (found := resolve(function, arguments, keywords)) is not None:
+            known[key] = found
+        return known.get(key)
+
+    context.resolve_function_type = resolve_once
+    try:
+        yield
+    finally:
+        del context.resolve_function_type
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Has the garbage collector look seldom: what the compiler makes stays, and each look is at all of it."""
+    often = gc.get_threshold()
+    gc.set_threshold(_SELDOM, *often[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*often)
 
 
 CACHE, UNCACHED = _cache_folder()  # UNCACHED: what to tell a user whose kernels cannot be kept

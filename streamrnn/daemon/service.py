@@ -32,7 +32,7 @@ from streamrnn.daemon.systemd import notify, watchdog_s
 from streamrnn.daemon.views import Views
 from streamrnn.engine import Core, Engine
 from streamrnn.errors import UserError
-from streamrnn.jit import slow_notice
+from streamrnn.jit import compiling
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
 from streamrnn.web.app import WebServer
@@ -252,7 +252,7 @@ class Service:
         example = make_pump(self.engine.core, 0, 0, False, 0)
         self.compiling = True
         try:
-            with slow_notice(log.info):
+            with compiling(log.info):
                 run.compile((numba.typeof(example), numba.typeof(self.engine.core)))
                 self.keeper.compile(self.engine)
         finally:

@@ -16,7 +16,7 @@ import numpy as np
 from streamrnn.asked import ROOM_BYTES, Faults, Predict
 from streamrnn.engine import Engine
 from streamrnn.errors import UserError
-from streamrnn.jit import slow_notice
+from streamrnn.jit import compiling
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
 from streamrnn.replay.report import Report
@@ -132,7 +132,7 @@ def _compile(engine: Engine, tally: Tally, report: Report | None) -> None:
     rows = Rows(
         none.astype(np.int32), np.zeros((0, channels), np.float32), none.astype(np.uint64), none, None, 1
     )
-    with slow_notice(lambda words: sys.stderr.write(f"{words}\n")):
+    with compiling(lambda words: sys.stderr.write(f"{words}\n")):
         answers = engine.feed([], rows.stream, rows.values, rows.seq, rows.ts_ns)
         tally.add(rows, [], answers)
         if report is not None:
