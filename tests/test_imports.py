@@ -16,15 +16,16 @@ ARROWS: dict[str, set[str]] = {
     "streamrnn": set(),  # the version
     "errors": set(),
     "part": set(),
+    "bundle": set(),
     "jit": {"part"},
     "stats": set(),  # what is counted: plain data
     "model": {"errors"},
     "wire": {"jit", "stats"},
     "kernels": {"jit", "model"},
-    "streams": {"errors", "jit", "stats", "wire", "kernels"},
+    "streams": {"errors", "bundle", "jit", "stats", "wire", "kernels"},
     "advance": {"jit", "stats", "wire", "kernels", "streams"},  # the compiled path of a row
     "asked": {"errors", "model", "kernels", "streams"},
-    "engine": {"errors", "jit", "stats", "model", "wire", "kernels", "streams", "advance", "asked"},
+    "engine": {"errors", "bundle", "jit", "stats", "model", "wire", "kernels", "streams", "advance", "asked"},
     "values": set(),  # what settings can be
     "keys": {"errors", "values"},
     "config": {"errors", "values"},
@@ -33,6 +34,7 @@ ARROWS: dict[str, set[str]] = {
     "daemon": {
         "streamrnn",
         "errors",
+        "bundle",
         "jit",
         "stats",
         "model",
