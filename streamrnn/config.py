@@ -183,7 +183,7 @@ class Security(Section):
 
 class Http(Section):
     listen: str = Field(
-        default="127.0.0.1:9464", description='host:port of metrics and health checks, "" = off'
+        default="127.0.0.1:9464", description='host:port of page, metrics and health checks, "" = off'
     )
 
     @field_validator("listen")

@@ -250,6 +250,19 @@ def test_only_get_and_head(daemon):
         assert (response.status, body) == (200, b""), path
 
 
+@pytest.mark.parametrize("host", ["localhost", "localhost:9464", "127.0.0.1", "[::1]:80", ""])
+def test_who_asks_by_an_address_is_answered(daemon, host):
+    assert daemon.ask("/healthz", host=host)[0].status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:9464", "localhost.evil.example", "[", "a b"])
+def test_a_name_that_was_made_to_lead_here_is_refused(daemon, host):
+    for path in ("/", "/api/streams", "/metrics"):
+        response, body = daemon.ask(path, host=host)
+        assert response.status in (400, 421), path
+        assert b"localhost" in body or response.status == 400
+
+
 def test_the_server_does_not_name_itself(daemon):
     response, _ = daemon.ask("/healthz")
     assert "server" not in response.headers
@@ -286,7 +299,7 @@ def test_far_over_the_limit_new_connections_are_dropped(daemon):
     wait_for(lambda: answers(daemon))
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /metrics HT", b"GET /metrics HTTP/1.1\r\nhost: x\r\nx: y\r\n"])
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HT", b"GET / HTTP/1.1\r\nhost: localhost\r\nx: y\r\n"])
 def test_a_request_that_never_ends_is_dropped(monkeypatch, daemon, sent):
     monkeypatch.setattr(app, "RESPONSE_S", 0.1)
     with daemon.connect() as peer:
@@ -297,7 +310,7 @@ def test_a_request_that_never_ends_is_dropped(monkeypatch, daemon, sent):
 def test_so_is_one_that_never_ends_after_a_whole_one(monkeypatch, daemon):
     monkeypatch.setattr(app, "RESPONSE_S", 0.1)
     with daemon.connect() as peer:
-        peer.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /heal")
+        peer.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\nGET /heal")
         assert peer.recv(4096).startswith(b"HTTP/1.1 200")
         assert closed(peer)
 
@@ -358,7 +371,7 @@ def test_stop_frees_the_port_in_time_whoever_is_connected():
     daemon.server.start()
     with daemon.connect() as silent, daemon.connect() as slow, daemon.connect() as kept:
         slow.sendall(b"GET /metrics HT")
-        kept.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        kept.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         assert kept.recv(4096).startswith(b"HTTP/1.1 200")
         began = time.monotonic()
         daemon.server.stop()
@@ -374,7 +387,7 @@ def test_stop_does_not_wait_for_a_peer_that_never_reads(caplog):
     daemon = Daemon()
     daemon.server.start()
     with daemon.connect() as peer:
-        peer.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 2000)
+        peer.sendall(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n" * 2000)
         connections = daemon.server._server.server_state.connections
         wait_for(lambda: any(connection.flow.write_paused for connection in list(connections)))
         began = time.monotonic()

@@ -42,7 +42,7 @@ from streamrnn.cli.shared import (
     help="Write what the machines' sensors say to a CSV file, at once; no daemon.",
 )
 @click.option("--faults", is_flag=True, help="Of a FILE with faults; its column fault says which.")
-@click.option("--seed", type=click.IntRange(0), default=1, metavar="N", help="Of what happens.")
+@click.option("--seed", type=click.IntRange(0, 100_000), default=1, metavar="N", help="Of what happens.")
 def demo(seconds: float | None, http: str, record: Path | None, faults: bool, seed: int) -> int:
     """Watch simulated machines on the page of a daemon.
 

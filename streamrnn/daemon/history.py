@@ -37,7 +37,7 @@ class History:
         each = 4 * (self._channels + self._outputs) + 16
         self.samples = max(min(_SAMPLES, _BYTES // (KEPT * each)), 100)
         shape = KEPT, self.samples  # memory is taken as samples come
-        self._when = np.zeros(shape)  # seconds since the Unix epoch, by CLOCK_MONOTONIC
+        self._when = np.zeros(shape)  # seconds of CLOCK_MONOTONIC
         self._score = np.zeros(shape, np.float32)
         self._mark = np.zeros(shape, np.uint8)
         self._values = np.zeros((*shape, self._channels), np.float32)
@@ -51,7 +51,6 @@ class History:
         self._missed = np.zeros(KEPT, np.uint32)
         self._asked = np.zeros(KEPT)  # when each was asked for, CLOCK_MONOTONIC s
         self._places: dict[str, int] = {}  # the one asked for longest ago first
-        self._epoch_s = time.time() - time.monotonic()
 
     def keep(self, names: Iterable[str], at_any_rate: bool = False) -> None:
         """Has these streams, where they exist, sampled from now on.
@@ -64,25 +63,36 @@ class History:
             place = self._places.pop(name, None)
             if place is None:
                 words = id_words(name)
-                slot = slot_of(self._engine.core.slots, words)
-                if slot is None or (place := self._room(now, at_any_rate)) is None:
+                if not (at_any_rate or self._has_room(now)):
                     continue
+                if (slot := slot_of(self._engine.core.slots, words)) is None:
+                    continue
+                place = self._room()
                 self._name[place], self._slot[place] = words, slot
                 self._taken[place] = self._count[place] = 0
             self._places[name], self._asked[place] = place, now
 
-    def _room(self, now: float, at_any_rate: bool) -> int | None:
+    def _has_room(self, now: float) -> bool:
+        """Whether there is a place that nobody asked for lately."""
+        if len(self._places) < KEPT:
+            return True
+        return bool(now >= self._asked[next(iter(self._places.values()))] + _LATELY_S)
+
+    def _room(self) -> int:
         if len(self._places) < KEPT:
             return len(self._places)
-        oldest = next(iter(self._places))
-        if now < self._asked[self._places[oldest]] + _LATELY_S and not at_any_rate:
-            return None
-        return self._places.pop(oldest)
+        return self._places.pop(next(iter(self._places)))
+
+    def slot(self, name: str) -> int | None:
+        """Where a stream that is sampled was last, to be looked at first."""
+        place = self._places.get(name)
+        return None if place is None or self._slot[place] == _NOWHERE else int(self._slot[place])
 
     def find_again(self) -> None:
-        """Looks for the streams that are not where they were: let go, perhaps back by now."""
+        """Looks for the streams asked for that are not where they were: let go, perhaps back by now."""
         used, ids = len(self._places), self._engine.core.slots.ids.reshape(-1, ID_WORDS)
         moved = (ids[self._slot[:used]] != self._name[:used]).any(1) | (self._slot[:used] == _NOWHERE)
+        moved &= self._asked[:used] >= time.monotonic() - _LATELY_S
         for place in np.flatnonzero(moved):
             found = slot_of(self._engine.core.slots, self._name[place])
             self._slot[place] = _NOWHERE if found is None else found
@@ -126,7 +136,7 @@ class History:
             same = earlier.view(np.uint32)[:, [EPOCH, MISSED]] == halves[:, [EPOCH, MISSED]]
             of_this = follows & same.all(1)
             forecasts = np.where(of_this[:, np.newaxis], earlier[:, forecast], np.float32("nan"))
-        self._when[places, to] = now.view(np.uint64)[:, RECEIVED] / 1e9 + self._epoch_s
+        self._when[places, to] = now.view(np.uint64)[:, RECEIVED] / 1e9
         self._score[places, to] = score
         self._mark[places, to] = mark
         self._values[places, to] = now[:, slots.input_at : slots.input_at + self._channels]
@@ -146,10 +156,11 @@ class History:
         taken = int(self._taken[place])
         first = max(first if first <= taken else 0, taken - self.samples)
         at = np.arange(first, taken) % self.samples
+        epoch_s = time.time() - time.monotonic()  # as it is now: clocks are set
         return {
             "first": first,
             "next": taken,
-            "time": [round(when, 3) for when in self._when[place, at].tolist()],
+            "time": [round(when, 3) for when in (self._when[place, at] + epoch_s).tolist()],
             "score": _numbers(self._score[place, at]),
             "mark": self._mark[place, at].tolist(),
             "values": [_numbers(column) for column in self._values[place, at].T],
@@ -163,7 +174,7 @@ class History:
         curve = np.full(points, np.nan)
         if (place := self._places.get(name)) is not None:
             held = min(int(self._taken[place]), self.samples)
-            since = time.monotonic() + self._epoch_s - span_s
+            since = time.monotonic() - span_s
             step = np.floor((self._when[place, :held] - since) * (points / span_s)).astype(np.int64)
             seen = (step >= 0) & (step < points)
             if self._engine.core.net.forecasts:

@@ -12,8 +12,8 @@ from streamrnn.streams.score import EVENT, LATEST, SCALARS, UNUSUAL, last_scores
 from streamrnn.streams.slots import id_words
 
 
-def look(engine: Engine, name: str) -> dict[str, Any] | None:
-    """A stream, JSON-ready; None where there is none of that id.
+def look(engine: Engine, name: str, slot: int | None = None) -> dict[str, Any] | None:
+    """A stream, JSON-ready; None where there is none of that id. ``slot``: where it was last.
 
     ``channels`` have the last ``value`` and, of one that is forecast, the ``forecast`` of the next, the
     last ``residual`` in its running deviations, and its ``share`` in the score.
@@ -24,12 +24,13 @@ def look(engine: Engine, name: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     slots = core.slots
-    slot = slot_of(slots, words)
+    ids = slots.ids.reshape(-1, ID_WORDS)
+    if slot is None or (ids[slot] != words).any():
+        slot = slot_of(slots, words)
     if slot is None:
         return None
     pair = read_pairs(slots, np.array([slot]))
-    here = slots.ids.reshape(-1, ID_WORDS)[slot]
-    if not pair.counter[0] or (here != words).any():  # let go meanwhile
+    if not pair.counter[0] or (ids[slot] != words).any():  # let go meanwhile
         return None
     record = pair.now[0]
     found, halves = record.view(np.uint64), record.view(np.uint32)

@@ -11,6 +11,7 @@ from streamrnn.streams.slots import id_text
 
 _FRESH_S = 0.5  # one reading serves all who ask for so long
 _SHARE = 20  # times as long as a reading takes of the processor, it serves at least
+_ASKED = 64  # different questions whose answers are kept, as long as one reading serves
 _UPPER_A, _UPPER_Z, _TO_LOWER = ord("A"), ord("Z"), 32
 
 
@@ -21,6 +22,7 @@ class Overview:
         self._engine = engine
         self._heads: Heads | None = None
         self._lower: np.ndarray | None = None
+        self._found: dict[tuple[str, int, str], tuple[int, np.ndarray]] = {}
         self._stale_at = 0.0
 
     def _read(self) -> Heads:
@@ -28,21 +30,21 @@ class Overview:
             began = time.thread_time()
             self._heads = read_heads(self._engine.core.slots, bool(self._engine.core.net.forecasts))
             self._lower = None
+            self._found.clear()
             self._stale_at = time.monotonic() + max(_FRESH_S, _SHARE * (time.thread_time() - began))
         return self._heads
 
     def streams(self, sort: str, limit: int, search: str) -> dict[str, Any]:
         """The first ``limit`` streams by ``sort`` of those whose id has ``search`` in it, JSON-ready.
 
-        ``sort`` is "score" (the highest first, then by name), "name", or "age" (the longest silent first).
+        ``sort`` is "score" (the highest first), "name", or "age" (the longest silent first).
         """
         heads = self._read()
-        which = self._matching(heads, search)
-        shown = which[_first(heads, which, sort, limit)]
+        found, shown = self._find(heads, sort, limit, search)
         now_ns = time.monotonic_ns()
         return {
             "held": len(heads.slot),
-            "found": len(which),
+            "found": found,
             "streams": [
                 {
                     "stream": id_text(heads.name[at]),
@@ -57,10 +59,22 @@ class Overview:
             ],
         }
 
+    def _find(self, heads: Heads, sort: str, limit: int, search: str) -> tuple[int, np.ndarray]:
+        """How many streams match, and the first of them; worked out once for all who ask the same."""
+        if (known := self._found.get((sort, limit, search))) is not None:
+            return known
+        began = time.thread_time()
+        which = self._matching(heads, search)
+        known = len(which), which[_first(heads, which, sort, limit)]
+        if len(self._found) < _ASKED:
+            self._found[sort, limit, search] = known
+        self._stale_at += _SHARE * (time.thread_time() - began)
+        return known
+
     def most_unusual(self, count: int) -> list[str]:
         """The ids of the ``count`` streams with the highest scores."""
         heads = self._read()
-        shown = _first(heads, np.arange(len(heads.slot)), "score", count)
+        shown = self._find(heads, "score", count, "")[1]
         return [id_text(heads.name[at]) for at in shown]
 
     def _matching(self, heads: Heads, search: str) -> np.ndarray:

@@ -30,7 +30,8 @@ class Heads(NamedTuple):
 def read_heads(slots: Slots, forecasts: bool) -> Heads:
     """The heads of all streams. ``forecasts``: whether there is a score.
 
-    Every field is of a whole row, but for streams that are stepped faster than they can be read.
+    Every field is of a whole row, but for streams that are stepped faster than they can be read. A slot that
+    changes hands meanwhile is left out.
     """
     counts = slots.committed.copy()
     held = np.flatnonzero(counts)
@@ -43,8 +44,9 @@ def read_heads(slots: Slots, forecasts: bool) -> Heads:
         now = slots.committed[held[torn]]
         for column, again in zip(read, _columns(slots, held[torn], now, forecasts), strict=True):
             column[torn] = again
+        counts[torn] = now
         torn = torn[slots.committed[held[torn]] != now]
-    there = slots.committed[held] != 0
+    there = (counts != 0) & (slots.committed[held] != 0) & (read[0][:, -1] != 0)
     return Heads(held[there], *[column[there] for column in read])
 
 
@@ -123,8 +125,7 @@ def slot_of(slots: Slots, words: np.ndarray) -> int | None:
     ids = slots.ids.reshape(slots.capacity, ID_WORDS)
     used = np.flatnonzero(words[:-1]).max(initial=0)
     found = np.flatnonzero(ids[:, used] == words[used])  # ids often begin alike, and differ where they end
-    for word in (ID_WORDS - 1, *range(used)):
-        found = found[ids[found, word] == words[word]]
+    found = found[(ids[found] == words).all(1)]
     return int(found[0]) if found.size else None
 
 

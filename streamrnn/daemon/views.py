@@ -32,6 +32,8 @@ class Views:
 
     def tick(self) -> None:
         """Takes samples; called ten times a second."""
+        if not self._readiness()[0]:  # streams may still be put back
+            return
         now = time.monotonic()
         if now >= self._second:
             self._second = now + _SECOND_S
@@ -68,12 +70,14 @@ class Views:
         }
 
     def streams(self, sort: str, limit: int, search: str) -> dict[str, Any]:
-        """See ``Overview.streams``."""
+        """See ``Overview.streams``; none before all is ready."""
+        if not self._readiness()[0]:
+            return {"held": 0, "found": 0, "streams": []}
         return self._overview.streams(sort, limit, search)
 
     def stream(self, name: str) -> dict[str, Any] | None:
         """See ``look``."""
-        return look(self._engine, name)
+        return look(self._engine, name, self._history.slot(name))
 
     def watch(self, name: str) -> None:
         """Has a stream sampled for whoever asks with ``since``. Raises ValueError for what is no id."""
@@ -83,7 +87,7 @@ class Views:
     def listed(self, sort: str, limit: int, search: str) -> dict[str, Any]:
         """``streams``, the first of them with a small curve of the last minute."""
         self._watched = time.monotonic()
-        said = self._overview.streams(sort, limit, search)
+        said = self.streams(sort, limit, search)
         first = said["streams"][:_LISTED]
         self._history.keep(stream["stream"] for stream in reversed(first))
         for stream in first:

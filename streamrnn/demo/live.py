@@ -46,7 +46,7 @@ def demo(seconds: float | None, http: str, seed: int) -> int:
         model = Path(folder) / MODEL.name
         # `train` knows no units; the page shows them
         write_model(replace(read_model(MODEL), channels=CHANNELS, outputs=CHANNELS), model)
-        source, sink = f"ipc://{folder}/frames", f"ipc://{folder}/predictions"
+        source, sink = f"ipc://{folder}/in", f"ipc://{folder}/out"  # a socket of ZeroMQ has 107 bytes at most
         words = [str(model), "--connect", source, "--bind", sink, "--http", http]
         with _daemon(words) as daemon, zmq.Context() as context, context.socket(zmq.XPUB) as socket:
             socket.linger, socket.rcvtimeo, socket.sndhwm = 0, _PEER_MS, 0

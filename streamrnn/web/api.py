@@ -89,12 +89,13 @@ def api_routes(views: Views, ticker: Ticker) -> list[Route]:
     async def events(request: Request) -> Response:
         try:
             query = _query(request)
+            if ticker.pages >= PAGES:
+                said = {"error": f"{PAGES} pages are open already"}
+                return JSONResponse(said, 503, {"retry-after": "5"})
             if name := request.query_params.get("stream", ""):
                 views.watch(name)
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 400)
-        if ticker.pages >= PAGES:
-            return JSONResponse({"error": f"{PAGES} pages are open already"}, 503, {"retry-after": "5"})
         return _Events(ticker, _tell(views, ticker, query, name))
 
     return [

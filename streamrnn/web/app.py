@@ -6,13 +6,15 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -58,7 +60,7 @@ class WebServer:
         self, host: str, port: int, registry: CollectorRegistry, health: Check, ready: Check, views: Views
     ) -> None:
         self._host, self._port = host, port
-        self._server = uvicorn.Server(_settings(make_app(registry, health, ready, views)))
+        self._server = uvicorn.Server(_settings(make_app(registry, health, ready, views, _is_loopback(host))))
         self._thread: threading.Thread | None = None
         self.address = _join(host, port)  # where it listens; once started, with the port it was given
 
@@ -85,8 +87,11 @@ class WebServer:
             self._thread.join(STOP_S)
 
 
-def make_app(registry: CollectorRegistry, health: Check, ready: Check, views: Views) -> Starlette:
-    """The routes. Their handlers are coroutines so that all of them run on the event loop's thread."""
+def make_app(registry: CollectorRegistry, health: Check, ready: Check, views: Views, here: bool) -> Starlette:
+    """The routes. Handlers are coroutines, so that they run on the event loop's thread.
+
+    ``here``: only this machine can ask.
+    """
     ticker = Ticker(views)
 
     @asynccontextmanager
@@ -116,7 +121,7 @@ def make_app(registry: CollectorRegistry, health: Check, ready: Check, views: Vi
             *api_routes(views, ticker),
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
-        middleware=[Middleware(_Guarded), Middleware(GZipMiddleware, compresslevel=5)],
+        middleware=[Middleware(_Guarded, here=here), Middleware(GZipMiddleware, compresslevel=5)],
         lifespan=ticking,
     )
     app.router.redirect_slashes = False
@@ -129,12 +134,23 @@ def _answer(check: Check) -> Response:
 
 
 class _Guarded:
-    """Adds ``HEADERS`` to every response, and has browsers ask whether a file is still the same."""
+    """Adds ``HEADERS`` to every response, and has browsers ask whether a file is still the same.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    ``here``: who asks by a name other than localhost is refused. It may be a page from elsewhere, whose name
+    was made to lead here (DNS rebinding), so that a browser takes what is here for its own.
+    """
+
+    def __init__(self, app: ASGIApp, here: bool) -> None:
+        self._app, self._here = app, here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._here and scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "")
+            if not _is_local(host):
+                words = f"asked as {host!r}: this answers to localhost or to an address\n"
+                await PlainTextResponse(words, 421)(scope, receive, send)
+                return
+
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
@@ -143,6 +159,15 @@ class _Guarded:
             await send(message)
 
         await self._app(scope, receive, guarded)
+
+
+def _is_local(host: str) -> bool:
+    """Whether a Host header is an address, localhost, or nothing."""
+    try:
+        name = urlsplit(f"//{host}").hostname or "localhost"
+        return name == "localhost" or bool(ip_address(name))
+    except ValueError:
+        return False
 
 
 class _Connection(H11Protocol):
@@ -229,6 +254,13 @@ def _listen(host: str, port: int) -> socket.socket:
             'machine and a free port (0 picks one), or "" to serve no HTTP'
         ) from error
     return listener
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _join(host: str, port: int) -> str:

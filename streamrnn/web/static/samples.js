@@ -21,7 +21,7 @@ class Samples {
     if (columns.length !== this.columns.length) {
       this.columns = columns.map(() => []);
       this.width = event.values.length;
-    } else if (event.first !== this.next) {
+    } else if (event.first !== this.next || event.time[0] <= this.#last()) {
       this.#dropFrom(event.time[0]);
       if (event.first === 0) this.#break(event.time[0]); // of a daemon that was started anew, or of a stream come back
     }
