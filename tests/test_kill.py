@@ -41,13 +41,14 @@ MESSAGE = np.dtype([("header", PREDICTION), ("values", "<f4", CHANNELS)])
 
 # One process that loads streamrnn and its kernels, and a child of it, forked, for each life of the daemon.
 LIVES = """
-import os, signal, sys
+import os, signal, sys, tempfile
 from pathlib import Path
 from streamrnn.config import State, load_config
 from streamrnn.daemon.service import Service, serve
 
 config = load_config(Path(sys.argv[1]), {})
-Service(lambda: config.model_copy(update={"state": State()}))._compile()
+with tempfile.TemporaryDirectory() as folder:
+    Service(lambda: config.model_copy(update={"state": State(snapshots=folder)}))._compile()
 print("loaded", flush=True)
 for line in sys.stdin:
     child = os.fork()
