@@ -104,7 +104,8 @@ def test_a_recording_becomes_a_model_that_runs_live(tmp_path):
 def test_every_relation_is_trained_and_replayed(tmp_path):
     """With one epoch each; what they come to is ``tools/relations.py``'s to say."""
     said = commands()
-    lines = [*said["demo"], said["train"][0], *command_lines("Relations")]
+    short = [[*words, "--seconds", "120"] for words in said["demo"]]
+    lines = [*short, said["train"][0], *command_lines("Relations")]
     asked = [line for line in lines if "tools/relations.py" not in line[1] or line[2:]]
     for words in asked:
         quick = ["--epochs", "1"] if "train" in words else []

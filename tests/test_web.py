@@ -33,7 +33,7 @@ MODEL = {
     "channels": "8",
     "outputs": "8",
 }
-DEADLINE_S = 5  # for anything that a test waits for
+DEADLINE_S = 30  # for anything that a test waits for
 
 
 class Snapshots:
