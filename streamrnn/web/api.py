@@ -17,6 +17,7 @@ PAGES = 24  # that can be open at once
 _TICK_S = 0.1
 _AGAIN_S = 10.0
 _TICKS_A_SECOND = 10
+_TICKS_A_TELLING = 2  # of a stream: half the work, and an eye sees no more
 _LIMITS = 50, 1000  # streams in a list: unless told otherwise, and at most
 _SORTS = ("score", "name", "age")
 _SEARCH_BYTES = 127
@@ -46,11 +47,12 @@ class Views(Protocol):
 
 
 class Ticker:
-    """Has samples taken and wakes whoever waits for them."""
+    """Has samples taken, wakes whoever waits for them, and keeps what it told one page for the others."""
 
     def __init__(self, views: Views) -> None:
         self._views, self._tick = views, asyncio.Event()
-        self.pages = 0
+        self._told: dict[tuple[str, int, str], str] = {}  # of this tick
+        self.ticks = self.pages = 0
 
     async def run(self) -> None:
         """Ticks until cancelled."""
@@ -60,12 +62,21 @@ class Ticker:
             except Exception:  # whatever it is, metrics and health must go on
                 log.exception("no samples were taken for the page; next try in %g s", _AGAIN_S)
                 await asyncio.sleep(_AGAIN_S)
+            self.ticks += 1
+            self._told.clear()
             tick, self._tick = self._tick, asyncio.Event()
             tick.set()
             await asyncio.sleep(_TICK_S)
 
     async def wait(self) -> None:
         await self._tick.wait()
+
+    def told(self, query: tuple[str, int, str]) -> str:
+        """The events of each second: ``status`` and ``streams``, the same for all who ask the same."""
+        if (told := self._told.get(query)) is None:
+            status, streams = self._views.status(), self._views.listed(*query)
+            told = self._told[query] = _event("status", status) + _event("streams", streams)
+        return told
 
 
 def api_routes(views: Views, ticker: Ticker) -> list[Route]:
@@ -136,25 +147,27 @@ class _Events(StreamingResponse):
 
 
 async def _tell(views: Views, ticker: Ticker, query: tuple[str, int, str], name: str) -> AsyncIterator[str]:
-    """The events of one page: ``status`` and ``streams`` each second, ``stream`` with new samples of one.
+    """The events of one page: ``status`` and ``streams`` each second, five times a second ``stream`` with new
+    samples of one.
 
     Each is made when the connection takes it, so a page that is slow gets fewer, and the newest.
     """
     yield f"retry: {_RETRY_MS}\n\n"
-    ticks = first = 0
+    first, second, turn = 0, None, None
+    apart = ticker.pages  # pages are told of their streams by turns
     while True:
-        if ticks % _TICKS_A_SECOND == 0:
-            yield _event("status", views.status())
-            yield _event("streams", views.listed(*query))
-        if name:
-            if ticks % _TICKS_A_SECOND == 0:
+        if (now := ticker.ticks // _TICKS_A_SECOND) != second:
+            second = now
+            yield ticker.told(query)
+            if name:
                 views.watch(name)
+        if name and (now := (ticker.ticks + apart) // _TICKS_A_TELLING) != turn:
+            turn = now
             said = _news(views, name, first)
             if said is not None:
                 first = said["next"]
                 yield _event("stream", said)
         await ticker.wait()
-        ticks += 1
 
 
 def _news(views: Views, name: str, first: int) -> dict[str, Any] | None:
