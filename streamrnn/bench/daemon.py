@@ -23,6 +23,7 @@ SCRAPES_PER_S = 5
 _WARM_S = 1.0
 _START_S = 60.0  # the first start compiles
 _LONGEST_S = 120.0  # for any run, whatever goes wrong
+_LOAD = ("-m", "streamrnn.bench.load")
 
 # Waits for its peers like any proxy; says "ready" as the daemon does.
 _PROXY = """
@@ -115,6 +116,45 @@ def scraped(address: str, per_s: float = SCRAPES_PER_S) -> Iterator[None]:
         thread.join()
 
 
+def _sink_in(folder: str) -> str:
+    return f"ipc://{folder}/sink"
+
+
+@contextmanager
+def running(
+    middle: list[str], folder: str, rate: float, streams: int = STREAMS, lasting: float = _LONGEST_S
+) -> Iterator[str]:
+    """``middle``, which gets the two endpoints, with a publisher of ``rate`` frames a second before it.
+
+    The value is the line in which it said that it is ready. Frames end after ``lasting`` seconds.
+    """
+    source = f"ipc://{folder}/source"
+    command = [word.format(source=source, sink=_sink_in(folder)) for word in middle]
+    words = ("publish", source, str(streams), str(CHANNELS), str(rate), str(lasting))
+    with _python(*command, listen="stderr") as process:
+        line = _wait_ready(process)
+        with _python(*_LOAD, *words, listen="stdout"):
+            yield line
+
+
+def received(folder: str, seconds: float) -> Run:
+    """What a sink sees for so long, after a second to warm up."""
+    words = ("sink", _sink_in(folder), str(_WARM_S), str(seconds))
+    with _python(*_LOAD, *words, listen="stdout") as receiver:
+        try:
+            out = receiver.communicate(timeout=_LONGEST_S)[0]
+        except subprocess.TimeoutExpired:
+            raise UserError("no message came through the process to be measured") from None
+    if receiver.returncode != 0:
+        raise UserError("the sink failed; what it said is above")
+    return Run(**json.loads(out))
+
+
+def http_address(line: str) -> str:
+    """The address of the HTTP of a daemon that is ready."""
+    return line.rsplit("http://", 1)[1].strip()
+
+
 def measure(
     middle: list[str],
     folder: str,
@@ -127,26 +167,11 @@ def measure(
 
     ``watched``, given the address of its HTTP, is entered for as long as the run takes.
     """
-    source, sink = f"ipc://{folder}/source", f"ipc://{folder}/sink"
-    command = [word.format(source=source, sink=sink) for word in middle]
-    load = ("-m", "streamrnn.bench.load")
-    sink_words = ("sink", sink, str(_WARM_S), str(seconds))
-    source_words = ("publish", source, str(streams), str(CHANNELS), str(rate), str(_LONGEST_S))
-    with _python(*command, listen="stderr") as process:
-        line = _wait_ready(process)
-        watching = watched(line.rsplit("http://", 1)[1].strip()) if watched else nullcontext()
-        with (
-            _python(*load, *sink_words, listen="stdout") as receiver,
-            _python(*load, *source_words, listen="stdout"),
-            watching,
-        ):
-            try:
-                out = receiver.communicate(timeout=_LONGEST_S)[0]
-            except subprocess.TimeoutExpired:
-                raise UserError("no message came through the process to be measured") from None
-    if receiver.returncode != 0:
-        raise UserError("the sink failed; what it said is above")
-    return Run(**json.loads(out))
+    with (
+        running(middle, folder, rate, streams) as line,
+        watched(http_address(line)) if watched else nullcontext(),
+    ):
+        return received(folder, seconds)
 
 
 def compare(rate: float, pairs: int, seconds: float, scrape: bool) -> Comparison:
