@@ -81,16 +81,14 @@ def names(daemon: Daemon) -> list[str]:
 
 
 def test_status_tells_what_the_metrics_count(daemon, names):
-    said = json.loads(daemon.get("/api/status")[1])
-    metrics = daemon.metrics()
+    def told() -> Any:
+        said, metrics = json.loads(daemon.get("/api/status")[1]), daemon.metrics()
+        names = {"frames": "streamrnn_frames_received_total", "streams": "streamrnn_streams"}
+        names["predictions"] = "streamrnn_predictions_total"
+        return said if all(said[name] == metrics[metric] > 0 for name, metric in names.items()) else None
+
+    said = wait_for(told, "the counts of the last second")
     assert said["state"] == "ready"
-    assert (said["frames"], said["streams"]) == (said["predictions"], said["streams"])
-    wait_for(
-        lambda: (
-            json.loads(daemon.get("/api/status")[1])["frames"] == metrics["streamrnn_frames_received_total"]
-        ),
-        "the counts of the last second",
-    )
     assert said["capacity"] == daemon.config.streams.capacity
     assert said["model"]["fingerprint"] == daemon.engine().model.fingerprint
     assert [channel["name"] for channel in said["model"]["channels"]] == ["c0", "c1", "c2"]
