@@ -291,6 +291,18 @@ def test_the_look_is_the_systems_or_the_one_chosen(plant, opened, scheme):
         assert (page.evaluate(look), page.inner_text("#look")) == (other, f"{scheme} look")
 
 
+def test_the_chosen_order_and_window_are_kept(plant, opened):
+    with opened(plant.http) as page:
+        page.select_option("#sort", "name")
+        page.select_option("#window", "300")
+        page.reload()
+        shown = page.input_value("#sort"), page.input_value("#window")
+        assert shown == ("name", "300")
+        shows(page, "store.listed", "the list")
+        listed = page.evaluate("[...document.querySelectorAll('#streams li')].map((li) => li.dataset.stream)")
+        assert listed == sorted(listed) and len(listed) > 1
+
+
 def test_a_phone_shows_all_of_it(plant, opened):
     with opened(plant.http, at(NAMES[4]), viewport=PHONE, is_mobile=True, has_touch=True) as page:
         shows_stream(page, NAMES[4])

@@ -2,18 +2,27 @@
 // paint. Whoever draws listens for "look".
 "use strict";
 
-const look = (() => {
-  const KEY = "streamrnn.look";
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  let chosen = stored();
-
-  function stored() {
+// What a person chose, for the next visit; in a browser that keeps nothing, for as long as the page is open.
+const kept = {
+  get(name) {
     try {
-      return localStorage.getItem(KEY);
+      return localStorage.getItem(`streamrnn.${name}`);
     } catch {
-      return null; // a browser that keeps nothing
+      return null;
     }
-  }
+  },
+  set(name, value) {
+    try {
+      localStorage.setItem(`streamrnn.${name}`, value);
+    } catch {
+      // then not
+    }
+  },
+};
+
+const look = (() => {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  let chosen = kept.get("look");
 
   function apply() {
     document.documentElement.dataset.look = chosen ?? (dark.matches ? "dark" : "light");
@@ -27,11 +36,7 @@ const look = (() => {
     now: () => document.documentElement.dataset.look,
     toggle() {
       chosen = look.now() === "dark" ? "light" : "dark";
-      try {
-        localStorage.setItem(KEY, chosen);
-      } catch {
-        // then it lasts as long as the page
-      }
+      kept.set("look", chosen);
       apply();
     },
   };
