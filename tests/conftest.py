@@ -1,5 +1,6 @@
 """What several test files share: a model file, and a daemon that runs it."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from daemon import Daemon, Line, serving
 from models import untrained
 
 from streamrnn.model.native import write_model
+
+_LONGEST = {f"test_{name}" for name in ("walk", "page", "api", "demo", "readme", "systemd_real", "keeping")}
 
 # an example that is the first to call a kernel compiles it, which takes longer than any deadline
 hypothesis.settings.register_profile("streamrnn", deadline=None)
@@ -23,9 +26,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure() -> None:
+    """Has what tests start end at Ctrl-C; in the background of a script it would be born deaf to it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keras goes last: the threads of its backend stay, and some tests fork."""
-    items.sort(key=lambda item: "keras" in item.nodeid)
+    """The longest go first, so that no worker waits for them in the end. Keras goes last: the threads of its
+    backend stay, and some tests fork.
+    """
+    items.sort(key=lambda item: ("keras" in item.nodeid, item.path.stem not in _LONGEST))
 
 
 @pytest.fixture(scope="session")
