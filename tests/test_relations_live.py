@@ -1,6 +1,7 @@
 """The relations over the wire: what a daemon publishes is what replay writes, killed in between or not."""
 
 import csv
+import json
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from daemon import Daemon, Prediction, serving
+from daemon import Daemon, Prediction, serving, wait_for
 from models import RELATIONS, untrained
 
 from streamrnn.asked import Predict
@@ -94,7 +95,16 @@ def send_and_hear(daemon: Daemon, first: int, last: int, messages: int) -> list[
         for seq, row in enumerate(all_values()[first:last], first):
             for stream, values in enumerate(row):
                 line.send(f"m{stream}", values, seq=seq, flags=END if seq == ROWS - 1 else 0)
-        return line.receive(messages)
+        heard = line.receive(messages)
+        names = [f"m{stream}" for stream in range(STREAMS)]  # not every row is answered
+        wait_for(lambda: {seq_of(daemon, name) for name in names} == {last - 1}, "the last rows")
+        return heard
+
+
+def seq_of(daemon: Daemon, stream: str) -> int | None:
+    """The number of a stream's last row that was committed."""
+    status, said = daemon.get(f"/api/streams/{stream}")
+    return int(json.loads(said)["seq"]) if status == 200 else None
 
 
 @pytest.mark.parametrize(("change", "predict", "kinds"), KINDS.values(), ids=KINDS)
