@@ -36,9 +36,10 @@ def connected(port: int) -> bool:
     return any(line[1].endswith(f":{port:04X}") and line[3] == "01" for line in lines)
 
 
-def test_a_recording_becomes_a_model_that_runs_live(tmp_path):
+def test_a_recording_becomes_a_model_that_runs_live(tmp_path, request):
     """What is said of the training, the replayed predictions and the live ones go together, with no glue."""
     said = commands()
+    quick = [] if request.config.getoption("--long") else ["--epochs", "30"]
     assert list(said) == ["demo", "train", "replay", "serve", "tail", "send"]
 
     def run(words: list[str]) -> subprocess.CompletedProcess[str]:
@@ -53,7 +54,7 @@ def test_a_recording_becomes_a_model_that_runs_live(tmp_path):
 
     for words in said["demo"]:
         run(words)
-    trained = run(said["train"][0])
+    trained = run(said["train"][0] + quick)
     assert "the network pays" in trained.stdout
     table = re.search(
         r"^all, in standard deviations +([\d.]+) +([\d.]+) +([\d.]+)$", trained.stdout, re.MULTILINE
