@@ -223,12 +223,12 @@ def test_a_good_stream_waits_for_few_of_the_largest_frames(model_file):
     largest = frame(np.zeros((65535, CHANNELS), "<f4"))
     with attacked(model_file, {}) as (daemon, good, hostile):
         before = daemon.count("frames_received_total")
-        for _ in range(60):
+        for _ in range(120):
             hostile.send_multipart([b"hostile", largest])
-        for _ in range(5):
+        for _ in range(3):
             good.exchange()
-        # of those 60: an exchange may find one at work and one that stands before its row
-        assert daemon.count("frames_received_total") - before < 30
+        # of those 120: an exchange may find one at work and one that stands before its row
+        assert daemon.count("frames_received_total") - before < 60
 
 
 # ZMTP 3.0, RFC 23
