@@ -6,7 +6,6 @@ Each test finds the service running, whatever the test before it left behind.
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,6 +20,8 @@ from neighbours import meanwhile
 from streamrnn.config import Config, load_config
 from streamrnn.engine import Engine
 from streamrnn.model.native import read_model
+from streamrnn.streams.snapshot import read_snapshot, snapshots_in
+from streamrnn.streams.summary import summarise
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
@@ -203,15 +204,12 @@ def test_a_power_cut_goes_back_to_the_last_snapshot(service, place):
     with booted(place) as second:
         second.control("start")
         before = second.answers("power", ROWS[:HALF])
-        answered = time.time()
         snapshots = place.disk / "lib/streamrnn"
 
         def taken() -> bool:
-            try:
-                later = [file.stat().st_mtime > answered for file in snapshots.glob("*.safetensors")]
-                return sum(later) > 1  # the first may have been begun before
-            except FileNotFoundError:  # the daemon keeps two, and removed one meanwhile
-                return False
+            newest = next(iter(snapshots_in(snapshots)), None)
+            held = summarise(read_snapshot(newest), newest.name) if newest else []
+            return any((stream["stream"], stream["step"]) == ("power", HALF) for stream in held)
 
         wait_for(taken, "a snapshot")
     with booted(place) as third:
