@@ -75,7 +75,9 @@ class Ticker:
         """The events of each second: ``status`` and ``streams``, the same for all who ask the same."""
         if (told := self._told.get(query)) is None:
             status, streams = self._views.status(), self._views.listed(*query)
-            told = self._told[query] = _event("status", status) + _event("streams", streams)
+            told = _event("status", status) + _event("streams", streams)
+            if len(self._told) < PAGES:
+                self._told[query] = told
         return told
 
 

@@ -3,7 +3,6 @@
 
 const ORDER_MS = 3000; // how often the list may change its order
 const TOUCHED_MS = 10000; // how long it keeps it after the pointer moved over it
-const SILENT_S = 60; // after which a stream that nobody chose gives way to one that goes on
 
 function path(curve, highest) {
   let drawn = "";
@@ -101,14 +100,4 @@ function showStreams(listed) {
     value.textContent = stream.score === null ? "–" : stream.score.toFixed(1);
     value.className = stream.anomaly ? "value alarm" : "value";
   });
-  follow(listed);
-}
-
-// Unless a person chose, the most unusual stream is shown; it stays until another has an anomaly and it has none.
-function follow(listed) {
-  if (store.chosen || listed.streams.length === 0) return;
-  const shown = listed.streams.find(({ stream }) => stream === store.stream);
-  const first = listed.streams[0];
-  const silent = shown?.age_s > SILENT_S && first.age_s < SILENT_S;
-  if (!store.stream || silent || (first.anomaly && !shown?.anomaly)) show(first.stream);
 }

@@ -5,6 +5,7 @@ const { element, number } = charts;
 const CHARTS = 12; // drawn at first; with more channels, the others on demand
 const TYPING_MS = 250;
 const AGAIN_MS = 3000;
+const SILENT_S = 60; // after which a stream that nobody chose gives way to one that goes on
 const MOST_LISTED = 40;
 
 const at = (id) => document.getElementById(id);
@@ -37,7 +38,10 @@ function connect() {
   if (store.stream) query.set("stream", store.stream);
   source = new EventSource(`api/events?${query}`);
   source.addEventListener("status", (event) => showStatus(JSON.parse(event.data)));
-  source.addEventListener("streams", (event) => showStreams(JSON.parse(event.data)));
+  source.addEventListener("streams", (event) => {
+    showStreams(JSON.parse(event.data));
+    follow(store.listed);
+  });
   source.addEventListener("stream", (event) => showStream(JSON.parse(event.data)));
   source.onerror = () => {
     store.samples.interrupted();
@@ -105,6 +109,15 @@ function showStatus(status) {
 }
 
 // --- one stream
+
+// Unless a person chose, the most unusual stream is shown; it stays until another has an anomaly and it has none.
+function follow(listed) {
+  if (store.chosen || listed.streams.length === 0) return;
+  const shown = listed.streams.find(({ stream }) => stream === store.stream);
+  const first = listed.streams[0];
+  const silent = shown?.age_s > SILENT_S && first.age_s < SILENT_S;
+  if (!store.stream || silent || (first.anomaly && !shown?.anomaly)) show(first.stream);
+}
 
 function show(stream) {
   if (stream === store.stream) return;
