@@ -8,23 +8,57 @@ from typing import NamedTuple
 
 import numpy as np
 
-# why a frame, or one row of it, was not answered: the value of the `reason` label
-REASONS = (
-    "parts",  # not exactly a topic and a payload
-    "topic",  # empty, over 127 bytes, or not UTF-8
-    "magic",
-    "version",
-    "dtype",
-    "flags",  # a flag nobody has defined
-    "rows",  # a frame of no rows
-    "truncated",  # shorter than its header says
-    "oversized",  # longer than its header says
-    "channels",  # whole rows, of another number of channels than the model's
-    "infinite",  # a row with an infinite value
-    "missing",  # a row with a NaN that the rules do not fill in
-    "capacity",  # a new stream where every slot is taken
-    "diverged",  # a row whose step, after which the stream is reset, or whose answer was not finite
-)
+# Why a frame, or one row of it, was not answered, the value of the `reason` label: what it is, what to do.
+WHY = {
+    "parts": (
+        "Not two parts, a topic and a payload.",
+        "Send the stream's id in a part of its own, before the values.",
+    ),
+    "topic": (
+        "The first part is no stream id: empty, over 127 bytes, or not UTF-8.",
+        "Send the stream's id alone there, 1 to 127 bytes of UTF-8.",
+    ),
+    "magic": (
+        "The payload does not begin with `SR`, as every frame does.",
+        'Send the header before the values, or set `input.format = "raw"` for values alone.',
+    ),
+    "version": ("A header of another version than 1.", "Write 1 into byte 2."),
+    "dtype": (
+        "A header that names an unknown type of values.",
+        "Write 1 (float32), 2 (float64), 3 (int16) or 4 (int32) into byte 3.",
+    ),
+    "flags": ("A header with a flag that nobody has defined.", "Leave all bits but 1, 2, 4 and 8 at 0."),
+    "rows": ("A header that says 0 rows.", "Write the number of rows into bytes 6 and 7, low byte first."),
+    "truncated": (
+        "Shorter than its header, or than its header says.",
+        "Send rows x channels values of the type that the header says.",
+    ),
+    "oversized": (
+        "Longer than its header says.",
+        "Send rows x channels values of the type that the header says.",
+    ),
+    "channels": (
+        "Whole rows, but of another number of channels than the model's.",
+        "Send the channels that `streamrnn inspect` lists, all of them, in that order.",
+    ),
+    "infinite": (
+        "A row with an infinite value, or one that is infinite as float32.",
+        "Send NaN where a sensor has no value.",
+    ),
+    "missing": (
+        'A row with NaN that nothing fills in: a stream\'s first, or any with `faults.missing = "reject"`.',
+        "Begin a stream with a row that is complete.",
+    ),
+    "capacity": (
+        "A row of a new stream while every slot is taken.",
+        "Raise `streams.capacity`, or lower `streams.idle_timeout`.",
+    ),
+    "diverged": (
+        "A row whose step, after which its stream begins anew, or whose answer was not finite.",
+        "Look at its values: the network has seen nothing like them. If all look right, train it again.",
+    ),
+}
+REASONS = tuple(WHY)
 # why a stream's state went back to zero: the value of the `reason` label
 RESETS = (
     "frame",  # a frame said RESET

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from streamrnn.cli import main
 from streamrnn.config import Config, config_text, describe_keys
+from streamrnn.stats import WHY
 from streamrnn.web.metrics import METRICS
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +43,12 @@ def test_configuration_in_readme_is_every_key_with_its_default():
 def test_metrics_in_readme_are_those_served():
     rows = re.findall(r"^\| `(streamrnn_\w+)` \| (\w+) \| (.*) \|$", README, re.MULTILINE)
     assert rows == [(name, kind, text) for name, (kind, text) in METRICS.items()]
+
+
+def test_reasons_in_readme_are_those_counted():
+    table = README.partition("| reason | what it is | what to do |\n")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", table, re.MULTILINE)
+    assert rows == [(reason, *said) for reason, said in WHY.items()]
 
 
 def test_commands_in_readme_are_those_there_are():
