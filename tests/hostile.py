@@ -15,13 +15,13 @@ LARGEST = float(np.finfo(np.float32).max)
 
 def read_frame(payload: bytes, channels: int) -> str | tuple[np.void, np.ndarray]:
     """Why a payload is refused; or its header, a FRAME record, and its values, (rows, channels) float32."""
+    if payload[:2] != b"SR"[: len(payload)]:
+        return "magic"
     if len(payload) < FRAME.itemsize:
         return "truncated"
     header = np.frombuffer(payload, FRAME, 1)[0]
     dtype = DTYPES.get(int(header["dtype"]))
     rows = int(header["rows"])
-    if header["magic"] != b"SR":
-        return "magic"
     if header["version"] != VERSION:
         return "version"
     if dtype is None:

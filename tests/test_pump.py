@@ -67,6 +67,8 @@ WRONG = {
     "topic: a lone surrogate": [b"x\xed\xa0\x80", GOOD],
     "topic: cut within a letter": ["xé".encode()[:-1], GOOD],
     "magic: of a prediction": [b"x", b"SP" + GOOD[2:]],
+    "magic: values alone": [b"x", GOOD[32:]],
+    "magic: a letter": [b"x", b"x"],
     "version: 0": [b"x", header(version=0)],
     "version: 2": [b"x", header(version=2)],
     "dtype: 0": [b"x", header(dtype=0)],

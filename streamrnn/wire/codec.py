@@ -80,10 +80,13 @@ def _misfit(size, rows, value_bytes, channels):
 @inlined
 def decode(payload, size, channels, header):
     """Reads a frame's header into ``header``. Returns -1, or an index into REASONS."""
+    if size >= 2:
+        if read_u16(payload) != _MAGIC:
+            return _MAGIC_BAD
+    elif size == 1 and read_u8(payload) != _MAGIC & 0xFF:
+        return _MAGIC_BAD
     if size < _HEAD:
         return _TRUNCATED
-    if read_u16(payload) != _MAGIC:
-        return _MAGIC_BAD
     if read_u8(payload + _VERSION_AT) != frame.VERSION:
         return _VERSION_BAD
     header[DTYPE] = read_u8(payload + _DTYPE_AT)
