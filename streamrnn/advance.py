@@ -12,10 +12,11 @@ from streamrnn.jit import inlined
 from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import DECODED, Network, Scratch, forward
 from streamrnn.kernels.rls import Adaptation, adapt
-from streamrnn.stats import REASONS, STREAMS, Stats
+from streamrnn.stats import NO_CHANNEL, REASONS, STREAMS, Stats
 from streamrnn.streams.batch import Batch
 from streamrnn.streams.decoder import Decoder, begin_rows, go_on, take_rows
 from streamrnn.streams.outcome import write
+from streamrnn.streams.refusal import refuse_row
 from streamrnn.streams.rules import IMAGINED, SKIP, Rules, prepare, refusal
 from streamrnn.streams.slots import Slots, admit, commit, find
 from streamrnn.wire.codec import is_utf8
@@ -133,14 +134,14 @@ def slot_for(core, name, row):
     slot = find(slots, name)
     if slot >= 0:
         return slot
-    reason = refusal(core.net, core.rules, core.batch, row, False)
+    reason, channel = refusal(core.net, core.rules, core.batch, row, False)
     if not is_utf8(name):
-        reason = _TOPIC
+        reason, channel = _TOPIC, NO_CHANNEL
     if reason < 0:
         slot = admit(slots, name)
         stats.counters[STREAMS] = slots.counts[1]
         if slot >= 0:
             return slot
         reason = _CAPACITY
-    stats.rejected[reason] += 1
+    refuse_row(stats, reason, name, core.batch, row * core.net.in_width, channel)
     return -1 - reason

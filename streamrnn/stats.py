@@ -1,7 +1,8 @@
 """What the pump counts: arrays that compiled code fills and a scrape reads without a lock.
 
-Every cell is one aligned 64-bit number with a single writer, so a reader on another thread sees each
-value whole. All but the number of streams only grow.
+Every count is one aligned 64-bit number with a single writer, so a reader on another thread sees each
+value whole. All but the number of streams only grow. What was refused last is written to one of two records
+by turns, and the count of its reason, moved on behind it, says which one is whole.
 """
 
 from typing import NamedTuple
@@ -59,6 +60,22 @@ WHY = {
     ),
 }
 REASONS = tuple(WHY)
+TOPIC_KEPT = 127  # bytes
+# What was refused last for a reason.
+REFUSAL = np.dtype(
+    [
+        ("first_ns", np.int64),  # CLOCK_REALTIME of the first for this reason
+        ("latest_ns", np.int64),
+        ("got", np.int64),  # the size that was wrong: bytes, or of "parts" their number; NO_SIZE = none was
+        ("wanted", np.int64),
+        ("channel", np.int32),  # NO_CHANNEL = of none in particular
+        ("value", np.float32),  # of that channel
+        ("topic_bytes", np.int64),
+        ("topic", np.uint8, TOPIC_KEPT),  # as it came, or what of it there is room for
+    ],
+    align=True,
+)
+NO_SIZE = NO_CHANNEL = -1
 # why a stream's state went back to zero: the value of the `reason` label
 RESETS = (
     "frame",  # a frame said RESET
@@ -90,6 +107,9 @@ class Stats(NamedTuple):
 
     counters: np.ndarray  # (6,) messages received, rows late, rows missing, predictions, live streams, events
     rejected: np.ndarray  # (len(REASONS),)
+    refused: (
+        np.ndarray
+    )  # (2 * len(REASONS),) of REFUSAL: of each reason the record 2 * reason + count % 2 is whole
     resets: np.ndarray  # (len(RESETS),)
     latency: np.ndarray  # (len(STAGES), len(LATENCY_BOUNDS_NS) + 1)
     latency_ns: np.ndarray  # (len(STAGES),) sums
@@ -107,6 +127,7 @@ class Stats(NamedTuple):
         return cls(
             counters=count(6),
             rejected=count(len(REASONS)),
+            refused=np.zeros(2 * len(REASONS), REFUSAL),
             resets=count(len(RESETS)),
             latency=count(stages, latencies),
             latency_ns=count(stages),

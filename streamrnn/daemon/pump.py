@@ -16,6 +16,7 @@ from streamrnn.jit import compiled, inlined
 from streamrnn.kernels.network import TO_VECTOR
 from streamrnn.streams.batch import OWN, PREDICTED, ROWS, SEVERAL
 from streamrnn.streams.record import ID_WORDS
+from streamrnn.streams.refusal import refuse
 from streamrnn.streams.slots import id_length, release
 from streamrnn.wire import codec, frame, libzmq
 from streamrnn.wire.clock import monotonic_ns, realtime_ns
@@ -99,18 +100,35 @@ def _latency(stats, stage_index, ns):
 
 
 @inlined
-def _refuse(stats, reason):
-    stats.rejected[reason] += 1
-    return _REFUSED
-
-
-@inlined
 def _take_name(pump, topic, size):
     """Copies a topic of 1 to 127 bytes to ``pump.name``, padded with zeros, its length last."""
     for word in range(ID_WORDS):
         pump.name[word] = np.uint64(0)
     copy_bytes(address_of(pump.name, 0), topic, size)
     pump.name[ID_WORDS - 1] |= np.uint64(size) << np.uint64(56)
+
+
+@inlined
+def _decode(pump, core, topic, payload, parts):
+    """Decodes the header of a message that was received whole, or refuses it."""
+    channels, header = core.net.inputs, pump.header
+    name, length = libzmq.msg_data(topic), np.int64(libzmq.msg_size(topic))
+    reason, got, wanted = -1, np.int64(libzmq.msg_size(payload)), 0
+    if parts != 2:
+        reason, got, wanted = _PARTS, parts, 2
+    elif length < 1 or length > frame.TOPIC_BYTES:
+        reason, got, wanted = _TOPIC, length, frame.TOPIC_BYTES
+    else:
+        if pump.raw == 1:
+            reason = codec.decode_raw(libzmq.msg_data(payload), got, channels, header)
+        else:
+            reason = codec.decode(libzmq.msg_data(payload), got, channels, header)
+        wanted = codec.size_wanted(header, channels, pump.raw)
+    if reason >= 0:
+        refuse(core.stats, reason, name, length, got, wanted, counted.NO_CHANNEL, _NAN)
+        return _REFUSED
+    _take_name(pump, name, length)
+    return _TAKEN
 
 
 @inlined
@@ -126,29 +144,14 @@ def _receive(pump, core):
         pump.control[FAILED] = error
         return _BROKEN
     stats.counters[counted.RECEIVED] += 1
-    if libzmq.msg_more(topic) == 0:
-        return _refuse(stats, _PARTS)
-    parts, more = 1, True
+    parts, more = 1, libzmq.msg_more(topic) != 0
     while more:  # the rest of a message is there as soon as its first part is
         if libzmq.msg_recv(payload, pump.source, libzmq.DONTWAIT) < 0:
             pump.control[FAILED] = libzmq.errno()
             return _BROKEN
         parts += 1
         more = libzmq.msg_more(payload) != 0
-    if parts != 2:
-        return _refuse(stats, _PARTS)
-    length = np.int64(libzmq.msg_size(topic))
-    if length < 1 or length > frame.TOPIC_BYTES:
-        return _refuse(stats, _TOPIC)
-    data, size = libzmq.msg_data(payload), np.int64(libzmq.msg_size(payload))
-    if pump.raw == 1:
-        reason = codec.decode_raw(data, size, core.net.inputs, pump.header)
-    else:
-        reason = codec.decode(data, size, core.net.inputs, pump.header)
-    if reason >= 0:
-        return _refuse(stats, reason)
-    _take_name(pump, libzmq.msg_data(topic), length)
-    return _TAKEN
+    return _decode(pump, core, topic, payload, parts)
 
 
 @inlined

@@ -1,34 +1,110 @@
-"""What was turned away, told in the log: a publisher that is the cause sees nothing itself."""
+"""What was turned away, for whoever can mend it: a publisher that is the cause sees nothing itself."""
 
 import logging
+import time
+from typing import Any
+
+import numpy as np
 
 from streamrnn import stats as counted
-from streamrnn.stats import Stats
+from streamrnn.daemon.records import number
+from streamrnn.engine import Engine
 
 log = logging.getLogger("streamrnn")
 
 _UNASKED = ("max_gap", "restart", "diverged", "degraded")  # resets that nobody wanted
+_AGAIN_S = 60.0  # how often the log tells of a reason while it goes on
+_TRIES = 1000  # of what was written to while it was read
+
+
+def refusals(engine: Engine) -> list[dict[str, Any]]:
+    """What was refused last for each reason, the latest first, JSON-ready."""
+    stats, names = engine.stats, [channel.name for channel in engine.model.channels]
+    found = [_refusal(stats, index, names) for index in range(len(counted.REASONS)) if stats.rejected[index]]
+    return sorted(found, key=lambda refusal: -refusal["latest"])
+
+
+def _refusal(stats: counted.Stats, index: int, names: list[str]) -> dict[str, Any]:
+    for _ in range(_TRIES):
+        count = int(stats.rejected[index])
+        last = stats.refused[2 * index + count % 2].copy()
+        if stats.rejected[index] == count:
+            break
+    reason = counted.REASONS[index]
+    meaning, remedy = counted.WHY[reason]
+    sized, of_channel = last["got"] != counted.NO_SIZE, last["channel"] != counted.NO_CHANNEL
+    return {
+        "reason": reason,
+        "count": count,
+        "first": round(int(last["first_ns"]) / 1e9, 3),
+        "latest": round(int(last["latest_ns"]) / 1e9, 3),
+        "topic": printable(last["topic"].tobytes()[: last["topic_bytes"]], int(last["topic_bytes"])),
+        "size": int(last["got"]) if sized else None,
+        "wanted": int(last["wanted"]) if sized else None,
+        "channel": names[last["channel"]] if of_channel else None,
+        "value": number(last["value"]) if of_channel and np.isfinite(last["value"]) else None,
+        "meaning": meaning,
+        "remedy": remedy,
+    }
+
+
+def printable(topic: bytes, length: int) -> str:
+    """A topic of ``length`` bytes that begins with ``topic``, in letters that a terminal can bear."""
+    text = topic.decode(errors="backslashreplace")
+    safe = (letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return "".join(safe) + ("..." if length > len(topic) else "")
+
+
+def _what_it_was(refusal: dict[str, Any]) -> str:
+    """The one thing that was wrong with it, where it can be said in a few words."""
+    size, wanted, channel = refusal["size"], refusal["wanted"], refusal["channel"]
+    if channel is not None:
+        value = refusal["value"]
+        return f", {channel} is {refusal['reason'] if value is None else format(value, 'g')}"
+    if size is None:
+        return ""
+    if refusal["reason"] == "topic":
+        return f", a topic of {size:,} bytes"
+    unit = "parts" if refusal["reason"] == "parts" else "bytes"
+    return f", {size:,} {unit} where {wanted:,} are wanted" if size != wanted else f", {size:,} {unit}"
 
 
 class Refusals:
-    """Logs what went wrong from one ``tell`` to the next."""
+    """Logs what went wrong since it was last told."""
 
-    def __init__(self, stats: Stats) -> None:
-        self._stats = stats
-        self._told: dict[str, dict[str, int]] = {}
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._told: dict[str, tuple[float, int]] = {}  # by reason: when it was told of, and their number then
+        self._before: dict[str, dict[str, int]] = {}
 
-    def tell(self, seconds: float) -> None:
-        """Logs what is new in the last ``seconds``, by reason."""
-        stats = self._stats
-        refused = dict(zip(counted.REASONS, stats.rejected.tolist(), strict=True))
-        refused["late"] = int(stats.counters[counted.LATE])
+    def tell(self) -> None:
+        """Logs what was refused, and what to do: a reason that is new at once, others once in a while."""
+        now = time.monotonic()
+        for refusal in refusals(self._engine):
+            reason, count = refusal["reason"], refusal["count"]
+            then, before = self._told.get(reason, (-np.inf, 0))
+            if count > before and now >= then + _AGAIN_S:
+                self._told[reason] = now, count
+                log.warning(
+                    'rejected %s (%s), the last of "%s"%s. %s %s',
+                    f"{count - before:,}",
+                    reason,
+                    refusal["topic"],
+                    _what_it_was(refusal),
+                    refusal["meaning"],
+                    refusal["remedy"],
+                )
+
+    def tell_counts(self, seconds: float) -> None:
+        """Logs how many rows were late, and which streams began anew, in the last ``seconds``."""
+        stats = self._engine.stats
         resets = dict(zip(counted.RESETS, stats.resets.tolist(), strict=True))
         for what, now in (
-            ("not answered", refused),
+            ("rows dropped", {"late": int(stats.counters[counted.LATE])}),
             ("streams that began anew", {why: resets[why] for why in _UNASKED}),
         ):
-            before = self._told.get(what, {})
+            before = self._before.get(what, {})
             more = {why: count - before.get(why, 0) for why, count in now.items()}
-            self._told[what] = now
+            self._before[what] = now
             if words := ", ".join(f"{why} {count:,}" for why, count in more.items() if count):
                 log.warning("%s in the last %.0f s, by reason: %s", what, seconds, words)

@@ -40,7 +40,7 @@ from streamrnn.web.metrics import make_registry
 
 log = logging.getLogger("streamrnn")
 
-_WATCH_S = 5.0  # how often the log tells of frames that were turned away, and systemd of the state
+_WATCH_S = 5.0  # how often the log tells of late rows and resets, and systemd of the state
 _LOOK_S = 0.25  # how often it looks whether all is well
 _STALE_S = 2.0  # a heartbeat older than this is a pump that hangs
 
@@ -70,7 +70,7 @@ class Service:
         self._told, self.told_fd = os.pipe()
         os.set_blocking(self.told_fd, False)
         self._state = "starting"
-        self._refusals = Refusals(self.engine.stats)
+        self._refusals = Refusals(self.engine)
         self.compiling = False  # when nothing but time is lost by an exception
         self.driver: Driver | None = None
         self._model_info = _model_info(model)
@@ -128,9 +128,10 @@ class Service:
                 notify(WATCHDOG=1)
             self._mend()
             self._bound_backlog()
+            self._refusals.tell()
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _WATCH_S
-                self._refusals.tell(_WATCH_S)
+                self._refusals.tell_counts(_WATCH_S)
                 self.keeper.look()
                 notify(STATUS=self._status())
         failed = self.driver is not None and self.driver.failed

@@ -23,8 +23,9 @@ from streamrnn.kernels.network import (
     scale_output,
 )
 from streamrnn.kernels.rls import NOTHING
-from streamrnn.stats import REASONS
-from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, SEVERAL
+from streamrnn.stats import NO_CHANNEL, REASONS
+from streamrnn.streams.batch import OWN, PREDICTED, SEVERAL
+from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.slots import record, work_records
 from streamrnn.wire import frame
 
@@ -142,6 +143,5 @@ def go_on(net, slots, decoder, batch, scratch, stats, lanes, step):
         if not all_finite(decoder.values, _values_at(net, decoder, row, 0), decoder.rows * net.out_width):
             batch.answers[row] &= ~np.uint8(SEVERAL)
             if net.relation != TO_SEQUENCE:  # which has answered the row itself
-                stats.rejected[_DIVERGED] += 1
-                batch.outcome[row] = np.uint8(REJECTED + _DIVERGED)
+                turn_away(net, slots, batch, stats, row, _DIVERGED, NO_CHANNEL)
     return 0

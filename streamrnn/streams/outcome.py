@@ -5,12 +5,12 @@ import numpy as np
 from streamrnn.jit import inlined
 from streamrnn.kernels.network import DECODED, copy, scale_output
 from streamrnn.kernels.simd import LANES, splat, store
-from streamrnn.stats import REASONS, RESETS
+from streamrnn.stats import NO_CHANNEL, REASONS, RESETS
 from streamrnn.streams.batch import PREDICTED
 from streamrnn.streams.decoder import answers_due
 from streamrnn.streams.health import note_health, survey
 from streamrnn.streams.record import DEGRADED, ENDED, EPOCH, FILLED, FIRST, MISSED, RESTORED, SEQ, STEP, TS
-from streamrnn.streams.rules import turn_away
+from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.slots import record, seal
 from streamrnn.wire import frame
 
@@ -93,7 +93,7 @@ def write(net, slots, rules, decoder, batch, scratch, stats, lane):
     if batch.lane_reset[lane] >= 0:
         stats.resets[batch.lane_reset[lane]] += 1
     if not finite:
-        turn_away(stats, batch, row, _DIVERGED)
+        turn_away(net, slots, batch, stats, row, _DIVERGED, NO_CHANNEL)
         return
     if slots.state_32[new + DEGRADED] > np.uint32(0):
         batch.said[row] |= np.uint16(frame.DEGRADED)

@@ -14,10 +14,11 @@ from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.network import FROM_VECTOR, copy, look_back, scale_input
 from streamrnn.kernels.rls import NOTHING, PROVES, TEACHES
 from streamrnn.kernels.simd import LANES, splat, store
-from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS
+from streamrnn.stats import LATE, MISSING_ROWS, NO_CHANNEL, REASONS, RESETS
 from streamrnn.streams import score
-from streamrnn.streams.batch import LATE_ROW, REJECTED, SHARED
+from streamrnn.streams.batch import LATE_ROW, SHARED
 from streamrnn.streams.record import ENDED, FILLED, FIRST, RESTORED, SEQ
+from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.slots import commit, record, seal, zero_record
 from streamrnn.wire import frame
 
@@ -93,22 +94,23 @@ def _place(slots, rules, batch, row, old):
 
 @inlined
 def refusal(net, rules, batch, row, begun):
-    """Why the values of a row cannot be used: an index into REASONS, or -1.
+    """Why the values of a row cannot be used, an index into REASONS or -1, and which channel's.
 
     What is missing is filled in from the stream's past, so the first row it ever sends must be complete.
     """
     at = row * net.in_width
+    gone = NO_CHANNEL
     if all_finite(batch.values, at, net.in_width):
-        return -1
-    gone = False
+        return -1, gone
     for channel in range(net.inputs):
         value = batch.values[at + channel]
         if np.isinf(value):
-            return _INFINITE
-        gone = gone or np.isnan(value)
-    if gone and (rules.missing == _MISSING_REJECT or not begun):
-        return _MISSING
-    return -1
+            return _INFINITE, channel
+        if gone == NO_CHANNEL and np.isnan(value):
+            gone = channel
+    if gone != NO_CHANNEL and (rules.missing == _MISSING_REJECT or not begun):
+        return _MISSING, gone
+    return -1, gone
 
 
 @inlined
@@ -140,13 +142,6 @@ def _impute(net, slots, rules, batch, row, old, continues):
             batch.values[at] = slots.state[source + channel]
             imputed = True
     return imputed
-
-
-@inlined
-def turn_away(stats, batch, row, reason):
-    batch.outcome[row] = np.uint8(REJECTED + reason)
-    stats.rejected[reason] += 1
-    return SKIP
 
 
 @inlined
@@ -287,11 +282,12 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
         batch.outcome[row] = np.uint8(LATE_ROW)
         stats.counters[LATE] += 1
         return SKIP
-    reason = refusal(net, rules, batch, row, begun)
+    reason, channel = refusal(net, rules, batch, row, begun)
     if reason >= 0:
         if begun:
             _keep_boundary(slots, batch, row, old)
-        return turn_away(stats, batch, row, reason)
+        turn_away(net, slots, batch, stats, row, reason, channel)
+        return SKIP
     if gap > np.uint64(0):
         _first_look(batch, stats, row, gap)
 

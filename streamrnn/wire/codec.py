@@ -79,7 +79,11 @@ def _misfit(size, rows, value_bytes, channels):
 
 @inlined
 def decode(payload, size, channels, header):
-    """Reads a frame's header into ``header``. Returns -1, or an index into REASONS."""
+    """Reads a frame's header into ``header``. Returns -1, or an index into REASONS.
+
+    What cannot be read of it is as in a frame of one row of float32.
+    """
+    header[DTYPE], header[ROW_COUNT] = _F32, 1
     if size >= 2:
         if read_u16(payload) != _MAGIC:
             return _MAGIC_BAD
@@ -115,6 +119,14 @@ def decode_raw(payload, size, channels, header):
     if size == 0:
         return _TRUNCATED
     return _misfit(size, header[ROW_COUNT], 4, channels)
+
+
+@inlined
+def size_wanted(header, channels, raw):
+    """The size of a message that has what its header, as far as it was read, says; of a raw one, of a row."""
+    if raw == 1:
+        return 4 * channels
+    return _HEAD + max(header[ROW_COUNT], 1) * channels * _value_bytes(header[DTYPE])
 
 
 @inlined
