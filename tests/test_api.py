@@ -643,6 +643,7 @@ def test_every_answer_is_guarded(here):
         *STATIC,
         "",
         "api/status",
+        "api/refusals",
         "api/streams?sort=x",
         "api/streams/no",
         "metrics",

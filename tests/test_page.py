@@ -20,6 +20,7 @@ from playwright.sync_api import Browser, CDPSession, ConsoleMessage, Page, Reque
 
 from streamrnn.config import Faults
 from streamrnn.engine import Engine
+from streamrnn.stats import WHY
 from streamrnn.wire.frame import RESET
 
 CALM, ROWS_A_SECOND, CHANNELS = 1500, 50, 3
@@ -53,6 +54,7 @@ class Plant:
         for name in NAMES:
             line.send(name, self._random.normal(size=(CALM, CHANNELS)), seq=0)
         line.receive(len(NAMES) * CALM)
+        line.send(HTML, np.ones(CHANNELS + 1, np.float32))
         self._send = line.send
         self._thread.start()
         return self
@@ -319,6 +321,30 @@ def test_a_phone_shows_all_of_it(plant, opened):
         assert page.evaluate(small) == []
 
 
+def test_what_was_rejected_is_told(opened):
+    engine = Engine(untrained(), 4, Faults())
+    with site(engine) as here, opened(here.http) as page:
+        shows(page, "store.listed", "the list")
+        assert not page.is_visible("#refusals")
+        for name, value in ((HTML, np.inf), ("pump", np.nan), ("valve", np.inf)):
+            engine.feed([name], np.zeros(1, np.int64), np.full((1, CHANNELS), value, np.float32))
+            until(page, lambda: page.is_visible("#refusals summary"), "what was rejected")
+        page.click("#refusals summary")
+
+        def told() -> list[list[str]]:
+            cells = "(rows) => rows.map((row) => [...row.cells].map((cell) => cell.textContent))"
+            return [row[:4] + row[5:] for row in page.locator("#refusals tbody tr").evaluate_all(cells)]
+
+        expected = [
+            ["infinite", "2", "valve", "c0 is infinite", WHY["infinite"][1]],
+            ["missing", "1", "pump", "c0 is missing", WHY["missing"][1]],
+        ]
+        until(page, lambda: told() == expected, "both reasons")
+        engine.feed([HTML], np.zeros(1, np.int64), np.full((1, CHANNELS), np.inf, np.float32))
+        expected[0][1:3] = "3", HTML
+        until(page, lambda: told() == expected, "the one after")
+
+
 def test_window_and_pause(plant, opened):
     with opened(plant.http, at(NAMES[0])) as page:
         shows_stream(page, NAMES[0])
@@ -441,7 +467,8 @@ def test_it_is_accessible(plant, opened, scheme, viewport):
     with opened(plant.http, at(name), color_scheme=scheme, viewport=viewport) as page:
         shows_stream(page, name)
         until(page, lambda: "anomaly" in page.inner_text("#badges"), "a fault")
-        page.click("summary")
+        for summary in ("#refusals summary", "#stream summary"):
+            page.click(summary)
         found = Axe().run(page).response["violations"]
         serious = [each for each in found if each["impact"] in ("serious", "critical")]
         assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == []

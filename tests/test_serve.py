@@ -295,13 +295,13 @@ def test_the_log_tells_of_what_is_turned_away(model_file):
     with serving(model_file) as daemon, daemon.line() as line:
         line.send("a", np.ones(7, np.float32))
         said = daemon.wait_until_it_says("rejected")
-        assert ' rejected 1 (channels), the last of "a", 60 bytes where 44 are wanted. Whole rows' in said
+        assert ' rejected 1 (channels), the last of "a": 60 bytes, 44 wanted. Whole rows, but' in said
         for seq in (5, 5):
             line.send("a", ROWS[0], seq=seq)
         daemon.wait_until_it_says("rows dropped in the last 5 s, by reason: late 1")
         line.send("a", np.ones(7, np.float32))  # is not told of for a minute
         line.send("a\n2", np.full(3, np.inf, np.float32))
         said = daemon.wait_until_it_says("(infinite)")
-        assert ' rejected 1 (infinite), the last of "a\\n2", c0 is infinite. A row with' in said
+        assert ' rejected 1 (infinite), the last of "a\\n2": c0 is infinite. A row with' in said
         assert daemon.said.count("(channels)") == 1
         assert daemon.stop() == 0

@@ -57,6 +57,9 @@ class Streams:
     def status(self) -> dict[str, Any]:
         return {"state": "ready"}
 
+    def refusals(self) -> dict[str, Any]:
+        return {"refusals": []}
+
     def streams(self, sort: str, limit: int, search: str) -> dict[str, Any]:
         return {"held": 1, "found": 1, "streams": [{"stream": "a/b c"}], "asked": [sort, limit, search]}
 

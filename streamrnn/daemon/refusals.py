@@ -21,31 +21,51 @@ def refusals(engine: Engine) -> list[dict[str, Any]]:
     """What was refused last for each reason, the latest first, JSON-ready."""
     stats, names = engine.stats, [channel.name for channel in engine.model.channels]
     found = [_refusal(stats, index, names) for index in range(len(counted.REASONS)) if stats.rejected[index]]
-    return sorted(found, key=lambda refusal: -refusal["latest"])
+    return sorted(filter(None, found), key=lambda refusal: -refusal["latest"])
 
 
-def _refusal(stats: counted.Stats, index: int, names: list[str]) -> dict[str, Any]:
+def _last(stats: counted.Stats, index: int) -> tuple[int, np.void] | None:
+    """How many were refused for a reason, and the last; None while they come faster than they can be read."""
     for _ in range(_TRIES):
         count = int(stats.rejected[index])
         last = stats.refused[2 * index + count % 2].copy()
         if stats.rejected[index] == count:
-            break
+            return count, last
+    return None
+
+
+def _refusal(stats: counted.Stats, index: int, names: list[str]) -> dict[str, Any] | None:
+    if (found := _last(stats, index)) is None:
+        return None
+    count, last = found
     reason = counted.REASONS[index]
     meaning, remedy = counted.WHY[reason]
-    sized, of_channel = last["got"] != counted.NO_SIZE, last["channel"] != counted.NO_CHANNEL
-    return {
+    said: dict[str, Any] = {
         "reason": reason,
         "count": count,
-        "first": round(int(last["first_ns"]) / 1e9, 3),
-        "latest": round(int(last["latest_ns"]) / 1e9, 3),
+        "first": round(int(last["first_ns"]) / 1e9, 6),
+        "latest": round(int(last["latest_ns"]) / 1e9, 6),
         "topic": printable(last["topic"].tobytes()[: last["topic_bytes"]], int(last["topic_bytes"])),
-        "size": int(last["got"]) if sized else None,
-        "wanted": int(last["wanted"]) if sized else None,
-        "channel": names[last["channel"]] if of_channel else None,
-        "value": number(last["value"]) if of_channel and np.isfinite(last["value"]) else None,
+        "size": None,
+        "wanted": None,
+        "channel": None,
+        "value": None,
+        "what": "",
         "meaning": meaning,
         "remedy": remedy,
     }
+    if last["got"] != counted.NO_SIZE:
+        said["size"], said["wanted"] = size, wanted = int(last["got"]), int(last["wanted"])
+        if reason == "topic":
+            said["what"] = f"a topic of {size:,} bytes, {wanted:,} at most"
+        else:
+            unit = "parts" if reason == "parts" else "bytes"
+            said["what"] = f"{size:,} {unit}" + (f", {wanted:,} wanted" if size != wanted else "")
+    if last["channel"] != counted.NO_CHANNEL:
+        said["channel"] = channel = names[last["channel"]]
+        said["value"] = value = number(last["value"]) if np.isfinite(last["value"]) else None
+        said["what"] = f"{channel} is {reason if value is None else format(value, 'g')}"
+    return said
 
 
 def printable(topic: bytes, length: int) -> str:
@@ -53,20 +73,6 @@ def printable(topic: bytes, length: int) -> str:
     text = topic.decode(errors="backslashreplace")
     safe = (letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
     return "".join(safe) + ("..." if length > len(topic) else "")
-
-
-def _what_it_was(refusal: dict[str, Any]) -> str:
-    """The one thing that was wrong with it, where it can be said in a few words."""
-    size, wanted, channel = refusal["size"], refusal["wanted"], refusal["channel"]
-    if channel is not None:
-        value = refusal["value"]
-        return f", {channel} is {refusal['reason'] if value is None else format(value, 'g')}"
-    if size is None:
-        return ""
-    if refusal["reason"] == "topic":
-        return f", a topic of {size:,} bytes"
-    unit = "parts" if refusal["reason"] == "parts" else "bytes"
-    return f", {size:,} {unit} where {wanted:,} are wanted" if size != wanted else f", {size:,} {unit}"
 
 
 class Refusals:
@@ -90,7 +96,7 @@ class Refusals:
                     f"{count - before:,}",
                     reason,
                     refusal["topic"],
-                    _what_it_was(refusal),
+                    f": {refusal['what']}" if refusal["what"] else "",
                     refusal["meaning"],
                     refusal["remedy"],
                 )

@@ -9,6 +9,7 @@ from streamrnn.daemon.history import KEPT, History
 from streamrnn.daemon.look import look
 from streamrnn.daemon.overview import Overview
 from streamrnn.daemon.rates import Rates
+from streamrnn.daemon.refusals import refusals
 from streamrnn.engine import Engine
 from streamrnn.web.metrics import Snapshots
 
@@ -68,6 +69,10 @@ class Views:
             "snapshot_failures": self._snapshots.failures,
             **self._rates.status(),
         }
+
+    def refusals(self) -> dict[str, Any]:
+        """See ``refusals.refusals``."""
+        return {"refusals": refusals(self._engine)}
 
     def streams(self, sort: str, limit: int, search: str) -> dict[str, Any]:
         """See ``Overview.streams``; none before all is ready."""

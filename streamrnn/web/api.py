@@ -32,6 +32,9 @@ class Views(Protocol):
 
     def status(self) -> dict[str, Any]: ...
 
+    def refusals(self) -> dict[str, Any]:
+        """What was refused last for each reason."""
+
     def streams(self, sort: str, limit: int, search: str) -> dict[str, Any]: ...
 
     def listed(self, sort: str, limit: int, search: str) -> dict[str, Any]:
@@ -72,10 +75,10 @@ class Ticker:
         await self._tick.wait()
 
     def told(self, query: tuple[str, int, str]) -> str:
-        """The events of each second: ``status`` and ``streams``, the same for all who ask the same."""
+        """The events of each second, but for those of a stream, the same for all who ask the same."""
         if (told := self._told.get(query)) is None:
-            status, streams = self._views.status(), self._views.listed(*query)
-            told = _event("status", status) + _event("streams", streams)
+            told = _event("status", self._views.status()) + _event("refusals", self._views.refusals())
+            told += _event("streams", self._views.listed(*query))
             if len(self._told) < PAGES:
                 self._told[query] = told
         return told
@@ -86,6 +89,9 @@ def api_routes(views: Views, ticker: Ticker) -> list[Route]:
 
     async def status(request: Request) -> Response:
         return JSONResponse(views.status())
+
+    async def refusals(request: Request) -> Response:
+        return JSONResponse(views.refusals())
 
     async def streams(request: Request) -> Response:
         try:
@@ -113,6 +119,7 @@ def api_routes(views: Views, ticker: Ticker) -> list[Route]:
 
     return [
         Route("/api/status", status),
+        Route("/api/refusals", refusals),
         Route("/api/streams", streams),
         Route("/api/streams/{stream:path}", stream),
         Route("/api/events", events),
@@ -149,8 +156,8 @@ class _Events(StreamingResponse):
 
 
 async def _tell(views: Views, ticker: Ticker, query: tuple[str, int, str], name: str) -> AsyncIterator[str]:
-    """The events of one page: ``status`` and ``streams`` each second, five times a second ``stream`` with new
-    samples of one.
+    """The events of one page: ``status``, ``refusals`` and ``streams`` each second, five times a second
+    ``stream`` with new samples of one.
 
     Each is made when the connection takes it, so a page that is slow gets fewer, and the newest.
     """

@@ -38,6 +38,7 @@ function connect() {
   if (store.stream) query.set("stream", store.stream);
   source = new EventSource(`api/events?${query}`);
   source.addEventListener("status", (event) => showStatus(JSON.parse(event.data)));
+  source.addEventListener("refusals", (event) => showRefusals(JSON.parse(event.data).refusals));
   source.addEventListener("streams", (event) => {
     showStreams(JSON.parse(event.data));
     follow(store.listed);
@@ -106,6 +107,32 @@ function showStatus(status) {
   }
   figures.forEach((texts, k) => texts.forEach((text, part) => (place.children[k].children[part].textContent = text)));
   draw();
+}
+
+function showRefusals(refusals) {
+  at("refusals").hidden = refusals.length === 0;
+  refusals.sort((a, b) => a.first - b.first); // so that rows stay where they are
+  const rows = refusals.map(({ reason, count: times, topic, what, latest, remedy }) =>
+    [reason, count(times), topic, what, new Date(1000 * latest).toLocaleString(), remedy],
+  );
+  fill(at("refusals").querySelector("tbody"), rows, "");
+}
+
+// Fills a table: rows of texts, the first of each its header.
+function fill(body, rows, kind) {
+  while (body.rows.length > rows.length) body.lastChild.remove();
+  rows.forEach((texts, k) => {
+    if (!body.rows[k]) {
+      const row = element("tr");
+      const name = element("th");
+      name.scope = "row";
+      row.append(name, ...texts.slice(1).map(() => element("td", kind)));
+      body.append(row);
+    }
+    [...body.rows[k].cells].forEach((cell, c) => {
+      if (cell.textContent !== texts[c]) cell.textContent = texts[c];
+    });
+  });
 }
 
 // --- one stream
@@ -233,29 +260,17 @@ function showTable(stands, { forecasts }) {
     table.tHead.replaceChildren(row);
     table.hidden = false;
   }
-  const body = table.tBodies[0];
   const rows = [...stands.channels, ...(stands.outputs ?? []).map((output) => ({ ...output, name: `${output.name}, output` }))];
-  while (body.rows.length > rows.length) body.lastChild.remove();
-  rows.forEach((channel, k) => {
-    if (!body.rows[k]) {
-      const row = element("tr");
-      const name = element("th");
-      name.scope = "row";
-      row.append(name, ...titles.slice(1).map(() => element("td", "figure")));
-      body.append(row);
-    }
-    const { unit } = channel;
-    const said = [
-      unit ? `${channel.name} (${unit})` : channel.name,
-      number(channel.value),
-      number(channel.forecast),
-      number(channel.residual),
-      channel.share === undefined || channel.share === null ? "–" : `${Math.round(100 * channel.share)} %`,
-    ];
-    [...body.rows[k].cells].forEach((cell, c) => {
-      if (cell.textContent !== said[c]) cell.textContent = said[c];
-    });
-  });
+  const texts = rows.map(({ name, unit, value, forecast, residual, share }) =>
+    [
+      unit ? `${name} (${unit})` : name,
+      number(value),
+      number(forecast),
+      number(residual),
+      share === undefined || share === null ? "–" : `${Math.round(100 * share)} %`,
+    ].slice(0, titles.length),
+  );
+  fill(table.tBodies[0], texts, "figure");
 }
 
 // --- what a person does
