@@ -127,21 +127,29 @@ def stage(core, row, slot, flags, seq, ts, received):
 def slot_for(core, name, row):
     """The slot of the id at address ``name`` for row ``row`` of the batch, its values in place.
 
-    A new stream is admitted by its first row, so that row must be usable as it is: with nothing
-    known of the stream there is nothing to fill in from. Otherwise -1 - index into REASONS, counted.
+    Otherwise -1 - index into REASONS, counted.
     """
-    slots, stats = core.slots, core.stats
-    slot = find(slots, name)
+    slot = find(core.slots, name)
     if slot >= 0:
         return slot
+    slot, reason, channel = new_slot(core, name, row)
+    if reason < 0:
+        return slot
+    refuse_row(core.stats, reason, name, core.batch, row * core.net.in_width, channel)
+    return -1 - reason
+
+
+@inlined
+def new_slot(core, name, row):
+    """The slot of a stream that begins with row ``row`` of the batch; or -1, and as ``refusal`` why not.
+
+    That row must be usable as it is: with nothing known of the stream there is nothing to fill in from.
+    """
     reason, channel = refusal(core.net, core.rules, core.batch, row, False)
     if not is_utf8(name):
         reason, channel = _TOPIC, NO_CHANNEL
-    if reason < 0:
-        slot = admit(slots, name)
-        stats.counters[STREAMS] = slots.counts[1]
-        if slot >= 0:
-            return slot
-        reason = _CAPACITY
-    refuse_row(stats, reason, name, core.batch, row * core.net.in_width, channel)
-    return -1 - reason
+    if reason >= 0:
+        return -1, reason, channel
+    slot = admit(core.slots, name)
+    core.stats.counters[STREAMS] = core.slots.counts[1]
+    return slot, -1 if slot >= 0 else _CAPACITY, NO_CHANNEL

@@ -39,6 +39,9 @@ class Predict:
 
 AT_END = Predict()
 
+BEYOND, NEXT_TO_NOTHING = 1e6, 1e-6  # of a channel's deviation: what a raw value cannot be, or hardly
+_UNKNOWN_SPREAD = 1e6  # of the values of a model that does not say their deviations
+
 
 def _what_it_is(model: Model) -> str:
     return (
@@ -50,6 +53,24 @@ def _what_it_is(model: Model) -> str:
 def _forecasts_all(model: Model) -> bool:
     forecasts = model.relation == "sequence-to-sequence" and model.target == "next"
     return forecasts and len(model.outputs) == len(model.channels)
+
+
+def _raw_bounds(model: Model) -> dict[str, np.ndarray]:
+    """What values of a raw message can be, see ``Rules``.
+
+    Wide, as what was still in training may move later: the deviation counts as no less than the mean, or 1.
+    """
+    mean, std = model.input_mean.astype(np.float64), model.input_std.astype(np.float64)
+    spread = np.maximum(np.maximum(std, np.abs(mean)), 1)
+    if model.normalisation == "none":
+        spread[:] = _UNKNOWN_SPREAD
+    float32 = np.finfo(np.float32)
+    bounds = {
+        "lowest": np.maximum(mean - BEYOND * spread, float32.min),
+        "highest": np.minimum(mean + BEYOND * spread, float32.max),
+        "least": np.maximum(NEXT_TO_NOTHING * std, float32.tiny),
+    }
+    return {name: values.astype(np.float32) for name, values in bounds.items()}
 
 
 def rules_for(model: Model, faults: Faults, memory: int) -> Rules:
@@ -73,6 +94,7 @@ def rules_for(model: Model, faults: Faults, memory: int) -> Rules:
         period_ns=round(model.sample_period_s * 1e9),
         levels=first_levels(len(model.outputs), model.score),
         threshold=np.float32(model.score["threshold"] if model.score else USUAL_THRESHOLD),
+        **_raw_bounds(model),
     )
 
 

@@ -16,7 +16,8 @@ WHY = {
         "Send the stream's id in a part of its own, before the values.",
     ),
     "topic": (
-        "The first part is no stream id: empty, over 127 bytes, or not UTF-8.",
+        "The first part is no stream id: empty, over 127 bytes, or not UTF-8; of a raw message also one with "
+        "control characters, or that begins with `{` or `[`.",
         "Send the stream's id alone there, 1 to 127 bytes of UTF-8.",
     ),
     "magic": (
@@ -31,16 +32,20 @@ WHY = {
     "flags": ("A header with a flag that nobody has defined.", "Leave all bits but 1, 2, 4 and 8 at 0."),
     "rows": ("A header that says 0 rows.", "Write the number of rows into bytes 6 and 7, low byte first."),
     "truncated": (
-        "Shorter than its header, or than its header says.",
+        "Shorter than a header, or than its header says; of a raw message, than a row.",
         "Send rows x channels values of the type that the header says.",
     ),
     "oversized": (
-        "Longer than its header says.",
+        "Longer than its header says; of a raw message, not a whole number of rows.",
         "Send rows x channels values of the type that the header says.",
     ),
     "channels": (
         "Whole rows, but of another number of channels than the model's.",
         "Send the channels that `streamrnn inspect` lists, all of them, in that order.",
+    ),
+    "float64": (
+        "A raw message of twice the size of a row: float64, or two rows; which, it does not say.",
+        "Send float32, one row a message; or frames, whose header says type and rows.",
     ),
     "infinite": (
         "A row with an infinite value, or one that is infinite as float32.",
@@ -49,6 +54,11 @@ WHY = {
     "missing": (
         'A row with NaN that nothing fills in: a stream\'s first, or any with `faults.missing = "reject"`.',
         "Begin a stream with a row that is complete.",
+    ),
+    "implausible": (
+        "A row of a raw message that no sensor of the model can have sent: text, integers or floats whose "
+        "high byte comes first look like this.",
+        "Send float32, low byte first, and NaN for what is missing; or frames, whose header says the type.",
     ),
     "capacity": (
         "A row of a new stream while every slot is taken.",

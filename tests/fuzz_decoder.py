@@ -112,7 +112,7 @@ def bits(values: np.ndarray) -> list[int]:
 def plainly(message: bytes, channels: int, raw: bool) -> Reading:
     """What numpy reads in a message."""
     if raw:
-        if not message or len(message) % (4 * channels):
+        if not message or len(message) % (4 * channels) or len(message) == 8 * channels:
             return "refused", [], []
         return "", [1, 0, len(message) // (4 * channels), 0, 0, 0], bits(np.frombuffer(message, "<f4"))
     read = read_frame(message, channels)

@@ -26,6 +26,7 @@ CAPACITY = 200
 APART, BESIDE = "good apart", "good beside"  # on a socket of its own, on the hostile one
 PAUSE_S = 0.002
 LEAK_BYTES = 8 << 20
+OF_RAW = ("float64", "implausible")  # reasons that a frame's header leaves no room for
 
 
 @contextmanager
@@ -196,7 +197,7 @@ def test_every_reason_is_among_the_hostile_messages():
     fates = Fates(CAPACITY)
     for parts in hostile_messages(seed=1, each=EACH):
         fates.take(parts[0], judge(parts))
-    assert set(fates.counts) == set(REASONS) - {"capacity", "diverged"} | {"taken"}
+    assert set(fates.counts) == set(REASONS) - {"capacity", "diverged", *OF_RAW} | {"taken"}
 
 
 def test_streams_without_end_take_only_slots_that_fell_idle(model_file):

@@ -89,7 +89,8 @@ WRONG = {
     "infinite: a float64 past float32": [b"x", INFINITE[1]],
     "missing: in the first row": [b"x", pack_frame(np.array([1, np.nan, 3], "<f4"))],
 }
-ELSEWHERE = {"capacity", "diverged"}  # reasons that need another daemon, below
+# reasons that need another daemon: below, and in test_raw
+ELSEWHERE = {"capacity", "diverged", "float64", "implausible"}
 
 
 def test_every_reason_is_provoked():

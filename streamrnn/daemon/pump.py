@@ -10,14 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn import stats as counted
-from streamrnn.advance import Core, advance, slot_for, stage
+from streamrnn.advance import Core, advance, new_slot, stage
 from streamrnn.bundle import by_address
 from streamrnn.jit import compiled, inlined
 from streamrnn.kernels.network import TO_VECTOR
 from streamrnn.streams.batch import OWN, PREDICTED, ROWS, SEVERAL
+from streamrnn.streams.plausible import Doubts, make_doubts, raw_refusal
 from streamrnn.streams.record import ID_WORDS
-from streamrnn.streams.refusal import refuse
-from streamrnn.streams.slots import id_length, release
+from streamrnn.streams.refusal import refuse, refuse_row
+from streamrnn.streams.slots import find, id_length, release
 from streamrnn.wire import codec, frame, libzmq
 from streamrnn.wire.clock import monotonic_ns, realtime_ns
 from streamrnn.wire.memory import address_of, copy_bytes
@@ -58,6 +59,7 @@ class Pump(NamedTuple):
     message: np.ndarray  # (64 + 4 * outputs,) uint8: the prediction being sent
     several: np.ndarray  # (64 + 4 * rows * outputs,) uint8: one of several rows
     event: np.ndarray  # (64,) uint8: the event being sent
+    doubts: Doubts
     cursor: np.ndarray  # (3,) int64: next row of the message in hand; when it came; next slot to sweep
 
 
@@ -79,6 +81,7 @@ def make_pump(core: Core, source: int, sink: int, raw: bool, idle_s: float) -> P
         message=codec.template(kind, 1, core.net.outputs),
         several=codec.template(frame.ROLLOUT, core.decoder.rows, core.net.outputs),
         event=codec.template(frame.EVENT, 0, 0),
+        doubts=make_doubts(core.net),
         cursor=np.zeros(3, np.int64),
     )
 
@@ -158,9 +161,16 @@ def _receive(pump, core):
 def _stage_row(pump, core, count, row, received):
     """Enters row ``row`` of the decoded message as row ``count`` of the batch, if it may enter."""
     header, rows = pump.header, pump.header[codec.ROW_COUNT]
-    codec.decode_row(header, row, core.net.inputs, core.batch.values, count * core.net.in_width)
-    slot = slot_for(core, address_of(pump.name, 0), count)
-    if slot < 0:
+    net, batch, name = core.net, core.batch, address_of(pump.name, 0)
+    codec.decode_row(header, row, net.inputs, batch.values, count * net.in_width)
+    slot, reason, channel = find(core.slots, name), -1, counted.NO_CHANNEL
+    if pump.raw == 1:
+        of = net, core.slots, core.rules, batch, pump.doubts
+        reason, channel = raw_refusal(*of, header, row, count, name, slot)
+    if reason < 0 and slot < 0:
+        slot, reason, channel = new_slot(core, name, count)
+    if reason >= 0:
+        refuse_row(core.stats, reason, name, batch, count * net.in_width, channel)
         return count
     flags = header[codec.FLAGS]
     if row > 0:

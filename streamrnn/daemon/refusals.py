@@ -59,7 +59,7 @@ def _refusal(stats: counted.Stats, index: int, names: list[str]) -> dict[str, An
         if reason == "topic":
             said["what"] = f"a topic of {size:,} bytes, {wanted:,} at most"
         else:
-            unit = "parts" if reason == "parts" else "bytes"
+            unit = ("part" if reason == "parts" else "byte") + ("" if size == 1 else "s")
             said["what"] = f"{size:,} {unit}" + (f", {wanted:,} wanted" if size != wanted else "")
     if last["channel"] != counted.NO_CHANNEL:
         said["channel"] = channel = names[last["channel"]]

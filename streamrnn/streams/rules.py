@@ -53,6 +53,10 @@ class Rules(NamedTuple):
     period_ns: int  # the model's sample period; 0 = unknown
     levels: np.ndarray  # (6,) float32: of a stream that begins, see ``score.update``
     threshold: np.float32  # score from which on there is an event
+    # of a raw message, per channel, (inputs,) float32
+    lowest: np.ndarray  # below this no sensor can be
+    highest: np.ndarray  # nor above this
+    least: np.ndarray  # what is nearer to zero, and not zero, is unlikely
 
 
 @inlined

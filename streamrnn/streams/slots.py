@@ -172,7 +172,7 @@ def id_length(slots, slot):
 
 
 @inlined
-def _hash(slots, name):
+def id_hash(slots, name):
     """32 bits from the id at address ``name`` and the seed."""
     mixed = slots.seed[0]
     length = np.int64(read_u64(name + 8 * (ID_WORDS - 1)) >> np.uint64(56))
@@ -212,13 +212,13 @@ def _probe(slots, name, key):
 @inlined
 def find(slots, name):
     """The slot of the id at address ``name`` (ID_WORDS words), or -1."""
-    return np.int64(slots.table[_probe(slots, name, _hash(slots, name))] & _LOW) - 1
+    return np.int64(slots.table[_probe(slots, name, id_hash(slots, name))] & _LOW) - 1
 
 
 @inlined
 def enter(slots, slot, name):
     """Puts the slot of an id that is not there into the table."""
-    key = _hash(slots, name)
+    key = id_hash(slots, name)
     slots.table[_probe(slots, name, key)] = key << _SHIFT | np.uint64(slot + 1)
     slots.counts[1] += 1
 
@@ -278,7 +278,7 @@ def release(slots, slot):
     """
     name = address_of(slots.ids, slot * ID_WORDS)
     mask = slots.table.size - 1
-    hole = _probe(slots, name, _hash(slots, name))
+    hole = _probe(slots, name, id_hash(slots, name))
     position = hole
     while True:
         position = (position + 1) & mask

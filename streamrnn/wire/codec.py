@@ -52,8 +52,8 @@ _OUT_SCORE, _OUT_GAP, _OUT_EPOCH, _OUT_RESIDUAL = (
 _MAGIC_BAD, _VERSION_BAD, _DTYPE_BAD, _FLAGS_BAD = (
     REASONS.index(name) for name in ("magic", "version", "dtype", "flags")
 )
-_NO_ROWS, _TRUNCATED, _OVERSIZED, _CHANNELS_BAD = (
-    REASONS.index(name) for name in ("rows", "truncated", "oversized", "channels")
+_NO_ROWS, _TRUNCATED, _OVERSIZED, _CHANNELS_BAD, _DOUBLE = (
+    REASONS.index(name) for name in ("rows", "truncated", "oversized", "channels", "float64")
 )
 
 
@@ -111,13 +111,15 @@ def decode(payload, size, channels, header):
 
 @inlined
 def decode_raw(payload, size, channels, header):
-    """The header of a raw message: one or more rows of float32, without number or time."""
+    """The header of a raw message: rows of float32, one or more than two, without number or time."""
     header[DTYPE] = _F32
     header[FLAGS] = header[FIRST_SEQ] = header[FIRST_TS] = header[ROW_NS] = 0
     header[ROW_COUNT] = max(size // (4 * channels), 1)
     header[AT] = payload
     if size == 0:
         return _TRUNCATED
+    if header[ROW_COUNT] == 2 and size == 8 * channels:  # or one of float64, NumPy's default
+        return _DOUBLE
     return _misfit(size, header[ROW_COUNT], 4, channels)
 
 
