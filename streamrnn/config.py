@@ -27,6 +27,7 @@ from streamrnn.errors import ConfigError
 from streamrnn.values import (
     check_endpoint,
     check_key,
+    check_stream,
     format_duration,
     is_key,
     is_local,
@@ -69,6 +70,9 @@ class Input(Section):
     topics: Topics = Field(default=("",), description='prefixes of the stream ids to take ("sub" only)')
     format: Literal["frame", "raw"] = Field(
         default="frame", description='"frame": header and values, or "raw": the float32 values alone'
+    )
+    stream: Annotated[str, AfterValidator(check_stream)] = Field(
+        default="", description='whose the messages of one part are, without a topic; "" = nobody\'s'
     )
 
     @field_validator("topics")

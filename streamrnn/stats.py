@@ -13,7 +13,8 @@ import numpy as np
 WHY = {
     "parts": (
         "Not two parts, a topic and a payload.",
-        "Send the stream's id in a part of its own, before the values.",
+        "Send the stream's id in a part of its own, before the values; or say in `input.stream` whose the "
+        "messages of one part are.",
     ),
     "topic": (
         "The first part is no stream id: empty, over 127 bytes, or not UTF-8; of a raw message also one with "

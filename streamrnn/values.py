@@ -5,6 +5,7 @@ import ipaddress
 import json
 import re
 
+STREAM_BYTES = 127  # in the longest stream id
 IPC_PATH_BYTES = 107  # what a Unix socket address holds on Linux
 UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 LONGEST_MS = 36_500 * UNITS_MS["d"]  # keeps every duration within 64 bits of nanoseconds
@@ -108,6 +109,15 @@ def is_key(text: str) -> bool:
     digits = [Z85.index(character) for character in text]
     fives = [digits[place : place + 5] for place in range(0, 40, 5)]
     return all(functools.reduce(lambda above, digit: 85 * above + digit, five) < 1 << 32 for five in fives)
+
+
+def check_stream(text: str) -> str:
+    """``text`` if a stream can be called so, or it is empty; else raises ValueError."""
+    if (size := len(text.encode())) > STREAM_BYTES:
+        raise ValueError(f"{size} bytes are too many for a stream's id; use at most {STREAM_BYTES}")
+    if not text.isprintable() or text.startswith(("{", "[")):
+        raise ValueError(f"{toml_value(text)} is no stream's id; write letters, and none of {{ and [ first")
+    return text
 
 
 def check_key(text: str) -> str:

@@ -13,6 +13,7 @@ from streamrnn.config import Config, Http, Section, config_text, describe_keys, 
 from streamrnn.errors import ConfigError
 from streamrnn.values import (
     LONGEST_MS,
+    STREAM_BYTES,
     check_endpoint,
     format_duration,
     is_key,
@@ -20,6 +21,7 @@ from streamrnn.values import (
     parse_duration,
     parse_listen,
 )
+from streamrnn.wire.frame import TOPIC_BYTES
 
 DEFAULTS = """
 model = "model.safetensors"
@@ -29,6 +31,7 @@ bind = []
 socket = "sub"
 topics = [""]
 format = "frame"
+stream = ""
 [output]
 bind = []
 connect = []
@@ -96,6 +99,10 @@ def test_every_key_is_accepted_and_equals_its_default(file):
     assert load(file, DEFAULTS) == load(file, "") == defaults
     assert Config().streams.idle_timeout == 3600.0
     assert Config().state.interval == 10.0
+
+
+def test_an_id_is_as_long_as_the_wire_allows():
+    assert STREAM_BYTES == TOPIC_BYTES
 
 
 def test_the_described_keys_are_exactly_those_of_the_defaults():
@@ -175,6 +182,16 @@ def test_all_errors_are_named_at_once(file):
         ('[input]\nformat = "json"', 'input.format: "json" is not allowed; use "frame" or "raw" (adapters '),
         ("[input]\ntopics = []", 'input.topics: [] receives nothing; use [""] for every stream'),
         ('[input]\nsocket = "pull"\ntopics = ["a"]', 'input.topics: a "pull" socket takes every frame; '),
+        (
+            f'[input]\nstream = "{"é" * 64}"',
+            "input.stream: 128 bytes are too many for a stream's id; use at ",
+        ),
+        (
+            '[input]\nstream = "a\\n"',
+            'input.stream: "a\\n" is no stream\'s id; write letters, and none of { ',
+        ),
+        ('[input]\nstream = "{}"', 'input.stream: "{}" is no stream\'s id; write letters, and none of { '),
+        ("[input]\nstream = 1", "input.stream: 1 is not text; write it in quotes"),
         ('[output]\nformat = "json"', 'output.format: "json" is not allowed; use "prediction" (JSON '),
         ("[streams]\ncapacity = 10000001", "streams.capacity: 10000001 is too large; use at most 10000000"),
         ("[streams]\ncapacity = true", "streams.capacity: true is not an integer; "),

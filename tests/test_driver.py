@@ -32,7 +32,7 @@ def driver(monkeypatch) -> Driver:
             time.sleep(0)
 
     monkeypatch.setattr(module, "run", run)
-    return Driver(make_pump(engine.core, 0, 0, False, 0), engine, lambda: None)
+    return Driver(make_pump(engine.core, 0, 0, False, "", 0), engine, lambda: None)
 
 
 def test_pauses_that_follow_each_other_at_once(driver):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,12 +11,13 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from daemon import Daemon, rows_answers, serving
+from daemon import DEADLINE_S, Daemon, rows_answers, serving, wait_for
 from models import untrained
 from plain_raw import PROOF, RawRules
 
 from streamrnn.model.native import read_model, write_model
 from streamrnn.stats import REASONS
+from streamrnn.wire.frame import pack_frame
 
 CHANNELS = 8
 RNG = np.random.default_rng(17)
@@ -187,3 +189,80 @@ def test_raw_messages_fare_as_in_plain_python(model_file):
             status, text = daemon.get(f"/api/streams/{quote(topic)}")
             assert (status, status == 200 and json.loads(text)["seq"] + 1) == (200 if taken else 404, taken)
     assert {"float64", "implausible", "missing", "infinite", "channels", "truncated"} < set(plain.counts)
+
+
+REQUEST = (
+    "GET /{} HTTP/1.1\r\nHost: {}\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 "
+    "Firefox/128.0\r\nAccept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n"
+    "Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n"
+    "Connection: keep-alive\r\nUpgrade-Insecure-Requests: 1\r\nPriority: u=0, i\r\n\r\n"
+)
+
+
+def browse(daemon: Daemon, pages: int) -> None:
+    """Asks the input socket for pages of longer and longer names, as a browser does."""
+    address = daemon.receives.removeprefix("tcp://")
+    host, _, port = address.partition(":")
+    for number in range(pages):
+        with socket.create_connection((host, int(port)), DEADLINE_S) as browser:
+            browser.sendall(REQUEST.format("a" * number, address).encode())
+
+
+@pytest.mark.parametrize("channels", [1, CHANNELS])
+def test_a_browser_begins_no_stream(tmp_path, channels):
+    """To libzmq the first letter of a request is the length of a ZMTP 1.0 message."""
+    write_model(untrained(channels=channels), tmp_path / "model.safetensors")
+    settings = {"input.format": "raw", "input.stream": "alone"}
+    with serving(tmp_path / "model.safetensors", settings) as daemon, daemon.line() as line:
+        good, before = rows(40, channels), daemon.count("frames_received_total")
+        held = daemon.count("streams")
+        browse(daemon, 100)
+        wait_for(lambda: daemon.count("frames_received_total") > before + 50, "messages made of requests")
+        line.send_rows("beside", good)
+        assert line.answers(len(good)) == rows_answers(daemon.engine(), "beside", good)
+        assert daemon.count("streams") == held + 1
+        refused = counted(daemon)
+    assert {"parts", "topic", "implausible"} <= set(+refused) if channels == 1 else refused["parts"]
+
+
+def test_messages_of_one_part_are_of_the_stream_that_is_named(raw_model):
+    good, named = rows(45), rows(45)
+    with (
+        serving(raw_model, {"input.format": "raw", "input.stream": "alone"}) as daemon,
+        daemon.line() as line,
+    ):
+        for one, other in zip(good, named, strict=True):
+            line.publisher.send(one.tobytes())
+            line.send("named", other)
+        line.publisher.send(good.tobytes())
+        answers, engine = line.answers(135), daemon.engine()
+        for name, sent in (("named", named), ("alone", np.vstack([good, good]))):
+            assert [answer for answer in answers if answer.stream == name] == rows_answers(engine, name, sent)
+        for message in (b"", bytes(31), ROW.astype("<f8").tobytes(), ROW.astype(">f4").tobytes()):
+            line.publisher.send(message)
+        line.publisher.send_multipart([b"a", b"b", b"c"])
+        line.send("named", good[0])
+        line.answers(1)
+        refused = {said["reason"]: said for said in json.loads(daemon.get("/api/refusals")[1])["refusals"]}
+    assert {reason: said["topic"] for reason, said in refused.items()} == {
+        "truncated": "alone",
+        "float64": "alone",
+        "implausible": "alone",
+        "parts": "a",
+    }
+    assert (refused["truncated"]["count"], refused["truncated"]["what"]) == (2, "31 bytes, 32 wanted")
+    assert refused["parts"]["what"] == "3 parts, 2 wanted"
+
+
+def test_frames_of_one_part_pass_topics_that_they_begin_with(model_file):
+    good = rows(10, 3)
+    settings = {"input.stream": "Ü" * 63 + "x", "input.topics": ["SR"]}
+    with serving(model_file, settings) as daemon, daemon.line() as line:
+        for row in good:
+            line.publisher.send(b"?" + pack_frame(row))  # passes nowhere
+            line.publisher.send(pack_frame(row))
+        assert line.answers(10) == rows_answers(daemon.engine(), "Ü" * 63 + "x", good)
+        line.publisher.send(b"SRx")
+        line.send("SR two", good[0])
+        assert line.answers(1)[0].stream == "SR two"
+        assert +counted(daemon) == {"truncated": 1}

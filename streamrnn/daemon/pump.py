@@ -18,7 +18,7 @@ from streamrnn.streams.batch import OWN, PREDICTED, ROWS, SEVERAL
 from streamrnn.streams.plausible import Doubts, make_doubts, raw_refusal
 from streamrnn.streams.record import ID_WORDS
 from streamrnn.streams.refusal import refuse, refuse_row
-from streamrnn.streams.slots import find, id_length, release
+from streamrnn.streams.slots import find, id_length, id_words, release
 from streamrnn.wire import codec, frame, libzmq
 from streamrnn.wire.clock import monotonic_ns, realtime_ns
 from streamrnn.wire.memory import address_of, copy_bytes
@@ -49,11 +49,13 @@ class Pump(NamedTuple):
     source: int  # the input socket's address
     sink: int  # the output socket's
     raw: int  # 1 for input format "raw"
+    alone_bytes: int  # in the id of the stream that messages of one part are of; 0 = they are refused
     row_ns: int  # time between rows where a frame does not say
     idle_ns: int  # streams silent for longer are let go; 0 = never
     control: np.ndarray  # (4,) int64: stop flag; heartbeat, CLOCK_MONOTONIC ns; errno of a socket; parts open
     poll_items: np.ndarray  # (2 * POLL_ITEM_WORDS,) int64: zmq_pollitem_t of source and sink
     parts: np.ndarray  # (16,) uint64: two zmq_msg_t, topic and payload
+    alone: np.ndarray  # (ID_WORDS,) uint64: that id, and zeros
     name: np.ndarray  # (ID_WORDS,) uint64: the topic as slots keep it
     header: np.ndarray  # (HEADER_FIELDS,) int64: the decoded header
     message: np.ndarray  # (64 + 4 * outputs,) uint8: the prediction being sent
@@ -63,19 +65,24 @@ class Pump(NamedTuple):
     cursor: np.ndarray  # (3,) int64: next row of the message in hand; when it came; next slot to sweep
 
 
-def make_pump(core: Core, source: int, sink: int, raw: bool, idle_s: float) -> Pump:
-    """The pump's own memory for sockets given by address; both sockets belong to it from here on."""
+def make_pump(core: Core, source: int, sink: int, raw: bool, stream: str, idle_s: float) -> Pump:
+    """The pump's own memory for sockets given by address; both sockets belong to it from here on.
+
+    ``raw`` and ``stream`` are of the configuration's ``input``.
+    """
     kind = frame.PER_SEQUENCE if core.net.relation == TO_VECTOR else frame.PER_FRAME
     return Pump(
         source=source,
         sink=sink,
         raw=int(raw),
+        alone_bytes=len(stream.encode()),
         row_ns=core.rules.period_ns,
         idle_ns=round(idle_s * 1e9),
         control=np.zeros(4, np.int64),
         # nothing is waited for at the sink, but polling lets it forget subscribers that have left
         poll_items=np.array([source, libzmq.POLLIN_WORD, sink, 0], np.int64),
         parts=np.zeros(2 * libzmq.MESSAGE_BYTES // 8, np.uint64),
+        alone=id_words(stream).copy() if stream else np.zeros(ID_WORDS, np.uint64),
         name=np.zeros(ID_WORDS, np.uint64),
         header=np.zeros(codec.HEADER_FIELDS, np.int64),
         message=codec.template(kind, 1, core.net.outputs),
@@ -116,8 +123,11 @@ def _decode(pump, core, topic, payload, parts):
     """Decodes the header of a message that was received whole, or refuses it."""
     channels, header = core.net.inputs, pump.header
     name, length = libzmq.msg_data(topic), np.int64(libzmq.msg_size(topic))
+    alone = parts == 1 and pump.alone_bytes > 0
+    if alone:
+        name, length, payload = address_of(pump.alone, 0), pump.alone_bytes, topic
     reason, got, wanted = -1, np.int64(libzmq.msg_size(payload)), 0
-    if parts != 2:
+    if parts != 2 and not alone:
         reason, got, wanted = _PARTS, parts, 2
     elif length < 1 or length > frame.TOPIC_BYTES:
         reason, got, wanted = _TOPIC, length, frame.TOPIC_BYTES

@@ -98,6 +98,7 @@ class Service:
             self._sockets.source.socket.underlying,
             self._sockets.sink.socket.underlying,
             takes.format == "raw",
+            takes.stream,
             self.config.streams.idle_timeout,
         )
         self.driver = Driver(pump, self.engine, self.stop)
@@ -250,7 +251,7 @@ class Service:
         self._state = "compiling kernels"
         notify(STATUS=self._state)
         started = time.monotonic()
-        example = make_pump(self.engine.core, 0, 0, False, 0)
+        example = make_pump(self.engine.core, 0, 0, False, "", 0)
         self.compiling = True
         try:
             with compiling(log.info):
