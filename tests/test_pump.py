@@ -1,5 +1,6 @@
 """The pump of a real daemon, from socket to socket: its answers are the engine's, whatever comes between."""
 
+import json
 import select
 import socket
 import struct
@@ -24,6 +25,7 @@ from daemon import (
 )
 from models import untrained
 
+from streamrnn.daemon.refusals import printable
 from streamrnn.daemon.sockets import HIGH_WATER, largest_frame
 from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
@@ -97,6 +99,21 @@ def test_every_reason_is_provoked():
     assert {name.partition(":")[0] for name in WRONG} | ELSEWHERE == set(REASONS)
 
 
+def sizes(parts: list[bytes], reason: str) -> tuple[int | None, int | None]:
+    """What came and what was wanted, of what is told of a message."""
+    if reason == "parts":
+        return len(parts), 2
+    if (reason == "topic" and 1 <= len(parts[0]) <= 127) or reason in ("infinite", "missing"):
+        return None, None
+    if reason == "topic":
+        return len(parts[0]), 127
+    wanted = len(GOOD)
+    if reason in ("truncated", "oversized", "channels") and len(parts[1]) >= 32:
+        dtype, _, rows = struct.unpack_from("<BHH", parts[1], 3)
+        wanted = 32 + rows * 3 * DTYPES[dtype].itemsize
+    return len(parts[1]), wanted
+
+
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_wrong_is_counted_and_nothing_else_changes(daemon, line, wrong):
     reason, good, name = wrong.partition(":")[0], rows(8), f"beside {wrong}"
@@ -111,6 +128,9 @@ def test_what_is_wrong_is_counted_and_nothing_else_changes(daemon, line, wrong):
     assert grown == {f"streamrnn_frames_rejected_total{{{reason}}}": len(good)}
     assert after["streamrnn_frames_received_total"] - before["streamrnn_frames_received_total"] == 16
     assert after["streamrnn_streams"] - before["streamrnn_streams"] == 1
+    last = json.loads(daemon.get("/api/refusals")[1])["refusals"][0]
+    assert (last["reason"], last["topic"]) == (reason, printable(WRONG[wrong][0][:127], len(WRONG[wrong][0])))
+    assert (last["size"], last["wanted"]) == sizes(WRONG[wrong], reason)
     # in step still: what was refused last is not what is answered next
     line.send(name, good[0])
     assert [(p.stream, p.header["seq"]) for p in line.receive()] == [(name, len(good))]
