@@ -15,6 +15,9 @@ from daemon import DEADLINE_S, Daemon, rows_answers, serving, wait_for
 from models import untrained
 from plain_raw import PROOF, RawRules
 
+from streamrnn.asked import rules_for
+from streamrnn.config import Faults
+from streamrnn.model.model import random_model
 from streamrnn.model.native import read_model, write_model
 from streamrnn.stats import REASONS
 from streamrnn.wire.frame import pack_frame
@@ -130,6 +133,18 @@ def test_who_sent_what_is_implausible_begins_once_it_has_sent_better(daemon):
             line.publisher.send_multipart([b"mended", np.arange(8, dtype=">f4").tobytes()])
         line.send_rows("mended", good)
         assert line.answers(5) == rows_answers(daemon.engine(), "mended", good[PROOF:])
+
+
+def test_bounds_are_wide_where_little_moved_in_training():
+    mean, std = np.array([0, 300, -2e9, 0, 0]), np.array([1e-9, 0.5, 1, 1e4, 1e35])
+    model = untrained(channels=5, mean=mean, std=std)
+    rules = rules_for(model, Faults(), 0)
+    wide, most = np.array([1e6, 3e8, 2e15, 1e10]), np.finfo(np.float32).max
+    np.testing.assert_allclose(rules.highest, [*(mean[:4] + wide), most], rtol=1e-6)
+    np.testing.assert_allclose(rules.lowest, [*(mean[:4] - wide), -most], rtol=1e-6)
+    np.testing.assert_allclose(rules.least, 1e-6 * std, rtol=1e-6)
+    unknown = rules_for(random_model("lstm", 5, 4), Faults(), 0)
+    np.testing.assert_allclose(unknown.highest, 1e12, rtol=1e-6)
 
 
 LETTERS = b"abcdefghijklmnopqrstuvwxyz ABC 0123456789 .,;\r\n"
