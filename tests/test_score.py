@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from streamrnn.jit import compiled
 from streamrnn.streams import score
-from streamrnn.streams.score import event_after, first_levels, keep, score_words, update
+from streamrnn.streams.levels import HIGHEST, first_levels
+from streamrnn.streams.score import event_after, keep, score_words, update
 from streamrnn.train.calibration import calibrate, event_rows, score_residuals
 
 NOISES = {
@@ -151,7 +152,7 @@ def test_it_stays_finite_whatever_comes(data):
     found, part = score_residuals(residuals, first_levels(channels))
     assert np.isfinite(part).all()
     known = found[~np.isnan(found)]
-    assert ((known >= 0) & (known <= score.HIGHEST)).all()
+    assert ((known >= 0) & (known <= HIGHEST)).all()
 
 
 def test_a_copy_of_the_record_goes_on_as_the_stream_does():

@@ -8,7 +8,8 @@ from streamrnn.config import Faults
 from streamrnn.daemon.records import read_pairs
 from streamrnn.engine import Engine
 from streamrnn.model.model import Model
-from streamrnn.streams.score import MEMORY, first_levels
+from streamrnn.streams.levels import first_levels
+from streamrnn.streams.score import MEMORY
 from streamrnn.train.calibration import calibrate, in_order, score_residuals
 from streamrnn.train.data import Dataset, Sequence, hold
 from streamrnn.train.job import _score, to_model

@@ -30,7 +30,7 @@ from streamrnn.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.streams.score import first_levels
+from streamrnn.streams.levels import first_levels
 from streamrnn.table import Columns
 from streamrnn.train.calibration import score_residuals
 from streamrnn.train.job import TrainOptions, train

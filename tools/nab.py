@@ -37,7 +37,7 @@ from nab_scorer import Series, Tally, load, normalised, tally
 from streamrnn.config import Faults
 from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.streams.score import first_levels
+from streamrnn.streams.levels import first_levels
 from streamrnn.train.calibration import event_rows, score_residuals
 from streamrnn.train.descent import Settings
 from streamrnn.train.job import TrainOptions, train

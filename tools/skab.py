@@ -28,7 +28,7 @@ import pyarrow.parquet
 from streamrnn.config import Faults
 from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.streams.score import first_levels
+from streamrnn.streams.levels import first_levels
 from streamrnn.train.calibration import calibrate, event_rows, score_residuals
 from streamrnn.train.job import TrainOptions, train
 from streamrnn.train.recording import DataOptions

@@ -8,21 +8,19 @@ sum say which they are. Means and deviations are updated by bounded amounts (Hub
 Croux 2010). A young stream knows the deviation of its weighted means from few independent values, so their
 ratios have the tails of Student's t; they are made normal for its degrees of freedom (Wallace 1959).
 
-Either way becomes a probability by its stream's own tail: the levels that one row in 10, 100 and 1000
-exceeds are tracked by stochastic approximation (Robbins & Monro 1951), so the shares come out right in the
-long run whatever the distribution is and however it drifts (Gibbs & Candes 2021). Beyond the third level the
-spacing of the levels goes on (Pickands 1975). The instant way has a tenth of the probability, the smoothed
-one the rest (a weighted Bonferroni bound), and while the smoothed one is high, all is learned slower.
+Either way becomes a probability by its stream's own tail, see ``levels``. The instant way has a tenth of the
+probability, the smoothed one the rest (a weighted Bonferroni bound), and while the smoothed one is high, all
+is learned slower.
 """
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 
 from streamrnn.jit import inlined
 from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.simd import LANES, beyond, clamp, load, positive, splat, store, total
+from streamrnn.streams.levels import GAPS, HIGHEST, LEVELS, log2, rarity, track
 
 # The score's part of a record, in float32 words: these, then VECTORS of ``out_width`` values.
 # Of either way, in log2: the level of one row in 10, and the gaps to those of 100 and 1000.
@@ -40,7 +38,6 @@ VECTORS = 6
 LEARNING = 500  # rows over which a stream's statistics are plain averages
 MEMORY = 4000  # rows that they go back, after those
 WARMING_ROWS = 100  # rows before which there is no score
-HIGHEST = 30.0
 LEAVE, QUIET = 0.5, 64  # an event ends after so many rows below so much of the threshold
 
 _SMOOTHING = np.float32(0.03)
@@ -56,39 +53,18 @@ _BOUND = np.float32(10.0)  # deviations that one row moves the statistics by, at
 _INSTANT_RATE, _SMOOTHED_RATE = 0.05, 0.001  # of the levels; the weighted means of neighbours are much alike
 _INSTANT_SHARE = 0.1  # of the probability
 _SPARE, _INSTANT_SPARE = -np.log10(1 - _INSTANT_SHARE), -np.log10(_INSTANT_SHARE)
-_UNKNOWN_GAP = 1.4  # octaves: a power law that hardly has a variance, until a lighter tail is seen
-_NORMAL_TAIL = 0.7  # of a decade's gap, the next one's, in the tail of a normal distribution
 
 _LEAST, _LEAST_SPREAD = np.float32(2.0**-10), np.float32(2.0**-16)  # in the model's standard deviations
 _MOST = np.float32(2.0**20)
 _FAR = np.float32(64.0) * _MOST  # what one row can make of the most
-_LEVELS, _GAPS = (-8.0, 21.0), (0.1, 4.0)
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _LEARNED, _NOTHING = np.float32(LEARNING + 1), np.float32(2.0**-40)
 _NAN = np.float32("nan")
-_FRACTION, _ONE_BITS = (1 << 52) - 1, 1023 << 52  # of a float64
-_TWO_LOG2_E = 2.8853900817779268
 
 
 def score_words(out_width: int) -> int:
     """float32 words that the score takes in a record; a multiple of 16, as ``out_width`` is."""
     return SCALARS + VECTORS * out_width
-
-
-def first_levels(outputs: int, stored: dict[str, list[float]] | None = None) -> np.ndarray:
-    """The levels that a new stream begins with, (6,) float32, from a model's "score" where it has one.
-
-    Without, the smoothed ones are those of independent normal channels, and the instant ones leave room for
-    a heavy tail.
-    """
-    if stored is not None:
-        return np.array([*stored["instant"], *stored["smoothed"]], np.float32)
-    levels = []
-    for share in (0.1, 0.01, 0.001):
-        largest = NormalDist().inv_cdf(0.5 + 0.5 * (1 - share) ** (1 / outputs))
-        levels.append(np.log2(largest**4 + 3 * (outputs - 1)) / 4)
-    gaps = np.clip(np.diff(levels), *_GAPS)  # those of a hundred channels would be less
-    return np.array([levels[0], _UNKNOWN_GAP, _UNKNOWN_GAP, levels[0], *gaps], np.float32)
 
 
 def last_scores(parts: np.ndarray) -> np.ndarray:
@@ -99,55 +75,6 @@ def last_scores(parts: np.ndarray) -> np.ndarray:
     of_instant, of_smoothed = parts[:, OF_INSTANT].astype(float), parts[:, OF_SMOOTHED].astype(float)
     scores = np.maximum(np.maximum(of_instant - _INSTANT_SPARE, of_smoothed - _SPARE), 0.0)
     return np.where(parts[:, ROWS] > WARMING_ROWS, scores, math.nan)
-
-
-@inlined
-def _log2(value):
-    """log2 of a positive, normal number to 1e-7: log2 m = 2 artanh((m - 1) / (m + 1)) / ln 2 for m near 1.
-
-    With no call of a library, whose last bits may differ from machine to machine.
-    """
-    bits = np.float64(value).view(np.int64)
-    exponent = (bits >> 52) - 1023
-    m = np.int64(bits & _FRACTION | _ONE_BITS).view(np.float64)
-    if m > 1.4142135623730951:
-        m, exponent = 0.5 * m, exponent + 1
-    s = (m - 1.0) / (m + 1.0)
-    q = s * s
-    return exponent + _TWO_LOG2_E * s * (1.0 + q * (1.0 / 3 + q * (1.0 / 5 + q * (1.0 / 7))))
-
-
-@inlined
-def _rarity(x, state, at):
-    """-log10 of the share of rows beyond ``x``, by the three levels at ``state[at:]``."""
-    first, gap, gap_2 = np.float64(state[at]), np.float64(state[at + 1]), np.float64(state[at + 2])
-    beyond_first = x - first
-    if beyond_first < 0:
-        return max(0.0, 1 + beyond_first / (2 * gap))
-    if beyond_first < gap:
-        return 1 + beyond_first / gap
-    beyond_second = beyond_first - gap
-    if beyond_second < gap_2:
-        return 2 + beyond_second / gap_2
-    further = gap_2 * min(max(gap_2 / gap, _NORMAL_TAIL), 1.0)
-    return min(3 + (beyond_second - gap_2) / further, HIGHEST)
-
-
-@inlined
-def _track(x, state, old, new, rate):
-    """Moves the levels towards those that one row in 10, 100 and 1000 exceeds, by a share of their gap.
-
-    The first one moves twice as fast.
-    """
-    first, gap, gap_2 = np.float64(state[old]), np.float64(state[old + 1]), np.float64(state[old + 2])
-    step = rate * gap
-    second = first + gap
-    moved = first + 2 * step * (0.9 if x >= first else -0.1)
-    gap_moved = gap + step * (0.99 if x >= second else -0.01)
-    gap_2_moved = gap_2 + step * (0.999 if x >= second + gap_2 else -0.001)
-    state[new] = min(max(moved, _LEVELS[0]), _LEVELS[1])
-    state[new + 1] = min(max(gap_moved, _GAPS[0]), _GAPS[1])
-    state[new + 2] = min(max(gap_2_moved, _GAPS[0]), _GAPS[1])
 
 
 @inlined
@@ -288,17 +215,17 @@ def update(net, first, state, old, new, values, row_at, forecast_at):
         error = clamp(error, -_MOST, _MOST)
         z, t = _learn(state, old + SCALARS + unit, begin, width, error, there, slowed)
         instant, smoothed = instant + z, smoothed + t
-    x = 0.25 * _log2(max(total(instant), _NOTHING))
-    y = 0.25 * _log2(max(_as_normal(total(smoothed), rows), _NOTHING))
+    x = 0.25 * log2(max(total(instant), _NOTHING))
+    y = 0.25 * log2(max(_as_normal(total(smoothed), rows), _NOTHING))
 
     levels = old
     if rows == 0:
         levels = new
         for level in range(6):
             state[new + level] = first[level]
-    of_instant, of_smoothed = _rarity(x, state, levels + INSTANT), _rarity(y, state, levels + SMOOTHED)
-    _track(x, state, levels + INSTANT, new + INSTANT, _INSTANT_RATE * slowed)
-    _track(y, state, levels + SMOOTHED, new + SMOOTHED, _SMOOTHED_RATE * slowed)
+    of_instant, of_smoothed = rarity(x, state, levels + INSTANT), rarity(y, state, levels + SMOOTHED)
+    track(x, state, levels + INSTANT, new + INSTANT, _INSTANT_RATE * slowed)
+    track(y, state, levels + SMOOTHED, new + SMOOTHED, _SMOOTHED_RATE * slowed)
     state[new + ROWS] = min(rows + 1, MEMORY)
     state[new + OF_INSTANT], state[new + OF_SMOOTHED] = of_instant, of_smoothed
     for scalar in range(EVENT, SCALARS):
@@ -338,9 +265,9 @@ def possible(state, at, width):
     good = good and 0 <= state[at + OF_INSTANT] <= HIGHEST and 0 <= state[at + OF_SMOOTHED] <= HIGHEST
     if state[at + ROWS] > 0:
         for way in (INSTANT, SMOOTHED):
-            good = good and _LEVELS[0] <= state[at + way] <= _LEVELS[1]
+            good = good and LEVELS[0] <= state[at + way] <= LEVELS[1]
             for gap in (state[at + way + 1], state[at + way + 2]):
-                good = good and 0.9 * _GAPS[0] <= gap <= 1.1 * _GAPS[1]
+                good = good and 0.9 * GAPS[0] <= gap <= 1.1 * GAPS[1]
     for unit in range(at + SCALARS, at + SCALARS + width):
         good = (
             good and abs(state[unit + MEAN * width]) <= _FAR and abs(state[unit + WEIGHTED * width]) <= _FAR

@@ -8,13 +8,13 @@ import numpy as np
 
 from streamrnn.jit import compiled
 from streamrnn.kernels.simd import LANES
+from streamrnn.streams.levels import first_levels
 from streamrnn.streams.score import (
     INSTANT,
     LEARNING,
     MEMORY,
     SMOOTHED,
     event_after,
-    first_levels,
     score_words,
     update,
 )
