@@ -53,6 +53,7 @@ class Channel:
     def __init__(self) -> None:
         self.rows, self.mean, self.scale, self.u, self.spread = 0, 0.0, 0.0, 0.0, 0.0
         self.z = 0.0
+        self.reading, self.length = 0.0, 0  # the last one, and how many in a row were the same
 
     def step(self, e: float, slowed: float) -> tuple[float, float]:
         """The residual, and its weighted mean, in their standard deviations."""
@@ -78,19 +79,29 @@ class Channel:
             self.spread += self.spread * gain / 2 * (clip(t, 10) ** 2 - 1)
         return self.z, t
 
+    def excess(self, reading: float, usual: int) -> float:
+        """What a run of equal readings, this one its last, is longer than usual, in units of that."""
+        self.length = self.length + 1 if self.length and reading == self.reading else 1
+        self.reading = reading
+        return max(0.0, self.length / usual - 1) if usual else 0.0
+
 
 class Stream:
-    """One stream's score."""
+    """One stream's score. ``usual`` are the longest usual runs of equal readings, 0 = any."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, usual: list[int] | None = None):
         self.channels = [Channel() for _ in range(channels)]
+        self.usual = usual or [0] * channels
         self.instant, self.smoothed = default_levels(channels)
-        self.rows, self.said = 0, 0.0
+        self.rows, self.said, self.run = 0, 0.0, 0.0
 
     def step(self, residuals: list[float]) -> float:
-        """The score of a row, by its residuals in the model's standard deviations, NaN for a missing one."""
+        """The score of a row, by its residuals in the model's standard deviations, NaN for a missing one.
+
+        They are its readings, too: all forecasts are 0.
+        """
         learning = self.rows < 500
-        slowed = 0.2 if not learning and self.said >= 4 else 1.0
+        slowed = 0.2 if not learning and max(self.said, self.run) >= 4 else 1.0
         pairs = [
             channel.step(e, slowed)
             for channel, e in zip(self.channels, residuals, strict=True)
@@ -102,13 +113,19 @@ class Stream:
         z = t / (1 + t**2 / (3 + self.rows / 50)) ** 0.25  # normal, about, where t is Student's
         x, y = math.log2(x), math.log2(z)
         instant, self.said = self.instant.rarity(x), self.smoothed.rarity(y)
+        runs = [
+            channel.excess(e, usual)
+            for channel, e, usual in zip(self.channels, residuals, self.usual, strict=True)
+            if not math.isnan(e)
+        ]
+        self.run = min(20.0, 2 * math.log2(1 + sum(run**4 for run in runs) ** 0.25))
         self.instant.track(x, slowed)
         self.smoothed.track(y, slowed)
         self.rows = min(self.rows + 1, 4000)
         if self.rows > 100:
-            return max(0.0, instant + math.log10(0.1), self.said + math.log10(0.9))
+            return max(0.0, instant + math.log10(0.1), self.said + math.log10(0.9), self.run)
         return math.nan
 
     def begin_sequence(self) -> None:
         for channel in self.channels:
-            channel.u = 0.0
+            channel.u, channel.length = 0.0, 0

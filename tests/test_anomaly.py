@@ -125,14 +125,18 @@ def test_what_was_learned_of_another_model_is_forgotten(model, rows):
 
 @pytest.mark.parametrize(
     ("word", "value"),
-    [("ROWS", -1.0), ("EVENT", 65.0), ("INSTANT", -9.0), ("SMOOTHED", 1e30), ("OF_SMOOTHED", -1.0)],
+    [
+        *(("ROWS", -1.0), ("EVENT", 65.0), ("INSTANT", -9.0), ("SMOOTHED", 1e30), ("OF_SMOOTHED", -1.0)),
+        *(("OF_RUN", 21.0), ("RUN", -1.0)),
+    ],
 )
 def test_statistics_that_rows_cannot_lead_to_are_damage(model, rows, word, value):
     engine = Engine(model, 4, Faults())
     feed(model, rows[:300], engine)
     slots, name = engine.core.slots, id_words("a")
     record = record_of(slots, "a")
-    record[slots.score_at + getattr(score, word)] = value
+    at = getattr(score, word)
+    record[slots.score_at + (score.SCALARS + 16 * at if word == "RUN" else at)] = value
     vouch_for(record, name)
     found = saved(engine)
     assert put_back(Engine(model, 4, Faults()), found, 1).tolist() == [DAMAGED]

@@ -141,8 +141,8 @@ def test_snapshots_of_which_none_can_be_used_are_not_written_over(model_file, tm
         send_and_hear(daemon, 0, 5)
         daemon.stop()
     (path,) = snapshots_in(tmp_path / "kept")
-    path.write_bytes(path.read_bytes().replace(b"streamrnn-state/1", b"streamrnn-state/2"))
-    refused(model_file, settings, "its format is 'streamrnn-state/2'", "none of its snapshots can be used")
+    path.write_bytes(path.read_bytes().replace(b"streamrnn-state/2", b"streamrnn-state/1"))
+    refused(model_file, settings, "its format is 'streamrnn-state/1'", "none of its snapshots can be used")
     assert snapshots_in(tmp_path / "kept") == [path]
 
 

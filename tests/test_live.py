@@ -262,7 +262,7 @@ def test_another_format(file, monkeypatch):
         patched.setattr(live, "_FORMAT", 7)
         Process(file.parent).recover()
     kill()
-    with pytest.raises(ConfigError, match="of format 7, this version knows 2; run the version that wrote it"):
+    with pytest.raises(ConfigError, match="of format 7, this version knows 3; run the version that wrote it"):
         Process(file.parent)
 
 

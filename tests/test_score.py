@@ -1,5 +1,6 @@
 """The anomaly score: against its plain form, and the laws it must keep."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,15 @@ class Net(NamedTuple):
     outputs: int
     out_width: int
     out_scale: np.ndarray
+    run_scale: np.ndarray
+
+
+def net_of(outputs: int, usual: Sequence[int] = (), unit: Sequence[float] | float = 1.0) -> Net:
+    """One of up to 16 outputs, each in its ``unit``, with the longest usual runs of them, 0 = any."""
+    out_scale, run_scale = np.zeros((2, 16), np.float32)
+    out_scale[:outputs] = 1 / np.array(unit)
+    run_scale[: len(usual)] = [1 / run if run else 0 for run in usual]
+    return Net(outputs, 16, out_scale, run_scale)
 
 
 @compiled
@@ -53,7 +63,7 @@ def noise(kind: str, rows: int, channels: int, seed: int = 0) -> np.ndarray:
 
 def shares_of(part: np.ndarray, outputs: int) -> np.ndarray:
     found = np.zeros(outputs, np.float32)
-    share(Net(outputs, 16, np.ones(16, np.float32)), part, found)
+    share(net_of(outputs), part, found)
     return found
 
 
@@ -158,7 +168,7 @@ def test_it_stays_finite_whatever_comes(data):
 def test_a_copy_of_the_record_goes_on_as_the_stream_does():
     residuals = noise("student", 900, 5)
     whole, last = score_residuals(residuals, first_levels(5))
-    net = Net(5, 16, np.repeat([1, 0], [5, 11]).astype(np.float32))
+    net = net_of(5)
     words = score_words(16)
     state = np.zeros(2 * words + 16, np.float32)
     state[:words] = score_residuals(residuals[:600], first_levels(5))[1]
@@ -173,7 +183,7 @@ def test_a_copy_of_the_record_goes_on_as_the_stream_does():
 
 
 def test_residuals_are_of_values_against_forecasts_in_units_of_the_model():
-    net = Net(2, 16, np.repeat([0.5, 4, 0], [1, 1, 14]).astype(np.float32))
+    net = net_of(2, unit=[2, 0.25])
     words = score_words(16)
     state = np.zeros(2 * words + 16, np.float32)
     state[2 * words : 2 * words + 2] = 10, 20
@@ -186,15 +196,17 @@ def test_residuals_are_of_values_against_forecasts_in_units_of_the_model():
 
 
 def test_a_sequence_that_begins_keeps_what_was_learned():
-    net, words = Net(3, 16, np.repeat([1, 0], [3, 13]).astype(np.float32)), score_words(16)
+    net, words = net_of(3), score_words(16)
     part = score_residuals(noise("normal", 800, 3), first_levels(3))[1]
     state = np.concatenate([part, np.zeros(words, np.float32)])
     hold(net, state, 0, words, True)
     assert state[words:].tobytes() == part.tobytes()
     hold(net, state, 0, words, False)
-    at = score.SCALARS + score.WEIGHTED * 16
-    assert (state[words + at : words + at + 16] == 0).all()
-    state[words + at : words + at + 16] = part[at : at + 16]
+    for begun in (score.WEIGHTED, score.RUN):
+        at = score.SCALARS + begun * 16
+        assert part[at : at + 3].all()
+        assert (state[words + at : words + at + 16] == 0).all()
+        state[words + at : words + at + 16] = part[at : at + 16]
     assert state[words:].tobytes() == part.tobytes()
 
 

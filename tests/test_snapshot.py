@@ -90,7 +90,7 @@ def header_of(state: dict[str, Any]) -> bytes:
     return framed(
         {
             "__metadata__": {
-                "format": "streamrnn-state/1",
+                "format": "streamrnn-state/2",
                 "state": text,
                 "check": f"{zlib.crc32(text.encode()):08x}",
             },
@@ -149,7 +149,7 @@ def test_the_safetensors_library_reads_it(tmp_path, count):
     assert_same(Snapshot(snapshot.fingerprint, LAYOUT, snapshot.written_ns, **tensors), snapshot)
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
-    assert metadata["format"] == "streamrnn-state/1"
+    assert metadata["format"] == "streamrnn-state/2"
     assert json.loads(metadata["state"]) == STATE | {"count": count}
 
 
@@ -296,7 +296,7 @@ def test_other_texts_of_the_same_state_are_refused():
     ):
         assert other != text
         metadata = {
-            "format": "streamrnn-state/1",
+            "format": "streamrnn-state/2",
             "state": other,
             "check": f"{zlib.crc32(other.encode(errors='replace')):08x}",
         }
@@ -311,10 +311,10 @@ def test_other_headers_of_the_same_state_are_refused():
     for other in (
         " " + text,
         text + " " * 64,
-        text.replace('"format"', '"format":"streamrnn-state/1","format"'),
+        text.replace('"format"', '"format":"streamrnn-state/2","format"'),
         text.replace('"ids"', '"ids":{},"ids"'),
         text.replace('"check"', '"more":"","check"'),
-        *("", "{}", "null", "[]", '{"__metadata__":null}', '{"__metadata__":{"format":"streamrnn-state/1"}}'),
+        *("", "{}", "null", "[]", '{"__metadata__":null}', '{"__metadata__":{"format":"streamrnn-state/2"}}'),
         '{"__metadata__":' + "[" * 60_000,
         '{"__metadata__":{"format":' + "[" * 30_000 + "]" * 30_000 + "}}",
     ):
@@ -325,8 +325,8 @@ def test_other_headers_of_the_same_state_are_refused():
 
 def test_another_format_is_named():
     text = header_of(STATE)[8:].decode()
-    assert "its format is 'streamrnn-state/2'" in refusal(framed(text.replace("state/1", "state/2")))
-    assert r"its format is '\x1b" in refusal(framed(text.replace("streamrnn-state/1", r"\u001b" * 1000)))
+    assert "its format is 'streamrnn-state/1'" in refusal(framed(text.replace("state/2", "state/1")))
+    assert r"its format is '\x1b" in refusal(framed(text.replace("streamrnn-state/2", r"\u001b" * 1000)))
 
 
 @pytest.mark.parametrize("length", [(1 << 16) + 1, 1 << 32, (1 << 64) - 1])

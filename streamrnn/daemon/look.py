@@ -52,7 +52,7 @@ def look(engine: Engine, name: str, slot: int | None = None) -> dict[str, Any] |
     forecasts = record[slots.prediction_at : slots.prediction_at + len(model.outputs)]
     if core.net.forecasts:
         part = record[slots.score_at : slots.adapt_at]
-        shares = last_shares(part, len(model.outputs))
+        shares = last_shares(core.net, part)
         latest = part[SCALARS:].reshape(-1, core.net.out_width)[LATEST]
         score = number(last_scores(part[np.newaxis])[0])
         said |= {"score": score, "anomaly": bool(part[EVENT] == UNUSUAL)}

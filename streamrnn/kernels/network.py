@@ -84,6 +84,7 @@ class Network(NamedTuple):
     out_std: np.ndarray  # (out_width,) output scaling: y * out_std + out_mean
     out_mean: np.ndarray  # (out_width,)
     out_scale: np.ndarray  # (out_width,) 1 / out_std
+    run_scale: np.ndarray  # (out_width,) 1 / the longest usual run of equal readings; 0 = any is usual
 
 
 class Scratch(NamedTuple):
@@ -159,6 +160,12 @@ def _cell_of(model: Model) -> int:
     return LSTM
 
 
+def _run_scale(model: Model) -> np.ndarray:
+    """``Network.run_scale``, (outputs,), of what the model says of runs, if anything."""
+    runs = np.array((model.score or {}).get("runs") or [0] * len(model.outputs), float)
+    return np.divide(1, runs, out=np.zeros(len(runs)), where=runs > 0)
+
+
 def pack_network(model: Model, memory: int = 0) -> Network:
     """The compiled form of a model; ``memory`` as in Network."""
     cell, inputs, outputs = _cell_of(model), len(model.channels), len(model.outputs)
@@ -215,6 +222,7 @@ def pack_network(model: Model, memory: int = 0) -> Network:
         out_std=_padded(model.output_std, out_width),
         out_mean=_padded(model.output_mean, out_width),
         out_scale=_padded(1 / model.output_std.astype(np.float64), out_width),
+        run_scale=_padded(_run_scale(model), out_width),
     )
 
 

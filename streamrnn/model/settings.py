@@ -59,6 +59,7 @@ PERIOD_LIMIT_S = 1e9  # as nanoseconds it fits the int64 of the wire
 DENSE_LIMIT = 256  # dense layers in a list
 ROWS_LIMIT = 1 << 63
 HIGHEST_SCORE = 30
+LONGEST_RUN = 1 << 24  # rows, as a float32 counts them
 LARGEST = sys.float_info.max
 TRAINING_LIMIT, TRAINING_DEPTH = 1 << 16, 32  # bytes of JSON; lists and objects in each other
 
@@ -162,7 +163,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         raise ModelError(*problems)
     problems = _relation_problems(settings) + _target_problems(settings)
     problems += _error_problems(settings["errors"], len(settings["outputs"]))
-    problems += _score_problems(settings["score"])
+    problems += _score_problems(settings["score"], len(settings["outputs"]))
     if problems:
         raise ModelError(*problems)
 
@@ -290,12 +291,12 @@ def _error_problems(errors: object, outputs: int) -> list[str]:
     return problems
 
 
-def _score_problems(score: object) -> list[str]:
-    """What is wrong with ``{"rows", "instant", "smoothed", "threshold"}``, or null."""
+def _score_problems(score: object, outputs: int) -> list[str]:
+    """What is wrong with ``{"rows", "instant", "smoothed", "threshold"}``, and "runs" where told, or null."""
     if score is None:
         return []
-    if not isinstance(score, dict) or set(score) != {"rows", "instant", "smoothed", "threshold"}:
-        expected = '{"rows", "instant", "smoothed", "threshold"}'
+    if not isinstance(score, dict) or set(score) - {"runs"} != {"rows", "instant", "smoothed", "threshold"}:
+        expected = '{"rows", "instant", "smoothed", "threshold"}, perhaps with "runs",'
         return [f'"score": expected {expected} or null, found {quoted(score)}']
     problems, rows = [], score["rows"]
     if type(rows) is not int or not 0 <= rows < ROWS_LIMIT:
@@ -311,6 +312,11 @@ def _score_problems(score: object) -> list[str]:
     if not _number(threshold) or not 0 < threshold <= HIGHEST_SCORE:
         expected = f'a "threshold" above 0, at most {HIGHEST_SCORE}'
         problems.append(f'"score": expected {expected}, found {quoted(threshold)}')
+    runs = score.get("runs", [0] * outputs)
+    good = isinstance(runs, list) and len(runs) == outputs
+    if not good or not all(type(run) is int and 0 <= run <= LONGEST_RUN for run in runs):
+        expected = f'"runs" of {outputs} whole numbers, one for each output, 0 to {LONGEST_RUN:,}'
+        problems.append(f'"score": expected {expected}, found {quoted(runs)}')
     return problems
 
 

@@ -25,7 +25,7 @@ from streamrnn.streams.slots import live_bytes, record_count
 
 FILE, LOCK = "state", "lock"
 PAGE = 4096
-_MAGIC, _FORMAT = b"SRSTATE", 2
+_MAGIC, _FORMAT = b"SRSTATE", 3
 _MEMORY_SYSTEMS = (0x01021994, 0x858458F6)  # statfs(2): tmpfs, ramfs
 _LOOK_S = 0.2  # `streamrnn state` holds the lock for an instant, to see whether a daemon does
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

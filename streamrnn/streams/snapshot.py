@@ -22,7 +22,7 @@ import numpy as np
 from streamrnn.errors import UserError
 from streamrnn.wire.frame import TOPIC_BYTES
 
-FORMAT = "streamrnn-state/1"
+FORMAT = "streamrnn-state/2"
 ID_BYTES = TOPIC_BYTES + 1  # an id and, in its last byte, its length
 KEPT = 2  # snapshots in a folder
 HEADER_LIMIT = 1 << 16  # bytes; some ten times what a header takes
@@ -222,7 +222,8 @@ def _parse_header(header: bytes, name: str) -> dict[str, Any]:
     try:
         metadata = json.loads(header[8:])["__metadata__"]
         if (found := metadata["format"]) != FORMAT:
-            raise SnapshotError(name, f"its format is {found!r:.60}, not {FORMAT!r}; name a snapshot")
+            remedy = "name a snapshot, or use the version that wrote it"
+            raise SnapshotError(name, f"its format is {found!r:.60}, not {FORMAT!r}; {remedy}")
         state: dict[str, Any] = json.loads(metadata["state"])
         if _encode_header(**state) != header:
             raise ValueError("bytes that its fields do not give")

@@ -29,11 +29,15 @@ SURPRISING = 2.0  # standard deviations of a number of events, before it is more
 
 
 class _Residuals(NamedTuple):
-    """What ``update`` reads of a network, for residuals in place of rows: forecast by 0, in units of 1."""
+    """What ``update`` reads of a network, for residuals in place of rows: forecast by 0, in units of 1.
+
+    They are no readings, so that runs of equal ones mean nothing.
+    """
 
     outputs: int
     out_width: int
     out_scale: np.ndarray
+    run_scale: np.ndarray
 
 
 def calibrate(streams: list[np.ndarray]) -> dict[str, Any]:
@@ -102,7 +106,8 @@ def score_residuals(residuals: np.ndarray, levels: np.ndarray) -> tuple[np.ndarr
     scale[:outputs] = 1
     words = score_words(width)
     state, scores = np.zeros(2 * words + width, np.float32), np.zeros(count, np.float32)
-    last = _score(_Residuals(outputs, width, scale), levels, state, words, values.reshape(-1), scores)
+    net = _Residuals(outputs, width, scale, np.zeros(width, np.float32))
+    last = _score(net, levels, state, words, values.reshape(-1), scores)
     return scores, state[last : last + words]
 
 

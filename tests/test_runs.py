@@ -1,0 +1,137 @@
+"""A sensor that says the same for longer than it ever did: what is usual, and what becomes of the score."""
+
+from typing import Any
+
+import numpy as np
+import plain_score
+import pytest
+from models import untrained
+from plain_rules import moved
+from test_score import net_of, noise, step
+
+from streamrnn.config import Faults
+from streamrnn.engine import Answers, Engine
+from streamrnn.model.model import Model
+from streamrnn.model.settings import ModelError
+from streamrnn.streams.levels import first_levels
+from streamrnn.streams.score import score_words
+from streamrnn.wire.frame import ANOMALY
+
+USUAL = 16
+DIES, BACK, ROWS = 700, 900, 1000  # the rows of `dead` from which channel 1 stands still, and moves again
+
+
+def score_that(**more: Any) -> dict[str, Any]:
+    """A model's "score"; ``more`` of it."""
+    levels = {"instant": [1.0, 1.0, 1.0], "smoothed": [1.5, 0.5, 0.3]}
+    return {"rows": 1, "threshold": 3.0} | levels | more
+
+
+def model_that(score: dict[str, Any] | None) -> Model:
+    """One of three channels, which forecasts 0 whatever comes."""
+    model = untrained(mean=np.zeros(3), std=np.ones(3), score=score)
+    fields = {name: getattr(model, name) for name in model.__dataclass_fields__}
+    nothing = {name: np.zeros_like(fields[name]) for name in ("head_weight", "head_bias")}
+    return Model(**fields | nothing)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return model_that(score_that(runs=[USUAL, USUAL, 0]))
+
+
+@pytest.fixture(scope="module")
+def dead() -> np.ndarray:
+    """Noise; a channel that dies within its range and comes back, and one that never moves."""
+    rows = np.random.default_rng(3).uniform(-1, 1, (ROWS, 3)).astype(np.float32)
+    rows[DIES:BACK, 1] = 0.01
+    rows[:, 2] = 0.5
+    return rows
+
+
+def feed(model: Model, rows: np.ndarray, engine: Engine | None = None, **more: Any) -> Answers:
+    return (engine or Engine(model, 1, Faults())).feed(["s"], np.zeros(len(rows), np.int64), rows, **more)
+
+
+def by_run(length: int) -> float:
+    """The score of a run, where nothing else is higher."""
+    return 2 * np.log2(length / USUAL)
+
+
+@pytest.mark.parametrize("usual", [[16], [16, 0, 40, 3, 16]])
+def test_it_is_what_its_plain_form_says(usual):
+    channels = len(usual)
+    rows = noise("normal", 1500, channels) * 20
+    for channel in range(channels):
+        begin = 600 + 30 * channel
+        rows[begin : begin + 300, channel] = rows[begin, channel]
+    rows[np.random.default_rng(1).random(rows.shape) < 0.05] = np.nan
+    net, words, first = net_of(channels, usual), score_words(16), first_levels(channels)
+    state, values = np.zeros(2 * words + 16, np.float32), np.zeros((1500, 16), np.float32)
+    values[:, :channels] = rows
+    found = []
+    for row in range(1500):
+        found.append(step(net, first, state, 0, words, values.ravel(), row * 16, 2 * words))
+        state[:words] = state[words : 2 * words]
+    stream = plain_score.Stream(channels, usual)
+    expected = [stream.step(row) for row in rows.astype(float).tolist()]
+    np.testing.assert_allclose(found, expected, atol=0.03)
+    assert max(expected[600:]) > 6
+
+
+def test_a_dead_sensor_is_one_event_until_it_is_back(model, dead):
+    answers = feed(model, dead)
+    event = np.flatnonzero(answers.flags & ANOMALY)
+    passes = next(length for length in range(1, 100) if by_run(length) >= 3)
+    assert passes == 46
+    assert event.tolist() == list(range(DIES + passes - 1, BACK))
+    assert np.flatnonzero(answers.begins).tolist() == [event[0]]
+    lengths = np.arange(DIES + 32, BACK) - DIES + 1
+    np.testing.assert_allclose(answers.score[DIES + 32 : BACK], by_run(lengths), rtol=1e-5)
+    np.testing.assert_array_equal(answers.shares[event], np.tile([0, 1, 0], (len(event), 1)))
+
+
+def test_what_stands_still_by_nature_and_what_nothing_is_said_of_never_counts(dead):
+    for score in (score_that(runs=[USUAL, 0, 0]), score_that(), None):
+        assert not feed(model_that(score), dead).begins.any()
+
+
+def test_a_missing_value_neither_ends_a_run_nor_goes_on_with_it(model, dead):
+    """What it is filled in with, held or forecast, is no reading."""
+    gone, rows = np.arange(DIES + 20, DIES + 60), dead.copy()
+    rows[gone, 1] = np.nan
+    answers = {
+        missing: feed(model, rows, Engine(model, 1, Faults(missing=missing)))
+        for missing in ("hold", "predict")
+    }
+    for found in answers.values():
+        assert np.nanmax(found.score[gone]) < 3
+        lengths = np.arange(gone[-1] + 1, BACK) - DIES + 1 - len(gone)
+        seen = lengths > 32
+        np.testing.assert_allclose(found.score[gone[-1] + 1 : BACK][seen], by_run(lengths[seen]), rtol=1e-5)
+
+
+def test_rows_missing_do_not_end_a_run_and_a_new_sequence_does(model, dead):
+    behind = DIES + 100
+    seq = np.arange(ROWS) + 5 * (np.arange(ROWS) >= behind)
+    score = feed(model, dead, seq=seq.astype(np.uint64)).score
+    assert np.isnan(score[behind])  # its forecast was of another row
+    assert score[behind + 1] == pytest.approx(by_run(101), rel=1e-5)
+    score = feed(model, dead, seq=(seq + 1000 * (seq > behind)).astype(np.uint64)).score
+    assert np.isnan(score[behind])
+    assert score[behind + 1] < 3
+    assert score[BACK - 1] == pytest.approx(by_run(BACK - behind - 1), rel=1e-5)
+
+
+def test_a_restart_in_the_middle_of_a_run_goes_on_with_it(model, dead):
+    whole, first = feed(model, dead), Engine(model, 1, Faults())
+    parts = [feed(model, dead[: DIES + 30], first), feed(model, dead[DIES + 30 :], moved(first))]
+    for field in ("score", "shares"):
+        found = np.concatenate([getattr(answers, field) for answers in parts])
+        assert found.tobytes() == getattr(whole, field).tobytes()
+
+
+@pytest.mark.parametrize("runs", [[1, 2], [1, 2, -1], [1, 2, 1.5], [1, 2, True], 3, [1, 2, 1 << 25]])
+def test_runs_that_cannot_be_are_refused(runs):
+    with pytest.raises(ModelError, match='"runs" of 3 whole numbers, one for each output, 0 to 16,777,216'):
+        untrained(score=score_that(runs=runs))
