@@ -11,10 +11,18 @@ from test_score import net_of, noise, step
 
 from streamrnn.config import Faults
 from streamrnn.engine import Answers, Engine
+from streamrnn.model.inspect import describe_model, format_description
 from streamrnn.model.model import Model
+from streamrnn.model.native import read_model
 from streamrnn.model.settings import ModelError
+from streamrnn.replay import ReplayOptions, replay
 from streamrnn.streams.levels import first_levels
 from streamrnn.streams.score import score_words
+from streamrnn.train.data import Sequence
+from streamrnn.train.descent import Settings
+from streamrnn.train.job import TrainOptions, train
+from streamrnn.train.recording import DataOptions
+from streamrnn.train.runs import FLICKERING, KNOWN, LEAST, LONGEST, usual_runs
 from streamrnn.wire.frame import ANOMALY
 
 USUAL = 16
@@ -129,6 +137,61 @@ def test_a_restart_in_the_middle_of_a_run_goes_on_with_it(model, dead):
     for field in ("score", "shares"):
         found = np.concatenate([getattr(answers, field) for answers in parts])
         assert found.tobytes() == getattr(whole, field).tobytes()
+
+
+def of(*columns: list[float] | np.ndarray) -> Sequence:
+    rows = np.array(columns, np.float32).T
+    return Sequence("s", rows, rows)
+
+
+def test_what_is_usual_is_learned_by_channel():
+    rng, rows = np.random.default_rng(0), 5000
+    flickers = rng.normal(size=rows)
+    rests = flickers.copy()
+    rests[100:130] = 1  # for a while
+    holes = rests.copy()
+    holes[110:120] = np.nan
+    stops = flickers.copy()
+    stops[200 : 200 + LONGEST + 1] = 0
+    coarse, valve, constant = rng.integers(0, 2, rows), np.repeat([0, 1, 0], rows)[::3], np.ones(rows)
+    few = np.where(np.arange(rows) < KNOWN, flickers, np.nan)
+    found = usual_runs([of(flickers, rests, holes, stops, coarse, valve, constant, few)], 8)
+    assert found == [LEAST, 30, 20, 0, 0, 0, 0, 0]
+    assert (coarse[1:] == coarse[:-1]).mean() > FLICKERING
+
+
+def test_a_run_whose_end_nobody_saw_may_have_been_any():
+    rng = np.random.default_rng(0)
+    ends = rng.normal(size=5000)
+    ends[-LEAST - 1 :] = 1
+    begins = ends[::-1]
+    short = np.append(ends[: -LEAST - 1], ends[-LEAST:])
+    assert usual_runs([of(rng.normal(size=5000)), of(ends)], 1) == [0]
+    assert usual_runs([of(begins)], 1) == [0]
+    assert usual_runs([of(short), of(short)], 1) == [LEAST]  # the same value, but in another sequence
+
+
+def test_a_dead_sensor_in_a_file_is_told_with_its_cause(tmp_path):
+    rng, rows = np.random.default_rng(1), np.arange(9000)
+    a, b = 20 + (rng.random((9000, 3)) - 0.5).sum(axis=1) * 0.2, 5 + np.sin(rows / 40)
+    b += (rng.random(9000) - 0.5) * 0.1
+    a[6000:8000] = 20.01
+    lines = [f"{1_700_000_000 + k},{a[k]:.3f},{b[k]:.3f}\n" for k in rows]
+    live, dead = tmp_path / "live.csv", tmp_path / "dead.csv"
+    live.write_text("time,a,b\n" + "".join(lines[:5000]))
+    dead.write_text("time,a,b\n" + "".join(lines))
+    file = tmp_path / "model.safetensors"
+    train(TrainOptions(DataOptions((str(live),)), file, hidden=4, settings=Settings(epochs=2)))
+    description = describe_model(read_model(file), file)
+    assert description["score"]["runs"] == [LEAST, LEAST]
+    assert "equal readings that are usual  at most\na                              16 rows" in (
+        format_description(description)
+    )
+    told = replay(ReplayOptions(str(dead), file, Faults())).as_dict()["anomalies"]
+    (worst,) = [each for each in told["stretches"] if each["last_seq"] >= 6000 and each["first_seq"] < 8000]
+    assert 6030 < worst["first_seq"] <= 6000 + 4 * LEAST
+    assert (worst["last_seq"], worst["cause"]) == (7999, "a")
+    assert worst["score"] > 13
 
 
 @pytest.mark.parametrize("runs", [[1, 2], [1, 2, -1], [1, 2, 1.5], [1, 2, True], 3, [1, 2, 1 << 25]])

@@ -76,6 +76,10 @@ def format_description(description: dict[str, Any]) -> str:
         parts.append(
             align([[title, "mean", "std"], *([n, f"{m:.6g}", f"{s:.6g}"] for n, m, s in each)], "<>>")
         )
+    if runs := (score or {}).get("runs"):
+        names = [output["name"] for output in description["outputs"]]
+        told = [[name, f"{run:,} rows" if run else "any"] for name, run in zip(names, runs, strict=True)]
+        parts.append(align([["equal readings that are usual", "at most"], *told], "<>"))
     if training := description.get("training"):
         parts.append("training\n" + align([[_shown(key), _shown(training[key])] for key in training], "<<"))
     return "\n\n".join(parts)

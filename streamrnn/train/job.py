@@ -29,6 +29,7 @@ from streamrnn.train.network import Network, Shape, Weights
 from streamrnn.train.recording import DataOptions
 from streamrnn.train.relations import Trained, fit_network, load_dataset, residuals_of
 from streamrnn.train.report import Errors, Report
+from streamrnn.train.runs import usual_runs
 from streamrnn.train.sequences import BY_SEQUENCE
 from streamrnn.train.simple import simple_methods
 from streamrnn.train.validation import validate
@@ -189,7 +190,8 @@ def _score(network: Trained, dataset: Dataset) -> dict[str, Any] | None:
     """What the model file says of the score of its forecasts; None for a model of another kind."""
     if dataset.target != "next" or not isinstance(network, Network):
         return None
-    return calibrate(in_order(residuals_of(network, dataset), dataset.validation))
+    score = calibrate(in_order(residuals_of(network, dataset), dataset.validation))
+    return score | {"runs": usual_runs([*dataset.train, *dataset.validation], len(dataset.outputs))}
 
 
 def _told(options: TrainOptions, shape: Shape, course: Course, errors: Errors) -> dict[str, Any]:
