@@ -15,10 +15,12 @@ from streamrnn.engine import Answers, Engine
 from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, replay
+from streamrnn.replay.anomalies import Anomalies
 from streamrnn.streams import score
 from streamrnn.streams.recovery import DAMAGED, drop, recover
 from streamrnn.streams.score import QUIET, WARMING_ROWS
 from streamrnn.streams.slots import id_words
+from streamrnn.table import Rows
 from streamrnn.wire.frame import ANOMALY, EVENT, GAP, PER_FRAME, WARMING, WAS_RESET, flag_names
 
 CALM, FAULT, AFTER = 1500, 200, 900
@@ -206,6 +208,26 @@ def test_replay_tells_the_stretches(model, rows, tmp_path):
     score = np.array([row["score"] or "nan" for row in lines], np.float32)
     np.testing.assert_array_equal(score, said.score)
     assert {row["cause"] for row in lines[CALM + 40 : CALM + FAULT]} == {"c1"}
+
+
+@pytest.mark.parametrize("size", [1, 100, ROWS])
+def test_the_cause_of_a_stretch_is_that_of_its_rows(model, rows, size):
+    """And not that of its highest row alone, in however many blocks they come."""
+    spiked, peak = rows.copy(), CALM + 150
+    spiked[peak, 0] += 1e6
+    said = feed(model, spiked)
+    assert (np.nanargmax(said.score), said.shares[peak].argmax()) == (peak, 0)
+    found = Anomalies(model, 3.0)
+    none = np.zeros(ROWS, np.int64)
+    read = Rows(none.astype(np.int32), spiked, np.arange(ROWS, dtype=np.uint64), none, None, 2)
+    for begin in range(0, ROWS, size):
+        block = slice(begin, begin + size)
+        found.add(read.part(block), ["a"], Answers(*(part[block] for part in said)))
+    (worst,) = [stretch for stretch in found.kept if stretch.rows > 100]
+    assert (worst.cause, worst.score) == ("c1", said.score[peak])
+    assert [line.split()[-1] for line in found.text().splitlines() if f" {worst.score:.1f} " in line] == [
+        "c1"
+    ]
 
 
 def test_the_threshold_is_the_model_files(model, rows):

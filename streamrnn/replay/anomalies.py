@@ -32,7 +32,7 @@ class Stretch:
     last_ns: int
     rows: int
     score: float  # the highest
-    cause: str  # the outputs that have most to do with that
+    cause: str  # the outputs that have most to do with its rows
 
 
 class Anomalies:
@@ -44,17 +44,30 @@ class Anomalies:
         self.kept: list[Stretch] = []  # the first
         self._names = [output.name for output in model.outputs]
         self._last: dict[int, Stretch] = {}  # by the index of their stream
+        self._shares: dict[int, np.ndarray] = {}  # (outputs,) of each of these, summed over its rows
 
     def add(self, rows: Rows, streams: Sequence[str], answers: Answers) -> None:
         predicted = answers.outcome == PREDICTED
         high = predicted & (answers.flags & ANOMALY != 0)
         self.scored += int(np.isfinite(answers.score).sum())
         self.rows += int(high.sum())
+        went_on = set()
         for row in np.flatnonzero(high).tolist():
             stream = int(rows.stream[row])
             if answers.begins[row] or stream not in self._last:
+                self._name_cause(stream)
                 self._last[stream] = self._begin(rows, streams[stream], row)
-            self._go_on(self._last[stream], rows, answers, row)
+                self._shares[stream] = np.zeros(len(self._names))
+            self._shares[stream] += answers.shares[row]
+            _go_on(self._last[stream], rows, answers, row)
+            went_on.add(stream)
+        for stream in went_on:
+            self._name_cause(stream)
+
+    def _name_cause(self, stream: int) -> None:
+        """Says of a stream's last stretch, if any, which outputs it is by their shares so far."""
+        if (shares := self._shares.get(stream)) is not None:
+            self._last[stream].cause = cause_of(shares / max(shares.sum(), 1.0), self._names)
 
     def _begin(self, rows: Rows, stream: str, row: int) -> Stretch:
         seq, time, ns = int(rows.seq[row]), _time(rows, row), int(rows.ts_ns[row])
@@ -63,14 +76,6 @@ class Anomalies:
         if len(self.kept) < KEPT:
             self.kept.append(stretch)
         return stretch
-
-    def _go_on(self, stretch: Stretch, rows: Rows, answers: Answers, row: int) -> None:
-        stretch.last_seq, stretch.last_time = int(rows.seq[row]), _time(rows, row)
-        stretch.last_ns = int(rows.ts_ns[row])
-        stretch.rows += 1
-        if answers.score[row] > stretch.score:
-            stretch.score = float(answers.score[row])
-            stretch.cause = cause_of(answers.shares[row], self._names)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; at most KEPT ``stretches``, the first."""
@@ -99,6 +104,14 @@ class Anomalies:
         of = f"{self.count:,}" if self.count <= KEPT else f"the first {KEPT:,}"
         more = "" if len(shown) == self.count else f"\n  (the highest {len(shown)} of {of})"
         return f"{said}\n{align(table, '<<<>><')}{more}"
+
+
+def _go_on(stretch: Stretch, rows: Rows, answers: Answers, row: int) -> None:
+    """Takes a row into its stretch, but for what its shares say."""
+    stretch.last_seq, stretch.last_time = int(rows.seq[row]), _time(rows, row)
+    stretch.last_ns = int(rows.ts_ns[row])
+    stretch.rows += 1
+    stretch.score = max(stretch.score, float(answers.score[row]))
 
 
 def _told(stretch: Stretch) -> dict[str, Any]:
