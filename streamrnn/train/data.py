@@ -92,8 +92,13 @@ def load(options: DataOptions, progress: Callable[[int], object] = lambda rows: 
     sequences with missing cells, and for a moment of files in which streams take turns. Raises UserError
     for files or columns that cannot be used, and for too few rows.
     """
+    _check(options)
+    return arrange(read_recording(options, progress), options)
+
+
+def arrange(recording: Recording, options: DataOptions) -> Dataset:
+    """The sequences of a recording that was read with ``options``, as ``load`` says."""
     ahead = _check(options)
-    recording = read_recording(options, progress)
     names, width = recording.names, len(recording.channels)
     outputs = [names.index(name) for name in recording.outputs]
     period_s = find_period_s(recording.parts)

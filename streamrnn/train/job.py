@@ -35,6 +35,7 @@ from streamrnn.train.simple import simple_methods
 from streamrnn.train.validation import validate
 
 CELLS = ("rnn", "gru", "lstm")
+LEAST_EPOCHS = 8  # however much work they are
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class TrainOptions:
     """What to learn from, what network, how, and where it goes."""
 
     data: DataOptions
-    output: Path
+    output: Path | None  # None = nowhere
     cell: str = "lstm"
     activation: str = "tanh"
     hidden: int = 32
@@ -51,6 +52,7 @@ class TrainOptions:
     relation: str = "sequence-to-sequence"
     horizon: int | None = None  # rows of a prediction; None = 1, or of the longest curve
     settings: Settings = field(default_factory=Settings)
+    work: float | None = None  # multiply-adds of steps forward, past which there are fewer epochs
     explain: bool = False
     progress: bool = False
 
@@ -61,16 +63,21 @@ def train(options: TrainOptions) -> Report:
     Raises UserError for files that cannot be used, or an output that cannot be written, and ModelError for
     what a model file cannot hold.
     """
-    _check_output(options)
-    try:
+    check_output(options)
+    with not_begun():
         dataset = _load(options)
+    return learn(dataset, options)[1]
+
+
+def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, Report]:
+    """``train`` from a dataset that was loaded, with the model itself."""
+    with not_begun():
         sys.stderr.write(found_text(dataset, options.relation, options.settings))
         linear, said, simple = simple_methods(dataset, options.relation)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted before the training began: nothing is written\n")
-        raise
     shape, start = _plan(dataset, linear, options)
-    to_model(Weights(shape), dataset)  # what a file cannot hold is refused before the work
+    weights = Weights(shape)
+    to_model(weights, dataset)  # what a file cannot hold is refused before the work
+    options = replace(options, settings=_within(options, weights, dataset))
     began = time.monotonic()
     network, course = _fit(dataset, shape, start, options)
     seconds = time.monotonic() - began
@@ -87,14 +94,15 @@ def train(options: TrainOptions) -> Report:
         told = _told(options, shape, course, compared) | ({"validation_right": right} if right else {})
         score = _score(network, dataset)
         model = to_model(network, dataset, errors=found.stated, score=score, training=told)
-        write_model(model, options.output)
+        if options.output is not None:
+            write_model(model, options.output)
     unit = "sequence" if options.relation in BY_SEQUENCE else "row"
     reaches, interrupted = None, course.ended == "interrupted"
     if options.explain and not interrupted and isinstance(network, Network):
         reaches = _explain(dataset, network, start, options)
         interrupted = len(reaches) < 2 * len(CELLS)
-    return Report(
-        path=str(options.output),
+    return model, Report(
+        path=str(options.output or ""),
         network=_in_words(shape),
         outputs=dataset.names,
         output_std=dataset.scaling.output_std[: len(dataset.names)],
@@ -115,9 +123,11 @@ def train(options: TrainOptions) -> Report:
     )
 
 
-def _check_output(options: TrainOptions) -> None:
+def check_output(options: TrainOptions) -> None:
     """Raises UserError, before hours of work, if the output cannot be written or would replace an input."""
-    output, folder = options.output, options.output.absolute().parent
+    if (output := options.output) is None:
+        return
+    folder = output.absolute().parent
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; make it, or name another output")
     if not os.access(folder, os.W_OK) or (output.exists() and not output.is_file()):
@@ -125,6 +135,16 @@ def _check_output(options: TrainOptions) -> None:
     for source in map(Path, options.data.sources):
         if output.is_file() and source.is_file() and output.samefile(source):
             raise UserError(f"{output}: is read by this training; give the output another name")
+
+
+@contextmanager
+def not_begun() -> Iterator[None]:
+    """Has an interrupt say that nothing came of it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted before the training began: nothing is written\n")
+        raise
 
 
 def _load(options: TrainOptions) -> Dataset:
@@ -157,6 +177,15 @@ def _plan(dataset: Dataset, linear: Linear, options: TrainOptions) -> tuple[Shap
         horizon=dataset.horizon,
     )
     return shape, start
+
+
+def _within(options: TrainOptions, weights: Weights, dataset: Dataset) -> Settings:
+    """The settings, with no more epochs than the work allows, but LEAST_EPOCHS."""
+    settings = options.settings
+    if options.work is None:
+        return settings
+    epoch = weights.weights.size * sum(len(sequence.values) for sequence in dataset.train)
+    return replace(settings, epochs=min(settings.epochs, max(int(options.work / epoch), LEAST_EPOCHS)))
 
 
 def to_model(network: Weights, dataset: Dataset, **found: Any) -> Model:
