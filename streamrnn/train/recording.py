@@ -1,6 +1,6 @@
 """What files hold of each stream, and where rows are missing in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from streamrnn.errors import UserError
 from streamrnn.table import Columns, RowReader, Rows, open_rows
 from streamrnn.table.cells import to_float32
 from streamrnn.table.columns import find_columns
+from streamrnn.table.first import FirstRows
 
 CLOCKS_NS = (10**9, 10**6, 10**3)  # what times may be rounded to; else to 1 ns
 JITTER = 0.5  # of a sample period: how far a time step may be off
@@ -31,6 +32,7 @@ class DataOptions:
     delimiter: str | None = None
     on_error: str = "fail"  # or "skip"
     limit: int | None = None  # rows of each file
+    first: Mapping[str, int] | None = None  # of those, by stream, how many are read; None = all
     max_step_s: float | None = None  # the longest time step that is no gap; None = by the sample period
     labels: bool = False  # targets may be text: the class that a row belongs to
 
@@ -205,7 +207,7 @@ def _read_parts(
         np.zeros(0, np.int64),
     )
     rows = infinite = 0
-    for block in reader:
+    for block in reader if options.first is None else FirstRows(options.first).only(reader):
         progress(len(block.seq))
         bad = np.isinf(block.values).any(axis=1)
         if bad.any():
