@@ -98,7 +98,7 @@ def header(about: Facts) -> Html:
     summary, span = about.summary, about.envelopes.span_s
     period = about.model.sample_period_s
     if not span and period and summary.predicted:
-        span = period * int(about.envelopes.totals.rows.max())
+        span = period * int(about.envelopes.totals.rows.max(initial=0))
     pairs: list[tuple[object, object]] = [
         ("Rows", f"{summary.rows:,}"),
         ("Streams", f"{summary.streams:,}"),
@@ -138,7 +138,7 @@ def _of_score(about: Facts) -> str:
     if not anomalies.scored:
         return "No row has a score: a stream is scored once a hundred of its rows have been seen."
     if not anomalies.count:
-        highest = float(about.envelopes.totals.highest.max())
+        highest = float(about.envelopes.totals.highest.max(initial=0))
         return (
             f"Nothing unusual: no row reached the threshold of {anomalies.threshold:g}. The highest score of "
             f"{counted(anomalies.scored, 'row')} is {highest:.3g}."
