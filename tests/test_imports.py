@@ -48,8 +48,10 @@ ARROWS: dict[str, set[str]] = {
         "config",
         "web",
     },
-    "replay": {"errors", "jit", "stats", "model", "wire", "streams", "asked", "engine", "table"},
     "train": {"streamrnn", "errors", "jit", "model", "kernels", "streams", "table"},
+    "replay": {
+        *("errors", "jit", "stats", "model", "wire", "streams", "asked", "engine", "table", "train"),
+    },
     "foreign": {"errors", "model", "engine", "config", "table"},
     "send": {"errors", "model", "wire", "keys", "table"},
     "tail": {"errors", "model", "wire", "keys"},

@@ -205,9 +205,8 @@ def feed(engine: Engine, to: Envelopes, stream: np.ndarray, values: np.ndarray, 
     for begin in range(0, len(stream), block):
         part = slice(begin, begin + block)
         answers = engine.feed(ids, stream[part], values[part])
-        to.add(
-            Rows(stream[part].astype(np.int32), values[part], answers.seq, answers.ts_ns, None, 1), answers
-        )
+        index, none = stream[part].astype(np.int32), np.zeros(len(answers.seq), bool)
+        to.add(Rows(index, values[part], answers.seq, answers.ts_ns, None, 1), answers, none)
 
 
 @pytest.mark.parametrize("block", [7, 1000, 100_000])

@@ -31,6 +31,7 @@ COLUMNS = [
     "cause",
 ]
 MISSING = REASONS.index("missing")
+LEARNED = 5  # rows of each block that a model learned from
 
 
 def results(count: int = 1000, seed: int = 0) -> tuple[Rows, Answers]:
@@ -72,7 +73,7 @@ def write(path: Path | str, *blocks: tuple[Rows, Answers], **options: Any) -> Wr
     writer = open_writer(str(path), options.pop("kind", None), OUTPUTS, options.pop("time_type", None))
     try:
         for rows, answers in blocks:
-            writer.write(rows, STREAMS, answers)
+            writer.write(rows, STREAMS, answers, np.arange(len(rows.seq)) < LEARNED)
     except BaseException:
         writer.discard()
         raise
@@ -120,10 +121,10 @@ def test_every_bit_survives(tmp_path, suffix):
             there = ~np.isnan(expected)
             assert found[there].tobytes() == expected[there].tobytes()
             assert all(row[name] is None for row in np.array(part)[~there])
-        flags = [row["flags"] for row in part]
+        flags, texts = [row["flags"] for row in part], [*map(flag_text, answers.flags)]
         assert flags[:12] == [
-            *("REJECTED:missing", *map(flag_text, answers.flags[1:10])),
-            *("LATE", "REJECTED:missing"),
+            *("REJECTED:missing|LEARNED", *(f"{text}|LEARNED".strip("|") for text in texts[1:5])),
+            *(*texts[5:10], "LATE", "REJECTED:missing"),
         ]
     assert back == []
 
@@ -186,7 +187,8 @@ def test_a_file_is_whole_or_not_there(tmp_path, suffix):
     path.write_text("old")
     link.symlink_to(path)
     writer = open_writer(str(link), None, OUTPUTS)
-    writer.write(results()[0], STREAMS, results()[1])
+    rows, answers = results()
+    writer.write(rows, STREAMS, answers, np.zeros(len(rows.seq), bool))
     assert path.read_text() == "old"
     writer.discard()
     del writer

@@ -36,7 +36,7 @@ class Stretch:
 
 
 class Anomalies:
-    """All stretches, found block by block."""
+    """All stretches, found block by block; rows that the model learned from belong to none."""
 
     def __init__(self, model: Model, threshold: float) -> None:
         self.threshold = threshold
@@ -46,14 +46,17 @@ class Anomalies:
         self._last: dict[int, Stretch] = {}  # by the index of their stream
         self._shares: dict[int, np.ndarray] = {}  # (outputs,) of each of these, summed over its rows
 
-    def add(self, rows: Rows, streams: Sequence[str], answers: Answers) -> None:
-        predicted = answers.outcome == PREDICTED
-        high = predicted & (answers.flags & ANOMALY != 0)
-        self.scored += int(np.isfinite(answers.score).sum())
-        self.rows += int(high.sum())
+    def add(self, rows: Rows, streams: Sequence[str], answers: Answers, learned: np.ndarray) -> None:
+        """Takes n rows; ``learned`` (n,) bool."""
+        judged = (answers.outcome == PREDICTED) & ~learned
+        high = judged & (answers.flags & ANOMALY != 0)
+        self.scored += int((judged & np.isfinite(answers.score)).sum())
         went_on = set()
         for row in np.flatnonzero(high).tolist():
             stream = int(rows.stream[row])
+            if stream not in self._last and answers.score[row] < self.threshold:
+                continue  # the end of an event in rows that were learned from
+            self.rows += 1
             if answers.begins[row] or stream not in self._last:
                 self._name_cause(stream)
                 self._last[stream] = self._begin(rows, streams[stream], row)

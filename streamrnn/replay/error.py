@@ -25,19 +25,22 @@ class Past(NamedTuple):
 
 
 @compiled
-def _compare(stream: np.ndarray, values: np.ndarray, answers: Answers, past: Past) -> None:
+def _compare(
+    stream: np.ndarray, values: np.ndarray, answers: Answers, learned: np.ndarray, past: Past
+) -> None:
     """Holds each row against what was kept of the one before it in its stream, then keeps it."""
     for row in range(stream.size):
         if answers.outcome[row] != PREDICTED:
             continue
         at = stream[row]
         follows = answers.gap[row] == 0 and past.epoch[at] == np.int64(answers.epoch[row])
+        counts = follows and not learned[row]
         past.epoch[at] = answers.epoch[row]
         for output in range(past.scale.size):
             value = values[row, output]
             error = (value - past.forecast[at, output]) * past.scale[output]
             change = (value - past.values[at, output]) * past.scale[output]
-            if follows and not np.isnan(change):
+            if counts and not np.isnan(change):
                 past.sums[FORECAST, output] += error * error
                 past.sums[PERSISTENCE, output] += change * change
                 past.sums[CELLS, output] += 1
@@ -51,7 +54,7 @@ def _compare(stream: np.ndarray, values: np.ndarray, answers: Answers, past: Pas
 class OneStepError:
     """The forecast made at each row against the next row of its stream, beside persistence.
 
-    Rows after a gap or a reset and missing values count for neither.
+    Rows after a gap or a reset, missing values and rows that were learned from count for neither.
     """
 
     def __init__(self, model: Model) -> None:
@@ -65,9 +68,10 @@ class OneStepError:
             of_stream=np.zeros((0, 3)),
         )
 
-    def add(self, rows: Rows, answers: Answers) -> None:
+    def add(self, rows: Rows, answers: Answers, learned: np.ndarray) -> None:
+        """Takes n rows; ``learned`` (n,) bool."""
         self._make_room(int(rows.stream.max(initial=-1)) + 1)
-        _compare(rows.stream, rows.values, answers, self._past)
+        _compare(rows.stream, rows.values, answers, learned, self._past)
 
     def _make_room(self, streams: int) -> None:
         past, have = self._past, len(self._past.epoch)

@@ -8,7 +8,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,14 @@ from streamrnn.errors import UserError
 from streamrnn.jit import compiling
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
+from streamrnn.replay.learned import Learned, Learning
 from streamrnn.replay.report import Report
 from streamrnn.replay.summary import Summary, Tally
 from streamrnn.stats import REASONS
-from streamrnn.table import Columns, RowReader, Rows, Writer, open_rows, open_writer
+from streamrnn.table import Columns, RowReader, Rows, WholeFile, Writer, open_rows, open_writer
 from streamrnn.table.ends import NO_ENDS, PIPED, Ends, find_ends, with_ends
+from streamrnn.table.first import FirstRows
+from streamrnn.table.output import Nowhere
 from streamrnn.table.pace import Pacer
 from streamrnn.table.progress import Progress, counted
 from streamrnn.table.results import ResultKind
@@ -37,9 +40,9 @@ class ReplayOptions:
     """What to replay, by which rules, and where to."""
 
     source: str  # a file, or - for standard input
-    model: Path
+    model: Path | None  # None = one beside the file or here, else one learned from the file's first part
     faults: Faults
-    output: str = "-"
+    output: str | None = "-"  # None = nowhere
     format: str | None = None  # "csv", "ndjson" or "parquet"; None = by the output's name
     speed: float | None = None  # times real time; None = as fast as it goes
     limit: int | None = None
@@ -51,6 +54,7 @@ class ReplayOptions:
     predict: Predict = field(default_factory=Predict)
     memory: int = 0  # of the adaptation, in rows; 0 = there is none
     report: str | None = None  # a file for a page about it
+    learning: Learning = field(default_factory=Learning)  # where there is no model
 
 
 def replay(options: ReplayOptions) -> Summary:
@@ -61,14 +65,35 @@ def replay(options: ReplayOptions) -> Summary:
     stderr says so, and the interrupt goes on to the caller, as a BrokenPipeError does.
     """
     _keep_inputs(options)
-    model = read_model(options.model)
+    through = options.model or _find_or_learn(options)
+    model = through.model if isinstance(through, Learned) else read_model(through)
     engine = Engine(model, options.capacity, options.faults, predict=options.predict, memory=options.memory)
     report = Report(options.report, engine) if options.report is not None else None
     with report or contextlib.nullcontext():
-        return _replay(options, engine, report)
+        return _replay(options, engine, through, report)
 
 
-def _replay(options: ReplayOptions, engine: Engine, report: Report | None) -> Summary:
+def _find_or_learn(options: ReplayOptions) -> Path | Learned:
+    """A model for a recording that came without one, once it is known that results can be written."""
+    from streamrnn.replay.alone import find_or_learn
+    from streamrnn.train.recording import DataOptions
+
+    for output in (options.output, options.report):
+        if output not in (None, "-") and (Path(output).is_file() or not Path(output).exists()):
+            WholeFile(output).discard()
+    data = DataOptions(
+        (options.source,),
+        columns=options.columns,
+        delimiter=options.delimiter,
+        on_error=options.on_error,
+        limit=options.limit,
+    )
+    return find_or_learn(data, options.learning, options.progress)
+
+
+def _replay(
+    options: ReplayOptions, engine: Engine, through: Path | Learned, report: Report | None
+) -> Summary:
     model = engine.model
     channels = [channel.name for channel in model.channels]
     ends = _ends(options, model, channels)
@@ -80,11 +105,14 @@ def _replay(options: ReplayOptions, engine: Engine, report: Report | None) -> Su
         _compile(engine, tally, report)
         outputs = [output.name for output in model.outputs]
         kind = ResultKind(several=engine.rows > 0, scored=bool(engine.core.net.forecasts))
-        writer = open_writer(options.output, options.format, outputs, reader.time_type, kind)
+        writer: Writer | Nowhere = Nowhere()
+        if options.output is not None:
+            writer = open_writer(options.output, options.format, outputs, reader.time_type, kind)
+        first = FirstRows(through.rows if isinstance(through, Learned) else {})
         progress = Progress(options.progress and not (options.output == "-" and sys.stdout.isatty()))
         interrupted = False
         try:
-            _run(engine, reader, ends, pacer, writer, tally, report, progress)
+            _run(engine, reader, ends, first, pacer, writer, tally, report, progress)
         except KeyboardInterrupt:
             interrupted = True
         except BaseException:
@@ -93,9 +121,10 @@ def _replay(options: ReplayOptions, engine: Engine, report: Report | None) -> Su
         finally:
             progress.clear()
         writer.finish()
-        summary = tally.summary(reader, progress)
+        cut_short = isinstance(through, Learned) and through.interrupted
+        summary = replace(tally.summary(reader, progress), report=options.report, interrupted=cut_short)
         if report is not None:
-            _write_report(report, options, engine, reader, tally, summary, interrupted)
+            _write_report(report, options, engine, through, reader, tally, summary, interrupted)
         if interrupted:
             rows = counted(writer.rows, "row")
             also = f", {report.name} the report of them" if report is not None else ""
@@ -108,6 +137,7 @@ def _write_report(
     report: Report,
     options: ReplayOptions,
     engine: Engine,
+    through: Path | Learned,
     reader: RowReader,
     tally: Tally,
     summary: Summary,
@@ -115,7 +145,7 @@ def _write_report(
 ) -> None:
     report.finish(
         source=options.source,
-        model_file=options.model,
+        through=through,
         summary=summary,
         errors=tally.errors,
         resets=engine.stats.resets,
@@ -134,9 +164,9 @@ def _compile(engine: Engine, tally: Tally, report: Report | None) -> None:
     )
     with compiling(lambda words: sys.stderr.write(f"{words}\n")):
         answers = engine.feed([], rows.stream, rows.values, rows.seq, rows.ts_ns)
-        tally.add(rows, [], answers)
+        tally.add(rows, [], answers, none.astype(bool))
         if report is not None:
-            report.add(rows, answers)
+            report.add(rows, answers, none.astype(bool))
 
 
 def _keep_inputs(options: ReplayOptions) -> None:
@@ -145,7 +175,7 @@ def _keep_inputs(options: ReplayOptions) -> None:
         raise UserError("a report is a page for a browser; name a file, as in --report out.html")
     outputs = [Path(name) for name in (options.output, options.report) if name and name != "-"]
     for output in outputs:
-        for source in (Path(options.source), options.model):
+        for source in filter(None, (Path(options.source), options.model)):
             if output.is_file() and source.is_file() and output.samefile(source):
                 raise UserError(f"{output}: is read by this replay; give the output another name")
     if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
@@ -166,8 +196,9 @@ def _run(
     engine: Engine,
     reader: RowReader,
     ends: Ends,
+    first: FirstRows,
     pacer: Pacer,
-    writer: Writer,
+    writer: Writer | Nowhere,
     tally: Tally,
     report: Report | None,
     progress: Progress,
@@ -177,7 +208,7 @@ def _run(
         written: Future[None] | None = None
         try:
             for block, last in _ahead(pool, with_ends(reader, ends)):
-                flags = last * np.uint16(END)
+                flags, learned = last * np.uint16(END), first.among(block, reader.streams)
                 for which in _portions(engine, pacer.slices(pacer.due(block))):
                     rows = block.part(which)
                     answers = engine.feed(
@@ -186,10 +217,10 @@ def _run(
                     _check_capacity(engine)
                     if written is not None:
                         written.result()
-                    written = pool.submit(writer.write, rows, reader.streams, answers)
-                    tally.add(rows, reader.streams, answers)
+                    written = pool.submit(writer.write, rows, reader.streams, answers, learned[which])
+                    tally.add(rows, reader.streams, answers, learned[which])
                     if report is not None:
-                        report.add(rows, answers)
+                        report.add(rows, answers, learned[which])
                     progress.add(len(rows.seq))
             if written is not None:
                 written.result()

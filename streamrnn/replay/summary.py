@@ -27,6 +27,7 @@ class Summary:
     late: int
     missing: int  # rows that a gap in seq says were there
     skipped: int  # bad rows of the file
+    learned: int  # rows that the model learned from, which the figures below leave out
     streams: int
     seconds: float
     rows_per_s: float
@@ -35,6 +36,8 @@ class Summary:
     one_step_error: float | None  # of the forecast made at a row, against the next row of its stream
     persistence_error: float | None  # of taking the row itself as the forecast, at the same rows
     anomalies: Anomalies | None  # None without a score
+    report: str | None = None  # the page about it
+    interrupted: bool = False  # whether the learning before it was, which then went on with what it had
 
     def as_dict(self) -> dict[str, Any]:
         anomalies = None if self.anomalies is None else self.anomalies.as_dict()
@@ -54,11 +57,15 @@ class Summary:
             f"{self.skipped:,} skipped",
         ]
         lines = [speed, ", ".join(fates)]
+        if self.learned:
+            lines.append(f"{self.learned:,} of the rows were learned from; what follows is of the others")
         if self.one_step_error is not None:
             errors = f"one-step error {self.one_step_error:.4g}, persistence {self.persistence_error:.4g}"
             lines.append(f"{errors} (root mean square, in standard deviations)")
         if self.anomalies is not None:
             lines.append(self.anomalies.text())
+        if self.report is not None:
+            lines.append(f"{self.report}: the report; open it in a browser")
         return "\n".join(lines)
 
 
@@ -68,20 +75,23 @@ class Tally:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._steps = np.zeros(len(STEP_BOUNDS_NS) + 1, np.int64)  # a histogram of the times of a step
+        self._learned = 0
         self.errors: OneStepError | None = None
         self._anomalies: Anomalies | None = None
         if engine.core.net.forecasts:
             self.errors = OneStepError(engine.model)
             self._anomalies = Anomalies(engine.model, float(engine.core.rules.threshold))
 
-    def add(self, rows: Rows, streams: Sequence[str], answers: Answers) -> None:
+    def add(self, rows: Rows, streams: Sequence[str], answers: Answers, learned: np.ndarray) -> None:
+        """Takes n rows; ``learned``, (n,) bool, says which of them the model learned from."""
+        self._learned += int(learned.sum())
         step_ns = answers.step_ns[answers.outcome == PREDICTED]
         buckets = np.searchsorted(STEP_BOUNDS_NS, step_ns)
         self._steps += np.bincount(buckets, minlength=len(self._steps))
         if self.errors is not None:
-            self.errors.add(rows, answers)
+            self.errors.add(rows, answers, learned)
         if self._anomalies is not None:
-            self._anomalies.add(rows, streams, answers)
+            self._anomalies.add(rows, streams, answers, learned)
 
     def summary(self, reader: RowReader, progress: Progress) -> Summary:
         counters, rejected = self._engine.stats.counters, self._engine.stats.rejected
@@ -94,6 +104,7 @@ class Tally:
             late=int(counters[LATE]),
             missing=int(counters[MISSING_ROWS]),
             skipped=reader.skipped,
+            learned=self._learned,
             streams=len(reader.streams) if rows else 0,
             seconds=seconds,
             rows_per_s=rows / seconds,

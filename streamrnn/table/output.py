@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 
 from streamrnn.errors import UserError
@@ -99,10 +100,10 @@ class Writer:
         with self._file.told():
             self._format = FORMATS[kind](self._file.stream, schema)
 
-    def write(self, rows: Rows, streams: Sequence[str], answers: "Answers") -> None:
-        """One row of results for each of the n rows."""
+    def write(self, rows: Rows, streams: Sequence[str], answers: "Answers", learned: np.ndarray) -> None:
+        """One row of results for each of the n rows; ``learned`` as of ``result_batch``."""
         with self._file.told():
-            self._format.write(result_batch(rows, streams, answers, self._schema))
+            self._format.write(result_batch(rows, streams, answers, learned, self._schema))
             if self._file.at_once:
                 self._file.stream.flush()
         self.rows += len(rows.seq)
@@ -122,6 +123,24 @@ class Writer:
         with contextlib.suppress(OSError):
             self._format.close()
         self._file.discard()
+
+
+class Nowhere:
+    """In place of a ``Writer``, where nobody wants the rows."""
+
+    name = "no file"
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def write(self, rows: Rows, streams: Sequence[str], answers: "Answers", learned: np.ndarray) -> None:
+        self.rows += len(rows.seq)
+
+    def finish(self) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
 
 
 def open_writer(

@@ -18,6 +18,7 @@ OWN, SEVERAL = 1, 2  # answers, as bits: a row's own, and one of several rows
 NAMES = pa.dictionary(pa.int32(), pa.string())
 PREDICTION = "_pred"  # behind the name of an output
 CAUSE = 0.25  # the least share in a score that is told
+LEARNED = "LEARNED"  # the flag of a row that the model learned from
 
 
 class ResultKind(NamedTuple):
@@ -49,8 +50,11 @@ def result_schema(outputs: Sequence[str], time_type: pa.DataType, kind: ResultKi
     )
 
 
-def result_batch(rows: Rows, streams: Sequence[str], answers: "Answers", schema: pa.Schema) -> pa.RecordBatch:
+def result_batch(
+    rows: Rows, streams: Sequence[str], answers: "Answers", learned: np.ndarray, schema: pa.Schema
+) -> pa.RecordBatch:
     """The results of n rows. NaN is null; a row that was not predicted has its reason under flags.
+    ``learned``, (n,) bool, says which rows the model learned from.
 
     A row without an answer is left out. One with an answer of several rows has as many; score and residual
     are in the first of them.
@@ -78,7 +82,7 @@ def result_batch(rows: Rows, streams: Sequence[str], answers: "Answers", schema:
             *(pa.array(column, from_pandas=True) for column in columns),
             pa.array(score, from_pandas=True),
             pa.array(residual, from_pandas=True),
-            _flags(answers, row),
+            _flags(answers, learned, row),
             *([_causes(answers, row, place, names)] if "cause" in schema.names else []),
         ],
         schema=schema,
@@ -112,11 +116,14 @@ def _causes(
     return pa.DictionaryArray.from_arrays(pa.array(told, mask=told == 0), pa.array([*known], pa.string()))
 
 
-def _flags(answers: "Answers", row: np.ndarray) -> pa.DictionaryArray:
+def _flags(answers: "Answers", learned: np.ndarray, row: np.ndarray) -> pa.DictionaryArray:
     """Few combinations occur: each is put into words once."""
-    code = (answers.flags.astype(np.int32) | answers.outcome.astype(np.int32) << 16)[row]
-    coded = pa.array(code).dictionary_encode()
-    words = [_flag_text(code & 0xFFFF, code >> 16) for code in coded.dictionary.to_pylist()]
+    high = answers.outcome.astype(np.int32) << 16 | learned.astype(np.int32) << 24
+    coded = pa.array((answers.flags.astype(np.int32) | high)[row]).dictionary_encode()
+    words = [
+        "|".join(filter(None, (_flag_text(code & 0xFFFF, code >> 16 & 0xFF), LEARNED if code >> 24 else "")))
+        for code in coded.dictionary.to_pylist()
+    ]
     return pa.DictionaryArray.from_arrays(coded.indices, pa.array(words, pa.string()))
 
 

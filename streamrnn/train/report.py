@@ -93,8 +93,7 @@ class Report:
             [name, *(f"{self._rmse(mse)[k]:.4g}" for mse in columns.values())]
             for k, name in enumerate(self.outputs)
         ]
-        overall = [f"{np.sqrt(mse.mean()):.4g}" for mse in columns.values()]
-        table.append(["all, in standard deviations", *overall])
+        table.append(["all, in standard deviations", *(f"{root:.4g}" for root in self.roots().values())])
         parts = [f"{self.path}: {self.network}", f"{rows}; {epochs}"]
         parts.append("\n" + align(table, "<" + ">" * len(columns)))
         parts.append(f"(root mean squares; linear: {self.linear})\n")
@@ -107,6 +106,10 @@ class Report:
         if self.reaches is not None:
             parts.append("\n" + reach_text(self.reaches))
         return "\n".join(parts)
+
+    def roots(self) -> dict[str, float]:
+        """Of each method, the root mean square over all outputs, in standard deviations."""
+        return {name: float(np.sqrt(mse.mean())) for name, mse in self._columns().items()}
 
     def _columns(self) -> dict[str, np.ndarray]:
         errors = self.errors

@@ -5,7 +5,10 @@ import hashlib
 import json
 from datetime import UTC, datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from streamrnn.engine import Answers, Engine
 from streamrnn.replay.report import charts, words
@@ -16,6 +19,7 @@ from streamrnn.table import Rows, WholeFile
 
 _PACKAGE = files("streamrnn")
 _SHARED, _OWN = "web/static", "replay/report"
+_MADE = '<meta name="generator" content="streamrnn replay">'
 
 
 class Report:
@@ -38,8 +42,9 @@ class Report:
     def __exit__(self, *_: object) -> None:
         self._file.discard()
 
-    def add(self, rows: Rows, answers: Answers) -> None:
-        self._envelopes.add(rows, answers)
+    def add(self, rows: Rows, answers: Answers, learned: np.ndarray) -> None:
+        """Takes n rows; ``learned``, (n,) bool, says which of them the model learned from."""
+        self._envelopes.add(rows, answers, learned)
 
     def finish(self, **facts: Any) -> None:
         """Writes the page, of the ``Facts`` that are not known here. Raises UserError where it cannot."""
@@ -48,6 +53,15 @@ class Report:
             # a file's name need not be UTF-8
             self._file.stream.write(page(about).encode(errors="replace"))
         self._file.finish()
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is such a page."""
+    try:
+        with path.open("rb") as file:
+            return _MADE.encode() in file.read(1000)
+    except OSError:
+        return False
 
 
 def page(about: Facts) -> str:
@@ -78,6 +92,7 @@ def page(about: Facts) -> str:
     head = join(
         [
             Html('<meta charset="utf-8">'),
+            Html(_MADE),
             Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
             Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
             element("title", f"{about.name}, replayed"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.model.model import Channel, Model
 from streamrnn.replay.anomalies import Stretch
-from streamrnn.replay.report.envelope import GAP, GAP_BEFORE, MARKS, Envelope
+from streamrnn.replay.report.envelope import GAP, GAP_BEFORE, LEARNED, MARKS, Envelope
 from streamrnn.replay.report.html import Html, element, join, paragraph, section, table
 from streamrnn.replay.report.words import CHANNELS, NONE, Facts
 from streamrnn.table.progress import counted
@@ -20,6 +20,7 @@ _LEGEND = {
     "imputed": "values filled in",
     "late": "late rows",
     "rejected": "rows rejected",
+    "learned": "learned from, in no figure",
 }
 
 
@@ -92,7 +93,8 @@ def _legend(about: Facts, envelope: Envelope) -> Html:
     bits = int(np.bitwise_or.reduce(envelope.marks))
     kinds = [mark for bit, mark in enumerate(MARKS) if bits >> bit & 1]
     anomalies = about.summary.anomalies
-    if anomalies is not None and (envelope.score >= anomalies.threshold).any():
+    judged = envelope.score[envelope.marks >> LEARNED & 1 == 0]
+    if anomalies is not None and (judged >= anomalies.threshold).any():
         kinds.insert(0, "anomaly")
     printed = {"input": "input", "forecast": "forecast" if about.forecasts else "output"}
     keys = [_key("printed", tone, words) for tone, words in printed.items()]

@@ -21,8 +21,8 @@ AT_LEAST = 16  # streams that are to fit
 AHEAD = 1000  # most rows that are kept of an answer of several
 
 # what there is in a bucket, as bits of 1 << i; GAP_BEFORE, too, where its first row comes after the gap
-GAP, RESET, IMPUTED, LATE, REJECTED, GAP_BEFORE = range(6)
-MARKS = ("gap", "reset", "imputed", "late", "rejected")
+GAP, RESET, IMPUTED, LATE, REJECTED, LEARNED, GAP_BEFORE = range(7)
+MARKS = ("gap", "reset", "imputed", "late", "rejected", "learned")
 
 _FLAGS = (frame.GAP, frame.WAS_RESET, frame.IMPUTED)
 _NONE = np.float32(-1)  # no score
@@ -34,7 +34,7 @@ class Totals(NamedTuple):
 
     place: np.ndarray  # (streams,) int64: in Tracks, -1 = none
     rows: np.ndarray  # (streams,) int64: predicted
-    highest: np.ndarray  # (streams,) float32: score, -1 = none
+    highest: np.ndarray  # (streams,) float32: score of a row that was not learned from, -1 = none
     marks: np.ndarray  # (streams, MARKS) int64: rows
     span: np.ndarray  # (2,) int64: first and last source time of all, ns
 
@@ -183,6 +183,7 @@ def _take(
     stream: np.ndarray,
     values: np.ndarray,
     answers: Answers,
+    learned: np.ndarray,
     totals: Totals,
     tracks: Tracks,
     shifted: bool,
@@ -200,15 +201,16 @@ def _take(
             _mark(totals, tracks, of, LATE if answers.outcome[row] == LATE_ROW else REJECTED)
             continue
         score = answers.score[row]
-        if totals.place[of] < 0 and (tracks.taken[0] < len(tracks.stream) or score > lowest):
-            place = _free_place(totals, tracks, score)
+        judged = _NONE if learned[row] else score
+        if totals.place[of] < 0 and (tracks.taken[0] < len(tracks.stream) or judged > lowest):
+            place = _free_place(totals, tracks, judged)
             if place >= 0:
                 _begin(totals, tracks, of, place)
-            elif score > lowest:  # nothing kept in this block was below it, nor will be
-                lowest = score
+            elif judged > lowest:  # nothing kept in this block was below it, nor will be
+                lowest = judged
         totals.rows[of] += 1
-        if score > totals.highest[of]:
-            totals.highest[of] = score
+        if judged > totals.highest[of]:
+            totals.highest[of] = judged
         if ts_ns[row] != 0:
             totals.span[0] = min(totals.span[0], ts_ns[row])
             totals.span[1] = max(totals.span[1], ts_ns[row])
@@ -221,6 +223,8 @@ def _take(
         for kind in range(len(_FLAGS)):
             if answers.flags[row] & np.uint16(_FLAGS[kind]) != 0:
                 _mark(totals, tracks, of, kind)
+        if learned[row]:
+            _mark(totals, tracks, of, LEARNED)
         if place >= 0 and answers.gap[row] > 0 and at << tracks.shift[place] == tracks.rows[place] - 1:
             tracks.marks[place, at] |= np.uint8(1 << GAP_BEFORE)
         if answers.answers[row] & SEVERAL != 0:
@@ -253,7 +257,7 @@ class Envelope(NamedTuple):
 
 
 class Envelopes:
-    """Takes the rows of a replay, block by block."""
+    """Takes the rows of a replay, block by block; ``learned`` are those that the model learned from."""
 
     def __init__(self, engine: Engine) -> None:
         model = engine.model
@@ -297,10 +301,10 @@ class Envelopes:
             ahead=np.empty((places, ahead, outputs), np.float32),
         )
 
-    def add(self, rows: Rows, answers: Answers) -> None:
+    def add(self, rows: Rows, answers: Answers, learned: np.ndarray) -> None:
         self._make_room(int(rows.stream.max(initial=-1)) + 1)
         asked = self._shifted, self._single
-        _take(rows.stream, rows.values, answers, self.totals, self._tracks, *asked)
+        _take(rows.stream, rows.values, answers, learned, self.totals, self._tracks, *asked)
 
     def _make_room(self, streams: int) -> None:
         totals, have = self.totals, len(self.totals.place)

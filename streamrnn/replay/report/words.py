@@ -12,6 +12,7 @@ from streamrnn.model.inspect import describe_model, format_description
 from streamrnn.model.model import Model
 from streamrnn.replay.anomalies import KEPT, Anomalies, Stretch
 from streamrnn.replay.error import OneStepError
+from streamrnn.replay.learned import Learned
 from streamrnn.replay.report.envelope import MARKS, Envelopes
 from streamrnn.replay.report.html import Html, element, facts, join, paragraph, section, table
 from streamrnn.replay.summary import Summary
@@ -33,7 +34,7 @@ class Facts:
     """All that a report is made of."""
 
     source: str
-    model_file: Path
+    through: Path | Learned  # where the model is from
     model: Model
     began: datetime
     summary: Summary
@@ -43,6 +44,11 @@ class Facts:
     streams: Sequence[str]
     limit: int | None
     interrupted: bool
+
+    @property
+    def learned(self) -> Learned | None:
+        """What the model was learned from, if that was the recording's first part."""
+        return self.through if isinstance(self.through, Learned) else None
 
     @property
     def name(self) -> str:
@@ -111,7 +117,8 @@ def header(about: Facts) -> Html:
     if summary.step_p50_us is not None:
         pairs.append(("Step p50, p99", f"{summary.step_p50_us:.2g}, {summary.step_p99_us:.2g} µs"))
     when = about.began.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
-    through = join(["replayed through ", element("b", about.model_file.name), f" on {when}"])
+    model = "a model of its first part" if isinstance(about.through, Learned) else about.through.name
+    through = join(["replayed through ", element("b", model), f" on {when}"])
     return element(
         "header", element("h1", about.name), paragraph(through, class_="lead"), facts(pairs, "tiles")
     )
@@ -119,12 +126,28 @@ def header(about: Facts) -> Html:
 
 def findings(about: Facts) -> Html:
     """What was found, in plain sentences."""
-    said = [_of_score(about), _of_error(about), _of_rows(about)]
+    said = [_of_score(about), _of_error(about), _of_rows(about), _of_learning(about)]
     if about.interrupted:
         said.insert(0, "The replay was interrupted: this is what was done until then.")
     elif about.limit is not None and about.summary.rows == about.limit:
         said.insert(0, f"Only {counted(about.limit, 'row')} were asked for.")
     return section("What was found", *(paragraph(words) for words in said if words), class_="findings")
+
+
+def _of_learning(about: Facts) -> str:
+    learned = about.learned
+    if learned is None:
+        return ""
+    streams = " of each stream" if len(learned.rows) > 1 else ""
+    until = f", up to {learned.until}" if learned.until else ""
+    said = (
+        f"The model was learned from the first rows{streams}, {about.summary.learned:,} of "
+        f"{about.summary.rows:,}{until}: they are shaded in the charts, and no figure here counts them."
+    )
+    for why in dict.fromkeys(learned.left_out.values()):
+        names = ", ".join(name for name, reason in learned.left_out.items() if reason == why)
+        said += f" Left out: {names} ({why} there)."
+    return said
 
 
 def _of_score(about: Facts) -> str:
@@ -238,7 +261,8 @@ def error_by_channel(about: Facts) -> Html | None:
     head = ["Channel", "Forecast", "Persistence", "Ratio", "", "Forecast", "Persistence", "Unit"]
     words = paragraph(
         "Root mean square of the error one row ahead: in standard deviations of the data that the model was "
-        "trained on, then in the channel's own unit. Rows after a gap or a reset count for neither.",
+        "trained on, then in the channel's own unit. Rows after a gap or a reset count for neither"
+        f"{', nor do those learned from' if about.learned else ''}.",
         class_="muted",
     )
     return section("Error by channel", words, table(head, rows, "<>>><>><", "Error by channel"), id_="errors")
@@ -275,9 +299,10 @@ def stream_list(about: Facts) -> Html | None:
             highest = float(totals.highest[index])
             row.append(f"{highest:.1f}" if highest >= 0 else NONE)
             row += [f"{error:.4g}" if error == error else NONE for error in roots[:, index].tolist()]
-        rows.append(row + [f"{n:,}" if n else NONE for n in totals.marks[index].tolist()])
+        marks = totals.marks[index].tolist()[: None if about.learned else MARKS.index("learned")]
+        rows.append(row + [f"{n:,}" if n else NONE for n in marks])
     head = ["Stream", "Rows", *(["Highest score", "Error", "Persistence"] if scored else [])]
-    head += ["Gaps", "Resets", "Filled in", "Late", "Rejected"]
+    head += ["Gaps", "Resets", "Filled in", "Late", "Rejected", *(["Learned from"] if about.learned else [])]
     first = "those with the highest scores" if scored else "the first"
     words = (
         f"{len(about.drawn)} of {count:,} streams have charts below, {first}."
@@ -315,6 +340,7 @@ def rows_and_faults(about: Facts) -> Html:
 
 def model(about: Facts) -> Html:
     """What ``streamrnn inspect`` says of it."""
-    description = format_description(describe_model(about.model, about.model_file))
+    file = about.through if isinstance(about.through, Path) else about.through.kept or "not kept"
+    description = format_description(describe_model(about.model, file))
     inside = element("pre", description, tabindex="0", role="region", aria_label="What the model is")
     return section("Model", inside, id_="model")
