@@ -24,6 +24,7 @@ from streamrnn.cli import main
 from streamrnn.config import Faults, Http, config_text, describe_keys, load_config
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.model.native import write_model
+from streamrnn.replay.learned import Learning
 
 ROOT = Path(__file__).parents[1]
 GOOD = '[input]\nconnect = ["tcp://localhost:5555"]\n[output]\nbind = ["tcp://127.0.0.1:5556"]\n'
@@ -189,7 +190,9 @@ def test_config_check_wants_both_ends(tmp_path):
         ["train"],
         ["serve", "--no-such-option"],
         ["config", "check"],
-        ["replay", "data.csv"],
+        ["replay"],
+        ["replay", "data.csv", "-m", "m", "--exclude", "a"],
+        ["replay", "data.csv", "--learn", "1.5"],
         ["replay", "data.csv", "-m", "m", "--speed", "0"],
         ["replay", "data.csv", "-m", "m", "--speed", "nan"],
         ["replay", "data.csv", "-m", "m", "--speed", "fast"],
@@ -339,9 +342,10 @@ def test_serve_names_a_wrong_flag(stub):
 
 @pytest.fixture
 def replay_calls(stub):
-    summary = SimpleNamespace(text=lambda: "3 rows", as_dict=lambda: {"rows": 3})
+    summary = SimpleNamespace(text=lambda: "3 rows", as_dict=lambda: {"rows": 3}, interrupted=False)
     stub("streamrnn.table", Columns=SimpleNamespace)
-    return stub("streamrnn.replay", "replay", result=summary, ReplayOptions=SimpleNamespace)
+    names = {"ReplayOptions": SimpleNamespace, "Learning": Learning}
+    return stub("streamrnn.replay", "replay", result=summary, **names)
 
 
 def test_a_configuration_is_checked_against_its_model(tmp_path):
@@ -380,7 +384,16 @@ def test_replay(replay_calls, tmp_path):
         "memory": 0,
         "report": None,
         "progress": False,
+        "learning": Learning(),
     }
+
+
+def test_replay_without_a_model(replay_calls):
+    words = ("--learn", "0.3", "--exclude", 'a,"b, c"', "--save-model", "m", "-o", "-")
+    assert run("replay", "a.csv", *words).exit_code == 0
+    options = vars(replay_calls[0].args[0])
+    assert options["model"] is None
+    assert options["learning"] == Learning(0.3, ("a", "b, c"), Path("m"))
 
 
 def test_replay_by_default(replay_calls):
@@ -447,8 +460,9 @@ def test_tail(stub):
 def test_the_flags_and_their_defaults_are_those_of_the_library(stub, words, module, name):
     """What no flag was given for is what the library would take by itself."""
     options = getattr(importlib.import_module(module), name)
-    summary = SimpleNamespace(text=str)
-    calls = stub(module, words[0], result=summary if words[0] == "replay" else 0, **{name: options})
+    summary = SimpleNamespace(text=str, interrupted=False)
+    names = {name: options, "Learning": Learning}
+    calls = stub(module, words[0], result=summary if words[0] == "replay" else 0, **names)
     result = run(*words)
     assert result.exit_code == 0, result.output
     (given,) = calls[0].args

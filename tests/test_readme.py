@@ -19,7 +19,7 @@ from streamrnn.config import load_config
 from streamrnn.demo.live import MODEL
 
 # Sections whose command lines are run, here or in test_walk. Those of the first screen are test_demo's.
-RUN = {"Use it", "Relations", "Train", "Import", "Keep the streams", "On a network"}
+RUN = {"Got a CSV?", "Use it", "Relations", "Train", "Import", "Keep the streams", "On a network"}
 
 
 def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -47,6 +47,13 @@ def on_tmpfs() -> Iterator[Path]:
 
 def test_no_command_line_is_left_out():
     assert {title for title in sections() if blocks(section(title), "sh")} == RUN
+
+
+def test_a_csv(here, tmp_path):
+    (tmp_path / "valves.csv").write_bytes((here / "monday.csv").read_bytes())
+    (words,) = command_lines("Got a CSV?")
+    assert "LEARNED" in run(words, tmp_path).stdout
+    assert "they are shaded in the charts" in (tmp_path / "valves.html").read_text()
 
 
 def test_training(here):

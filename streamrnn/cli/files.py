@@ -1,14 +1,18 @@
 """Commands between files, sockets and the terminal."""
 
 import json
+import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from streamrnn.cli.models import names
 from streamrnn.cli.shared import (
     COUNT,
+    INTERRUPTED,
     MODEL,
     POSITIVE,
     SETTINGS,
@@ -28,11 +32,48 @@ from streamrnn.cli.shared import (
 PAGE = File(".html", path_type=str)
 
 
-@click.command(epilog=example("streamrnn replay valves.csv -m model.safetensors -o predictions.csv"))
+def share_or_rows(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A share below 1, or a whole number of rows."""
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not (0 < number < 1 or (number >= 1 and number.is_integer())):
+        raise click.BadParameter(f"{value!r} is neither a share between 0 and 1 nor a whole number of rows.")
+    return number
+
+
+@click.command(
+    epilog=example(
+        "streamrnn replay valves.csv --report valves.html",
+        "streamrnn replay valves.csv -m model.safetensors -o predictions.csv",
+    )
+)
 @click.argument("source", type=TABLE, metavar="FILE|-")
-@click.option("-m", "--model", type=MODEL, required=True, help="Model file.")
 @click.option(
-    "-o", "--output", type=TABLE, default="-", metavar="OUT", help="Where predictions go, - for stdout."
+    "-m",
+    "--model",
+    type=MODEL,
+    help="Model file.  [default: model.safetensors beside FILE or here; else learned from FILE's first rows]",
+)
+@click.option(
+    "--learn",
+    metavar="SHARE|ROWS",
+    callback=share_or_rows,
+    help="Learn a model from so much of each stream, even if there is one.  [default: 0.4 or 50,000 rows]",
+)
+@click.option(
+    "--exclude", callback=names, metavar="A,B,...", help="Columns that the model learned is to leave out."
+)
+@click.option("--save-model", type=MODEL, metavar="MODEL", help="Write the model that was learned.")
+@click.option(
+    "-o",
+    "--output",
+    type=TABLE,
+    metavar="OUT",
+    help="Where predictions go, - for stdout.  [default: -; without -m none to a terminal, but a report]",
 )
 @click.option(
     "--format",
@@ -73,25 +114,41 @@ def replay(
     as_json: bool,
     every: int | None,
     horizon: int | None,
+    learn: float | None,
+    exclude: tuple[str, ...] | None,
+    save_model: Path | None,
     seq_column: str | None,
     time_column: str | None,
     stream_column: str | None,
     **rest: Any,
-) -> None:
+) -> int:
     """Predict for every row of a file, as the daemon would.
 
     The file is CSV, gzipped or not, or parquet, told by its content; - is standard input.
     Columns are matched to the model's channels by name.
+
+    Without a model one is learned from the first part of each stream. Those rows are flagged LEARNED, and
+    no figure counts them. Ctrl-C while it learns goes on with the best so far, and a second one ends it.
     """
+    asked_to_learn = {"--learn": learn, "--exclude": exclude, "--save-model": save_model}
+    if rest["model"] is not None and (given := [name for name, value in asked_to_learn.items() if value]):
+        raise click.UsageError(f"{given[0]} is for a model that is learned here; leave -m out.")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in `train`, so that it learns the same
     from streamrnn.config import load_config
 
     asked = {"predict.every": every, "predict.horizon": horizon}
     config = load_config(file, {key: value for key, value in asked.items() if value is not None})
     from streamrnn.asked import Predict
-    from streamrnn.replay import ReplayOptions
+    from streamrnn.replay import Learning, ReplayOptions
     from streamrnn.replay import replay as run
     from streamrnn.table import Columns
 
+    if rest["output"] is None:
+        rest["output"] = "-"
+        if rest["model"] is None and rest["format"] is None:
+            from streamrnn.replay.alone import shown
+
+            rest["output"], rest["report"] = shown(rest["source"], rest["report"])
     columns = Columns(seq=seq_column, time=time_column, stream=stream_column)
     summary = run(
         ReplayOptions(
@@ -100,6 +157,7 @@ def replay(
             predict=Predict(**config.predict.model_dump()),
             memory=config.adapt.rows,
             progress=sys.stderr.isatty(),
+            learning=Learning(learn, exclude or (), save_model),
             **rest,
         )
     )
@@ -107,6 +165,7 @@ def replay(
         click.echo(json.dumps(summary.as_dict()), err=rest["output"] == "-")
     else:
         click.echo(summary.text(), err=True)
+    return INTERRUPTED if summary.interrupted else 0
 
 
 @click.command(epilog=example("streamrnn send valve.csv --to tcp://localhost:5555 --socket push --rate 1000"))
