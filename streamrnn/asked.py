@@ -1,5 +1,6 @@
 """What a configuration asks of a model, in the form of compiled code; and whether the model can do it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +28,8 @@ class Faults(Protocol):
     def max_gap(self) -> int: ...
     @property
     def missing(self) -> str: ...
+    @property
+    def missing_values(self) -> Sequence[float]: ...
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,12 @@ def _raw_bounds(model: Model) -> dict[str, np.ndarray]:
     return {name: values.astype(np.float32) for name, values in bounds.items()}
 
 
+def _codes(model: Model, faults: Faults) -> np.ndarray:
+    """The numbers that stand for a missing value, as the model and the configuration say, float32."""
+    numbers = [*map(float, faults.missing_values), *model.missing_numbers]
+    return np.unique(np.array(numbers, np.float32))
+
+
 def rules_for(model: Model, faults: Faults, memory: int) -> Rules:
     """The rules for compiled code; ``memory`` is the adaptation's. Raises ConfigError for what cannot be."""
     if memory and not _forecasts_all(model):
@@ -93,6 +102,7 @@ def rules_for(model: Model, faults: Faults, memory: int) -> Rules:
         missing=MISSING_POLICIES.index(faults.missing),
         period_ns=round(model.sample_period_s * 1e9),
         levels=first_levels(len(model.outputs), model.score),
+        codes=_codes(model, faults),
         threshold=np.float32(model.score["threshold"] if model.score else USUAL_THRESHOLD),
         **_raw_bounds(model),
     )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    AllowInfNan,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -48,6 +49,7 @@ ConnectEndpoint = Annotated[str, AfterValidator(lambda text: check_endpoint(text
 Topics = Annotated[tuple[str, ...], Strict(False)]
 BindEndpoints = Annotated[tuple[BindEndpoint, ...], Strict(False)]
 ConnectEndpoints = Annotated[tuple[ConnectEndpoint, ...], Strict(False)]
+Codes = Annotated[tuple[Annotated[float, Strict(False), AllowInfNan(False)], ...], Strict(False)]
 Keys = Annotated[tuple[Annotated[str, AfterValidator(check_key)], ...], Strict(False)]
 
 
@@ -117,6 +119,9 @@ class Faults(Section):
     )
     missing: Literal["reject", "hold", "predict"] = Field(
         default="hold", description='NaN: "reject" the row, "hold" the last value, or "predict" it'
+    )
+    missing_values: Codes = Field(
+        default=(), max_length=64, description="numbers that mean a missing value, beside the model's own"
     )
 
 

@@ -46,6 +46,7 @@ idle_timeout = "1h"
 gap = "hold"
 max_gap = 64
 missing = "hold"
+missing_values = []
 [adapt]
 enabled = false
 memory = 500

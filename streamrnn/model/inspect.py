@@ -96,6 +96,10 @@ def _optional_facts(description: dict[str, Any]) -> list[tuple[str, str]]:
             facts.append((f"dense {key}", listed))
     if frames := description.get("highway"):
         facts.append(("highway", f"{frames} frame{'s' if frames > 1 else ''}"))
+    if missing := description.get("missing"):
+        facts.append(("missing values", ", ".join(missing)))
+    if words := description.get("words"):
+        facts.append(("words", ", ".join(f"{word} = {value:g}" for word, value in words.items())))
     if "ahead" in description:
         rows = description["ahead"]
         facts.append(("ahead", f"{rows} row{'s' if rows != 1 else ''}"))

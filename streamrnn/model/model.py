@@ -133,6 +133,8 @@ class Model:
     highway_weight: np.ndarray = field(default_factory=_no_highway)  # (O, highway * C), the newest first
     # rows from the input row to the outputs, the first of them; -1, the default, becomes the target's, 1 or 0
     ahead: int = -1
+    missing: tuple[str, ...] = ()  # numbers and words that stand for a missing value
+    words: Mapping[str, float] = field(default_factory=dict)  # texts that stand for numbers
     errors: dict[str, Any] | None = None  # of prediction - truth on validation rows: "rows", "mean", "std"
     score: dict[str, Any] | None = None  # where new streams' levels begin, and the "threshold" of an event
     training: dict[str, Any] | None = None  # what whoever made the model said of it; any JSON
@@ -189,6 +191,7 @@ class Model:
     def _all_settings(self) -> dict[str, Any]:
         settings = {key: getattr(self, key) for key in SETTINGS}
         settings["layers"] = len(self.layers)
+        settings["missing"], settings["words"] = list(self.missing), dict(self.words)
         settings["channels"] = [asdict(channel) for channel in self.channels]
         settings["outputs"] = [asdict(output) for output in self.outputs]
         for key in DENSE:
@@ -217,6 +220,17 @@ class Model:
     def answers_sequences(self) -> bool:
         """Whether predictions are of sequences, at their END or every n rows, and not of each row."""
         return self.relation in ("sequence-to-vector", "encoder-decoder")
+
+    @property
+    def missing_numbers(self) -> list[float]:
+        """Those of ``missing`` that are finite numbers."""
+        numbers = []
+        for code in self.missing:
+            try:
+                numbers.append(float(code))
+            except ValueError:
+                continue
+        return [number for number in numbers if math.isfinite(number)]
 
     def shape(self) -> dict[str, Any]:
         """What the state of a stream, and the memory of a step, must fit: settings and channel counts."""

@@ -43,13 +43,29 @@ SIZES = {
     "ahead": (0, 65535),
 }
 DENSE = ("before", "after")  # the lists of dense layers
-SETTINGS = (*CHOICES, *SIZES, "channels", "outputs", "sample_period_s", *DENSE, "errors", "score", "training")
+SAID = ("missing", "words")  # what cells and values beside numbers mean
+SETTINGS = (
+    *(
+        *CHOICES,
+        *SIZES,
+        "channels",
+        "outputs",
+        "sample_period_s",
+        *DENSE,
+        *SAID,
+        "errors",
+        "score",
+        "training",
+    ),
+)
 # what a file leaves out where it is this
 OPTIONAL: dict[str, Any] = {
     "reset": "after",
     "before": [],
     "after": [],
     "highway": 0,
+    "missing": [],
+    "words": {},
     "errors": None,
     "score": None,
     "training": None,
@@ -61,6 +77,8 @@ ROWS_LIMIT = 1 << 63
 HIGHEST_SCORE = 30
 LONGEST_RUN = 1 << 24  # rows, as a float32 counts them
 LARGEST = sys.float_info.max
+SAID_LIMIT = 64  # codes of missing values, words that stand for numbers
+SAID_LENGTH = 100  # characters of one
 TRAINING_LIMIT, TRAINING_DEPTH = 1 << 16, 32  # bytes of JSON; lists and objects in each other
 
 NORMALISATION = ("input.mean", "input.std", "output.mean", "output.std")
@@ -158,6 +176,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         if settings[only] == value and settings["cell"] != key:
             found = quoted(settings["cell"])
             problems.append(f'"{only}": "{value}" is for the cell "{key}" only, not {found}')
+    problems += _said_problems(settings["missing"], settings["words"])
     problems += _training_problems(settings["training"])
     if problems:
         raise ModelError(*problems)
@@ -323,6 +342,25 @@ def _score_problems(score: object, outputs: int) -> list[str]:
 def _number(value: object) -> bool:
     """Whether a value is a finite number that a float can hold."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+
+
+def _said_problems(missing: object, words: object) -> list[str]:
+    """What is wrong with a list of texts, and with texts that stand for numbers."""
+    problems = []
+    if not isinstance(missing, list) or len(missing) > SAID_LIMIT or not all(map(_is_word, missing)):
+        expected = f"a list of up to {SAID_LIMIT} texts, numbers as text, too"
+        problems.append(f'"missing": expected {expected}, found {quoted(missing)}')
+    if (
+        not isinstance(words, dict)
+        or len(words) > SAID_LIMIT
+        or not all(_is_word(word) and _number(value) for word, value in words.items())
+    ):
+        problems.append(f'"words": expected up to {SAID_LIMIT} {{text: number}}, found {quoted(words)}')
+    return problems
+
+
+def _is_word(word: object) -> bool:
+    return isinstance(word, str) and 0 < len(word) <= SAID_LENGTH and word.isprintable()
 
 
 def _training_problems(training: object) -> list[str]:

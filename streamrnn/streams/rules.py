@@ -53,6 +53,7 @@ class Rules(NamedTuple):
     period_ns: int  # the model's sample period; 0 = unknown
     levels: np.ndarray  # (6,) float32: of a stream that begins, see ``score.update``
     threshold: np.float32  # score from which on there is an event
+    codes: np.ndarray  # (n,) float32: values that stand for a missing one
     # of a raw message, per channel, (inputs,) float32
     lowest: np.ndarray  # below this no sensor can be
     highest: np.ndarray  # nor above this
@@ -101,8 +102,13 @@ def refusal(net, rules, batch, row, begun):
     """Why the values of a row cannot be used, an index into REASONS or -1, and which channel's.
 
     What is missing is filled in from the stream's past, so the first row it ever sends must be complete.
+    A value that is a code for none becomes NaN.
     """
     at = row * net.in_width
+    for code in range(rules.codes.size):
+        for channel in range(net.inputs):
+            if batch.values[at + channel] == rules.codes[code]:
+                batch.values[at + channel] = _NAN
     gone = NO_CHANNEL
     if all_finite(batch.values, at, net.in_width):
         return -1, gone
