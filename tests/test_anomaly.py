@@ -222,7 +222,9 @@ def test_the_cause_of_a_stretch_is_that_of_its_rows(model, rows, size):
     read = Rows(none.astype(np.int32), spiked, np.arange(ROWS, dtype=np.uint64), none, None, 2)
     for begin in range(0, ROWS, size):
         block = slice(begin, begin + size)
-        found.add(read.part(block), ["a"], Answers(*(part[block] for part in said)))
+        part = read.part(block)
+        answers = Answers(*(field[block] for field in said))
+        found.add(part, ["a"], answers, np.zeros(len(part.seq), bool))
     (worst,) = [stretch for stretch in found.kept if stretch.rows > 100]
     assert (worst.cause, worst.score) == ("c1", said.score[peak])
     assert [line.split()[-1] for line in found.text().splitlines() if f" {worst.score:.1f} " in line] == [

@@ -395,7 +395,8 @@ def test_a_row_allocates_nothing_and_never_calls_python(native):
 def test_nothing_of_a_named_tuple_is_in_memory(native):
     """What it is handed on for is gone, and what is read of it in registers, once all is inlined."""
     (code,) = native.inspect_llvm().values()
-    assert "alloca" not in code
+    # two words are what clock_gettime fills in, where a row is turned away
+    assert {*re.findall(r"alloca ([^,\n]*)", code)} <= {"[2 x i64]"}
 
 
 def test_multiply_adds_are_fused_on_vector_registers(native):
