@@ -18,10 +18,11 @@ from zmq.utils.monitor import recv_monitor_message
 from streamrnn.errors import UserError
 from streamrnn.keys import ClientKeys, Refusals
 from streamrnn.model.native import read_model
-from streamrnn.table import Columns, Rows, open_rows
+from streamrnn.table import Reading, Rows, open_rows
 from streamrnn.table.ends import NO_ENDS, PIPED, Ends, find_ends, with_ends
 from streamrnn.table.pace import Pacer
 from streamrnn.table.progress import Progress, counted
+from streamrnn.table.with_model import check_units, with_model
 from streamrnn.wire.frame import END, FRAME, RESET, SEQ, TS, VERSION
 
 FLOAT32 = 1  # its code in a frame
@@ -38,12 +39,10 @@ class SendOptions:
     bind: bool = False
     socket: str = "pub"  # or "push"
     model: Path | None = None  # whose channels to send, in its order; None = every numeric column
-    columns: Columns = field(default_factory=Columns)
-    delimiter: str | None = None
+    reading: Reading = field(default_factory=Reading)
     rate: float | None = None  # rows per second; None = as fast as they are taken
     speed: float | None = None  # times real time
     block: int = 1  # most rows in a frame
-    limit: int | None = None
     wait: int = 1  # subscriptions to wait for ("pub")
     timeout: float = 30.0  # s to wait for them, for any receiver ("push"), and for the last frames to leave
     progress: bool = False
@@ -60,15 +59,17 @@ def send(options: SendOptions) -> int:
     """
     model = None if options.model is None else read_model(options.model)
     channels = None if model is None else [channel.name for channel in model.channels]
+    reading = options.reading if model is None else with_model(options.reading, model)
+    period_s = 0.0 if model is None else model.sample_period_s
     ends: Ends | None = NO_ENDS
     if model is not None and model.answers_sequences:
-        ends = find_ends(options.source, channels, options.columns, options.delimiter, "fail")
+        ends = find_ends(options.source, channels, reading)
         if ends is None:
             sys.stderr.write(f"warning: {PIPED}\n")
-    with open_rows(
-        options.source, channels, options.columns, options.delimiter, limit=options.limit
-    ) as reader:
-        period_s = 0.0 if model is None else model.sample_period_s
+    with open_rows(options.source, channels, reading, period_s=period_s) as reader:
+        sys.stderr.write(reader.opening())
+        if model is not None:
+            check_units(reader, model)
         pacer = Pacer(reader, options.rate, options.speed, period_s)
         with Publisher(options) as publisher:
             publisher.wait()
@@ -81,6 +82,7 @@ def send(options: SendOptions) -> int:
                         progress.add(int(frames.heads["rows"][which].sum()))
             finally:
                 progress.clear()
+                sys.stderr.write(reader.closing())
                 rate = progress.rows / progress.seconds
                 what = f"{counted(progress.rows, 'row')} of {counted(len(reader.streams), 'stream')}"
                 frames_sent = counted(publisher.frames, "frame")

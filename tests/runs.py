@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 from tables import write
 
 from streamrnn.cli import main
-from streamrnn.table import Columns
+from streamrnn.table import Reading
 from streamrnn.train.data import Dataset
 from streamrnn.train.recording import DataOptions
 from streamrnn.train.relations import load_dataset
@@ -25,5 +25,5 @@ def table(folder: Path, header: str, rows: list, name: str = "runs.csv") -> Path
 
 def loaded(path: Path, relation: str, *targets: str, horizon: int | None = None, **options: Any) -> Dataset:
     """The dataset of a file whose streams are its runs."""
-    data = DataOptions((str(path),), targets=targets or None, columns=Columns(stream="run"), **options)
+    data = DataOptions((str(path),), targets=targets or None, reading=Reading(stream="run"), **options)
     return load_dataset(data, relation, horizon, 0, lambda rows: None)

@@ -1,5 +1,6 @@
 """Whole files read at once, for tests of what reading gives."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from streamrnn.errors import UserError
-from streamrnn.table import Columns, RowReader, Rows, open_rows
+from streamrnn.table import Reading, RowReader, Rows, open_rows
 
 T0 = 1581168647 * 10**9  # 2020-02-08 13:30:47 UTC
 
@@ -25,9 +26,18 @@ class Read(NamedTuple):
         return [self.reader.streams[index] for index in self.rows.stream]
 
 
+def reading_of(options: dict[str, Any]) -> Reading:
+    """The options that say how a file is read, taken out of the others; a time column may be one name."""
+    names = {field.name for field in fields(Reading)}
+    told = {name: options.pop(name) for name in [*options] if name in names}
+    if isinstance(told.get("time"), str):
+        told["time"] = (told["time"],)
+    return Reading(**told)
+
+
 def read(source: Path | str, channels: list[str] | None = None, **options: Any) -> Read:
-    columns = Columns(**{key: options.pop(key) for key in ("seq", "time", "stream") if key in options})
-    with open_rows(str(source), channels, columns, **options) as reader:
+    reading = reading_of(options)
+    with open_rows(str(source), channels, reading, **options) as reader:
         blocks = list(reader)
     width = len(reader.channels)
     arrays = [

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamrnn.table import Reading
 from streamrnn.train import baselines
 from streamrnn.train.advice import Facts
 from streamrnn.train.baselines import linear_autoregression, persistence
@@ -130,8 +131,9 @@ def test_persistence():
 @pytest.mark.skipif(not ETT.is_file(), reason=f"{ETT} is missing")
 def test_the_electricity_transformer():
     """The figures of others: persistence 0.17482 and a linear autoregression of 48 frames 0.10284."""
-    learned = load(DataOptions((str(ETT),), limit=11520, validation=0.25))  # rows 0-8639, 8640-11519
-    tested = load(DataOptions((str(ETT),), limit=14400, validation=0.2))  # its validation: rows 11520-14399
+    # rows 0-8639, validated on 8640-11519; and rows 11520-14399 to test on
+    learned = load(DataOptions((str(ETT),), reading=Reading(limit=11520), validation=0.25))
+    tested = load(DataOptions((str(ETT),), reading=Reading(limit=14400), validation=0.2))
     data = learned._replace(validation=tested.validation)
     assert persistence(data).errors.mean() == pytest.approx(0.17482, abs=1e-5)
     assert linear_autoregression(data, (48,), (1e-9,)).errors.mean() == pytest.approx(0.1028, abs=5e-5)

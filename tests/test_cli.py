@@ -25,6 +25,7 @@ from streamrnn.config import Faults, Http, config_text, describe_keys, load_conf
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.model.native import write_model
 from streamrnn.replay.learned import Learning
+from streamrnn.table import Reading
 
 ROOT = Path(__file__).parents[1]
 GOOD = '[input]\nconnect = ["tcp://localhost:5555"]\n[output]\nbind = ["tcp://127.0.0.1:5556"]\n'
@@ -343,7 +344,7 @@ def test_serve_names_a_wrong_flag(stub):
 @pytest.fixture
 def replay_calls(stub):
     summary = SimpleNamespace(text=lambda: "3 rows", as_dict=lambda: {"rows": 3}, interrupted=False)
-    stub("streamrnn.table", Columns=SimpleNamespace)
+    stub("streamrnn.table", Reading=Reading)
     names = {"ReplayOptions": SimpleNamespace, "Learning": Learning}
     return stub("streamrnn.replay", "replay", result=summary, **names)
 
@@ -375,10 +376,7 @@ def test_replay(replay_calls, tmp_path):
         "output": "out",
         "format": "ndjson",
         "speed": 2.0,
-        "limit": 9,
-        "columns": SimpleNamespace(seq="n", time="t", stream="s"),
-        "delimiter": "\t",
-        "on_error": "skip",
+        "reading": Reading(seq="n", time=("t",), stream="s", delimiter="\t", on_error="skip", limit=9),
         "faults": Faults(gap="predict"),
         "predict": Predict(every=5),
         "memory": 0,
@@ -399,9 +397,8 @@ def test_replay_without_a_model(replay_calls):
 def test_replay_by_default(replay_calls):
     assert run("replay", "-", "-m", "m.safetensors").exit_code == 0
     options = vars(replay_calls[0].args[0])
-    assert options == options | {"source": "-", "output": "-", "format": None, "speed": None, "limit": None}
-    assert options == options | {"delimiter": None, "on_error": "fail", "faults": Faults()}
-    assert options["columns"] == SimpleNamespace(seq=None, time=None, stream=None)
+    assert options == options | {"source": "-", "output": "-", "format": None, "speed": None}
+    assert options == options | {"reading": Reading(), "faults": Faults()}
 
 
 def test_the_summary_as_json_stays_out_of_the_data(replay_calls):
@@ -412,7 +409,7 @@ def test_the_summary_as_json_stays_out_of_the_data(replay_calls):
 
 
 def test_send(stub):
-    stub("streamrnn.table", Columns=SimpleNamespace)
+    stub("streamrnn.table", Reading=Reading)
     calls = stub("streamrnn.send", "send", result=0, SendOptions=SimpleNamespace)
     result = run(
         *("send", "a.csv", "--to", "tcp://*:1", "--bind", "--socket", "push", "-m", "m", "--rate", "50"),
@@ -426,12 +423,10 @@ def test_send(stub):
         "bind": True,
         "socket": "push",
         "model": Path("m"),
-        "columns": SimpleNamespace(seq="n", time="t", stream="s"),
-        "delimiter": ";",
+        "reading": Reading(seq="n", time=("t",), stream="s", delimiter=";", limit=9),
         "rate": 50.0,
         "speed": None,
         "block": 8,
-        "limit": 9,
         "wait": 2,
         "timeout": 3.0,
         "progress": False,

@@ -29,7 +29,7 @@ ARROWS: dict[str, set[str]] = {
     "values": set(),  # what settings can be
     "keys": {"errors", "values"},
     "config": {"errors", "values"},
-    "table": {"errors", "stats", "wire", "engine"},
+    "table": {"errors", "jit", "stats", "model", "wire", "engine"},
     "web": {"streamrnn", "errors", "stats"},
     "daemon": {
         "streamrnn",

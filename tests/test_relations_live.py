@@ -18,7 +18,7 @@ from streamrnn.config import Faults
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.send import SendOptions, send
-from streamrnn.table import Columns
+from streamrnn.table import Reading
 from streamrnn.wire.frame import END, PER_FRAME, PER_SEQUENCE, ROLLOUT
 
 ROWS, STREAMS, KILLED = 47, 3, 20
@@ -54,9 +54,9 @@ def write_rows(path: Path) -> Path:
 def replayed(path: Path, model: Path, predict: Predict, memory: int = 0) -> list[tuple[Any, ...]]:
     """What replay writes of a file, by its columns but score, residual and flags."""
     output = path.with_suffix(".out.csv")
-    columns = Columns(stream="machine")
+    reading = Reading(stream="machine")
     options = ReplayOptions(
-        str(path), model, Faults(), str(output), columns=columns, predict=predict, memory=memory
+        str(path), model, Faults(), str(output), reading=reading, predict=predict, memory=memory
     )
     replay(options)
     with output.open(newline="") as file:
@@ -143,5 +143,5 @@ def test_a_file_that_is_sent_ends_its_sequences(tmp_path):
     assert [row[:3] for row in wanted] == [(f"m{stream}", ROWS - 1, ROWS) for stream in range(STREAMS)]
     with serving(model) as daemon, daemon.line() as line:
         assert "sequence-to-vector, answers at END" in daemon.said
-        send(SendOptions(str(file), daemon.receives, model=model, columns=Columns(stream="machine"), block=5))
+        send(SendOptions(str(file), daemon.receives, model=model, reading=Reading(stream="machine"), block=5))
         assert sorted(published(line.receive(STREAMS))) == sorted(wanted)

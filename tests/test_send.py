@@ -18,7 +18,7 @@ from tables import T0
 from streamrnn.errors import UserError
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.send import SendOptions, make_frames, send
-from streamrnn.table import Columns, Rows
+from streamrnn.table import Reading, Rows
 from streamrnn.wire.frame import FRAME, RESET, TS, pack_frame
 
 
@@ -49,7 +49,7 @@ def test_every_row_arrives_as_a_frame(context, tmp_path, capsys, bind, kind):
             receiver.subscribe(b"")
     else:
         receiver, endpoint = bound(context, zmq.SUB if kind == "pub" else zmq.PULL)
-    options = SendOptions(str(path), endpoint, bind=bind, socket=kind, columns=Columns(stream="id"))
+    options = SendOptions(str(path), endpoint, bind=bind, socket=kind, reading=Reading(stream="id"))
     with meanwhile(lambda: send(options)):
         got = [receiver.recv_multipart() for _ in range(3000)]
     receiver.close()
@@ -96,7 +96,7 @@ def test_it_waits_for_as_many_subscriptions_as_told(context, tmp_path, capsys):
             assert seqs == list(range(10))
     for subscriber in subscribers:
         subscriber.close()
-    assert capsys.readouterr().err.startswith(f"waiting for 2 subscriptions at {endpoint}\n")
+    assert f"\nwaiting for 2 subscriptions at {endpoint}\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("kind", "awaited"), [("pub", "1 subscription"), ("push", "a receiver")])
@@ -228,13 +228,13 @@ def test_replay_and_daemon_say_the_same(daemon: Daemon, line: Line, model_file, 
     with path.open("a") as file:  # a missing value, one that is refused, a good row
         for row, (stream, cell) in enumerate([("p0", ""), ("p1", "inf"), ("p0", "1")], 2000):
             file.write(f"{T0 + 10**7 * row},{stream},{cell},1,2\n")
-    columns, output = Columns(stream="id"), tmp_path / "x.ndjson"
-    replay(ReplayOptions(str(path), model_file, daemon.config.faults, str(output), columns=columns))
+    reading, output = Reading(stream="id"), tmp_path / "x.ndjson"
+    replay(ReplayOptions(str(path), model_file, daemon.config.faults, str(output), reading=reading))
     rows = [json.loads(text) for text in output.read_text().splitlines()]
     expected = [row for row in rows if row["flags"] != "REJECTED:infinite"]
     assert len(expected) == len(rows) - 1 == 2002
 
-    send(SendOptions(str(path), daemon.receives, model=model_file, columns=columns, block=7))
+    send(SendOptions(str(path), daemon.receives, model=model_file, reading=reading, block=7))
     answers = {(answer.stream, answer.seq): answer for answer in line.answers(len(expected))}
     for row in expected:
         answer = answers[row["stream"], row["seq"]]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tables import T0, fails, read, write
 
 from streamrnn.errors import UserError
-from streamrnn.table import Columns, csv_file, open_rows
+from streamrnn.table import Reading, csv_file, open_rows
 
 DATA = Path(os.environ.get("STREAMRNN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -102,7 +102,7 @@ def test_any_cut_of_the_bytes_gives_the_same_rows(tmp_path_factory, records, chu
 def test_blocks_are_small_and_say_where_they_begin(csv, monkeypatch):
     monkeypatch.setattr(csv_file, "CHUNK", 1000)
     path = csv("a,b\n" + "".join(f"{row},{row}\n" for row in range(20000)))
-    with open_rows(str(path), ["a"], Columns()) as reader:
+    with open_rows(str(path), ["a"], Reading()) as reader:
         blocks = list(reader)
     assert len(blocks) > 2
     for block in blocks:
@@ -113,8 +113,7 @@ def test_blocks_are_small_and_say_where_they_begin(csv, monkeypatch):
 def test_a_header_alone_has_no_rows(csv):
     for content in ("a,b", "a,b\n", "a,b\n\n\n"):
         assert len(read(csv(content), ["b"]).rows.seq) == 0
-    said = "no column holds numbers; is the first line the names, and the delimiter right?"
-    assert fails(csv("a,b\n")) == said
+    assert fails(csv("a,b\n")) == "no row follows the names of the columns"
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n\r\n", b"\xef\xbb\xbf"])
@@ -123,8 +122,7 @@ def test_an_empty_file(csv, content):
 
 
 def test_what_is_no_csv(csv, tmp_path):
-    assert "must name the columns" in fails(csv("1.5,2\n3,4\n"))
-    assert "save it as CSV in UTF-8" in fails(csv("a,b\n1,2\n".encode("utf-16")))
+    assert "name its encoding with --encoding" in fails(csv(b"a,b\n1,\0\n"))
     assert fails(csv("x" * 200_000 + ",b\n1,2\n")).startswith("its first line does not name columns: ")
     assert fails(tmp_path / "none.csv") == "cannot be read: No such file or directory"
     assert fails(tmp_path) == "cannot be read: Is a directory"
@@ -140,8 +138,8 @@ def test_columns_are_matched_by_name(csv):
     assert read(path, ["FLOW"]).rows.values.tolist() == [[3]]
     assert "are both" in fails(path, ["Flow"])
     assert fails(path, ["Presure", "Temp", "humidity"]) == (
-        'has no column "Presure", "humidity"; did you mean " Pressure " for "Presure"? '
-        'its columns are " Pressure ", "flow", "FLOW", "Temp"'
+        'has no column "Presure", "humidity"; did you mean "Pressure" for "Presure"? '
+        'its columns are "Pressure", "flow", "FLOW", "Temp"'
     )
     twice = csv("a,b,b\n1,2,3\n", "twice.csv")
     assert read(twice, ["a"]).rows.values.tolist() == [[1]]
@@ -192,7 +190,8 @@ def test_times(csv, cells, seconds):
         ("x,timestamp,time", "1,1581168647,5", True),
         ("x,time,other", "1,13:30:47,2020-02-08 13:30:47", True),
         ("x,recorded at", "1,2020-02-08 13:30:47", True),
-        ("x,recorded at", "1,1581168647", False),
+        ("x,recorded at", "1,1581168647", True),
+        ("x,reading", "1,1581168647", False),
         ("x,time", "1,noon", False),
         ("x,y", "1,2", False),
         ("x,t", "1,1581168647", True),
@@ -223,17 +222,16 @@ def test_streams_and_their_numbers(csv):
 
 def test_text_is_read_as_numbers_where_it_may_be(csv):
     path = csv("state,flow,kind\n ok ,1,7\nworn,2,8\n,3,9\nok,4,x\n")
-    with open_rows(str(path), None, Columns(), labels=["State", "flow"]) as reader:
-        assert (reader.channels, reader.unread) == (["flow", "kind", "state"], [])
+    with open_rows(str(path), None, labels=["State", "flow"]) as reader:
+        assert (reader.channels, reader.left_out) == (["flow", "kind", "state"], {})
         with pytest.raises(UserError, match='column "kind": "x" is not a number'):
             list(reader)
         assert list(reader.labels) == ["state"]
-    with open_rows(str(path), ["state"], Columns(), limit=3, labels=["state"]) as reader:
+    with open_rows(str(path), ["state"], Reading(limit=3), ["state"]) as reader:
         (rows,) = reader
         np.testing.assert_array_equal(rows.values[:, 0], [0, 1, np.nan])
         assert reader.labels["state"].names == ["ok", "worn"]
-    with pytest.raises(UserError, match='" ok " is not a number'):
-        read(path, ["state"])
+    assert read(path, ["state"]).rows.values[:, 0].tolist()[::3] == [0, 0]
 
 
 def test_files_of_others():

@@ -17,6 +17,7 @@ from streamrnn.cli import main
 from streamrnn.config import Faults
 from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
+from streamrnn.table import Reading
 
 DATA = Path(os.environ.get("STREAMRNN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SKAB, ETT = DATA / "skab" / "anomaly-free" / "anomaly-free.csv", DATA / "ett" / "ETTh1.csv"
@@ -44,7 +45,11 @@ def test_what_it_says_and_what_it_writes(crank, tmp_path):
     result = train(crank, "-o", output, "--epochs", 30, "--hidden", 20, "--json")
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
-    assert result.stderr == "found 3,000 rows, 1 stream, 0 gaps, 0.1 s apart; channels angle, speed, push\n"
+    taken, found = result.stderr.splitlines()
+    assert taken.endswith(
+        'crank.csv: text in UTF-8, comma between columns, names on line 1, times of "time" (numbers in ms)'
+    )
+    assert found == "found 3,000 rows, 1 stream, 0 gaps, 0.1 s apart; channels angle, speed, push"
     errors = told["validation_mse"]
     assert errors["network"] < 0.5 * errors["linear"] < 0.5 * errors["persistence"]
     assert told["rows"]["learned"] + told["rows"]["validated"] == 2999
@@ -188,7 +193,7 @@ def test_an_electricity_transformer_beside_the_linear_forecast_of_others(tmp_pat
     result = train(ETT, "-o", tmp_path / "m", "--limit", 11520, "--validation", 0.25, "--cell", "gru")
     assert result.exit_code == 0, result.stderr
     out = tmp_path / "out.parquet"
-    replay(ReplayOptions(str(ETT), tmp_path / "m", Faults(), str(out), limit=14400))
+    replay(ReplayOptions(str(ETT), tmp_path / "m", Faults(), str(out), reading=Reading(limit=14400)))
     import pyarrow.parquet
 
     table, model = pyarrow.parquet.read_table(out), read_model(tmp_path / "m")

@@ -9,7 +9,7 @@ from runs import loaded, table, train
 
 from streamrnn.errors import UserError
 from streamrnn.model.native import read_model
-from streamrnn.table import Columns, csv_file
+from streamrnn.table import Reading, csv_file
 from streamrnn.train import decoding, job, sequences
 from streamrnn.train.baselines import Linear
 from streamrnn.train.classes import shares_right
@@ -88,8 +88,8 @@ def test_an_output_without_a_value_where_there_is_room_for_a_horizon(tmp_path):
     rows = [[run, row, row if row < 20 or run == "b" else None] for run in "ab" for row in range(50)]
     rows = [row for row in rows if row[0] == "a" or row[1] % 7]  # b's rows stand in short pieces
     path = table(tmp_path, "run,n,y", rows)
-    columns = Columns(stream="run", seq="n")
-    data = DataOptions((str(path),), channels=("n", "y"), targets=("n", "y"), columns=columns)
+    reading = Reading(stream="run", seq="n")
+    data = DataOptions((str(path),), channels=("n", "y"), targets=("n", "y"), reading=reading)
     with pytest.raises(UserError, match='"y" has no value where there are 8 rows on end to validate on; use'):
         load_dataset(data, "encoder-decoder", 8, 0, lambda rows: None)
 

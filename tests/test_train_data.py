@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import write
+from tables import reading_of, write
 
 from streamrnn.errors import UserError
-from streamrnn.table import Columns
+from streamrnn.table import Reading
 from streamrnn.train import data
 from streamrnn.train.data import Dataset, Sequence, load
 from streamrnn.train.recording import DataOptions
@@ -24,8 +24,8 @@ NAN = float("nan")
 
 
 def loaded(*sources: Path | str, **options: Any) -> Dataset:
-    special = {key: options.pop(key) for key in ("seq", "time", "stream") if key in options}
-    return load(DataOptions(tuple(map(str, sources)), columns=Columns(**special), **options))
+    reading = reading_of(options)
+    return load(DataOptions(tuple(map(str, sources)), reading=reading, **options))
 
 
 def fails(*sources: Path | str, **options: Any) -> str:
@@ -167,11 +167,11 @@ def test_a_row_alone_between_gaps_is_dropped_and_many_gaps_are_warned_of(tmp_pat
 
 def test_a_clock_of_whole_seconds_is_no_gap(tmp_path):
     slower = [f"2020-02-08 13:30:{int(1.06 * row):02}" for row in range(50)]  # now and then a step of 2 s
-    result = loaded(table(tmp_path, time=slower, a=range(50)), validation=0)
+    result = loaded(table(tmp_path, time=slower, a=range(50)), channels=("a",), validation=0)
     assert (result.facts.gaps, result.period_s) == (0, 1.0)
     faster = [f"2020-02-08 13:30:{row // 10:02}" for row in range(100)]  # ten rows have one time
     faster[50:] = [f"2020-02-08 13:31:{row // 10:02}" for row in range(50)]
-    result = loaded(table(tmp_path, time=faster, a=range(100)), validation=0)
+    result = loaded(table(tmp_path, time=faster, a=range(100)), channels=("a",), validation=0)
     assert (result.facts.gaps, len(result.train)) == (1, 2)
     assert result.period_s == pytest.approx(0.1, rel=0.2)
     hourly = [f"2020-02-08 {hour:02}:00:00" for hour in (0, 1, 2, 4, 5)]
@@ -243,7 +243,7 @@ def test_parquet_and_limit(tmp_path):
     again = tmp_path / "again.parquet"
     again.write_bytes(path.read_bytes())
     seen = list[int]()
-    options = DataOptions((str(path), str(again)), limit=20, validation=0.5)
+    options = DataOptions((str(path), str(again)), ("a",), reading=Reading(limit=20), validation=0.5)
     result = load(options, seen.append)
     assert sum(seen) == result.facts.rows == 40 and result.period_s == 0.02  # the limit is each file's
     assert firsts(result.train) == [[*range(9)]] * 2
@@ -257,14 +257,17 @@ def test_scaling_is_of_the_training_rows_alone(tmp_path, monkeypatch):
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"a": values[:, 0], "b": values[:, 1], "flat": np.full(100, 0.1)}), path)
     result = loaded(path, validation=0.2)
-    learned = np.column_stack([values[:80].astype(np.float64), np.full(80, np.float32(0.1))])
+    learned = values[:80].astype(np.float64)
+    assert result.channels == ["a", "b"]
     np.testing.assert_allclose(result.scaling.input_mean, np.nanmean(learned, axis=0), rtol=1e-7)
-    np.testing.assert_allclose(result.scaling.input_std[:2], np.nanstd(learned, axis=0)[:2], rtol=1e-6)
-    assert result.scaling.input_std[2] == 1
+    np.testing.assert_allclose(result.scaling.input_std, np.nanstd(learned, axis=0), rtol=1e-6)
     np.testing.assert_array_equal(result.scaling.output_std, result.scaling.input_std)
-    assert result.warnings[0].startswith('"flat": never varies in the rows to learn from; ')
+    assert result.warnings[0].startswith('left out: "flat" (always 0.1); ')
+    asked = loaded(path, channels=("a", "b", "flat"), validation=0.2)
+    assert asked.scaling.input_mean[2] == np.float32(0.1) and asked.scaling.input_std[2] == 1
+    assert asked.warnings[0].startswith('"flat": never varies in the rows to learn from; ')
     own = loaded(path, targets=("a",), validation=0.2)
-    assert own.channels == ["b", "flat"]
+    assert own.channels == ["b"]
     np.testing.assert_array_equal(own.scaling.output_mean, result.scaling.input_mean[:1])
     np.testing.assert_array_equal(own.scaling.input_std, result.scaling.input_std[1:])
 
@@ -281,7 +284,7 @@ def test_what_is_too_little_is_said(tmp_path):
     assert text.endswith('9 dropped (channel "b" has no value at all: leave it out); give more rows')
     no_rows = write(tmp_path, "a,b\n")
     assert fails(no_rows, channels=("a",)).startswith(f"{no_rows}: 0 rows to learn from")
-    assert "no column holds numbers" in fails(write(tmp_path, "a,b\nx,y\n"))
+    assert "no column holds measurements" in fails(write(tmp_path, "a,b\nx,y\n"))
     unlabelled = table(tmp_path, a=range(10), label=[1] * 8 + [None] * 2)
     assert fails(unlabelled, targets=("label",)).startswith(
         f'{unlabelled}: "label" has no value in any row to validate on; '
@@ -313,12 +316,12 @@ def test_the_valve_bench():
     result = loaded(DATA / "skab" / "anomaly-free" / "anomaly-free.csv")
     # 1.06 s a row on a clock of whole seconds: 556 steps are of 2 s, and nothing is missing
     assert (result.facts.rows, result.facts.gaps, result.facts.dropped, result.period_s) == (9405, 0, 0, 1.0)
-    assert len(result.channels) == 8 and not result.warnings
+    assert len(result.channels) == 8 and result.warnings == []
     assert (len(result.train[0].values), len(result.validation[0].values)) == (7523, data.WARM + 1881)
     files = sorted((DATA / "skab" / "valve1").glob("*.csv"))
     faulty = loaded(*files, channels=tuple(result.channels))
     assert (faulty.facts.rows, faulty.facts.streams, faulty.facts.gaps) == (18160, 16, 3)
-    labelled = loaded(*files, targets=("anomaly",), limit=400)
+    labelled = loaded(*files, targets=("anomaly",))
     assert "changepoint" in labelled.channels and "anomaly" not in labelled.channels
 
 
@@ -348,8 +351,7 @@ def test_what_a_user_should_look_at_is_said(tmp_path):
     told = " / ".join(loaded(table(tmp_path, **columns)).warnings)
     for words in (
         '"label": holds only 0 and 1; ',
-        '"number": only counts up; ',
-        '"who": left out',
+        'left out: "number" (counts the rows), "who" (text)',
         "most times occur more than once; ",
     ):
         assert words in told, told
@@ -358,7 +360,7 @@ def test_what_a_user_should_look_at_is_said(tmp_path):
     few = loaded(table(tmp_path, **half), exclude=("label",))
     told = " / ".join(few.warnings)
     assert "no column of times was found" in told and "300 rows are few" in told and "label" not in told
-    assert few.channels == ["flow", "number"]
+    assert few.channels == ["flow"]
 
 
 def test_a_target_ahead_may_be_an_input_and_one_of_now_is_none(tmp_path):

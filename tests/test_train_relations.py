@@ -11,7 +11,7 @@ from runs import loaded, table, train
 
 from streamrnn.errors import UserError
 from streamrnn.model.native import read_model
-from streamrnn.table import Columns
+from streamrnn.table import Reading
 from streamrnn.train.advice import Facts
 from streamrnn.train.data import Dataset, Scaling, Sequence
 from streamrnn.train.decoding import fit_decoder
@@ -225,8 +225,8 @@ def test_the_reference_runs_what_was_trained(trained):
     relation, path, output, _ = trained
     model = read_model(output)
     targets = {"sequence-to-vector": ("event",), "vector-to-sequence": ("angle",)}.get(relation)
-    columns = Columns(stream=None if relation == "encoder-decoder" else "run")
-    options = DataOptions((str(path),), targets=targets, columns=columns)
+    reading = Reading(stream=None if relation == "encoder-decoder" else "run")
+    options = DataOptions((str(path),), targets=targets, reading=reading)
     horizon = 3 if relation == "encoder-decoder" else None
     dataset = load_dataset(options, relation, horizon, 0, lambda rows: None)
     squares, count = np.zeros(len(model.outputs)), 0

@@ -31,7 +31,7 @@ from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.streams.levels import first_levels
-from streamrnn.table import Columns
+from streamrnn.table import Reading
 from streamrnn.train.calibration import score_residuals
 from streamrnn.train.job import TrainOptions, train
 from streamrnn.train.recording import DataOptions
@@ -88,7 +88,7 @@ def pump_model(folder: Path) -> Model:
     recording, model = folder / "pumps.csv", folder / "pumps.safetensors"
     record(recording, LEARNED_S, seed=1)
     with contextlib.redirect_stderr(io.StringIO()):
-        train(TrainOptions(DataOptions((str(recording),), columns=Columns(stream="machine")), model))
+        train(TrainOptions(DataOptions((str(recording),), reading=Reading(stream="machine")), model))
     return read_model(model)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from streamrnn.demo.recording import record
-from streamrnn.table import Columns
+from streamrnn.table import Reading
 from streamrnn.train.adam import Adam
 from streamrnn.train.advice import Facts
 from streamrnn.train.baselines import Linear, linear_autoregression, persistence
@@ -268,12 +268,12 @@ def recordings(folder: Path) -> None:
         pumps = [Path(temporary) / name for name in ("learned.csv", "tested.csv")]
         record(pumps[0], 1200, seed=1)
         record(pumps[1], 600, seed=2)
-        by_machine = Columns(stream="machine")
-        learned = load(DataOptions((str(pumps[0]),), columns=by_machine))
+        by_machine = Reading(stream="machine")
+        learned = load(DataOptions((str(pumps[0]),), reading=by_machine))
         beside(
             "simulated pumps",
             learned,
-            load(DataOptions((str(pumps[1]),), columns=by_machine, validation=0.99)),
+            load(DataOptions((str(pumps[1]),), reading=by_machine, validation=0.99)),
         )
     skab = str(folder / "skab" / "anomaly-free" / "anomaly-free.csv")
     learned = load(DataOptions((skab,), limit=7524))

@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from streamrnn.cli.models import names
 from streamrnn.cli.shared import (
     COUNT,
     INTERRUPTED,
@@ -22,12 +21,11 @@ from streamrnn.cli.shared import (
     client_keys,
     endpoint,
     example,
-    limit_option,
     secret_option,
     server_key_option,
     speed_option,
-    table_options,
 )
+from streamrnn.cli.table import count_rows_option, names, table_options, take_reading
 
 PAGE = File(".html", path_type=str)
 
@@ -82,11 +80,8 @@ def share_or_rows(ctx: click.Context, param: click.Parameter, value: str | None)
 )
 @click.option("--report", type=PAGE, metavar="HTML", help="Write a page about it, with charts, to this file.")
 @speed_option
-@limit_option
 @table_options
-@click.option(
-    "--on-error", type=click.Choice(["fail", "skip"]), default="fail", help="On a row that cannot be used."
-)
+@count_rows_option
 @click.option("--capacity", type=COUNT, default=65536, metavar="N", help="Most streams in the file.")
 @click.option(
     "--every",
@@ -117,9 +112,6 @@ def replay(
     learn: float | None,
     exclude: tuple[str, ...] | None,
     save_model: Path | None,
-    seq_column: str | None,
-    time_column: str | None,
-    stream_column: str | None,
     **rest: Any,
 ) -> int:
     """Predict for every row of a file, as the daemon would.
@@ -141,7 +133,6 @@ def replay(
     from streamrnn.asked import Predict
     from streamrnn.replay import Learning, ReplayOptions
     from streamrnn.replay import replay as run
-    from streamrnn.table import Columns
 
     if rest["output"] is None:
         rest["output"] = "-"
@@ -149,10 +140,9 @@ def replay(
             from streamrnn.replay.alone import shown
 
             rest["output"], rest["report"] = shown(rest["source"], rest["report"])
-    columns = Columns(seq=seq_column, time=time_column, stream=stream_column)
     summary = run(
         ReplayOptions(
-            columns=columns,
+            reading=take_reading(rest),
             faults=config.faults,
             predict=Predict(**config.predict.model_dump()),
             memory=config.adapt.rows,
@@ -177,10 +167,10 @@ def replay(
 @click.option("--rate", type=POSITIVE, metavar="ROWS", help="Rows per second.  [default: no limit]")
 @speed_option
 @click.option("--block", type=click.IntRange(1, 65535), default=1, metavar="N", help="Most rows in a frame.")
-@limit_option
 @click.option("--wait", type=click.IntRange(min=0), default=1, metavar="N", help="Begin at N subscriptions.")
 @click.option("--timeout", type=POSITIVE, default=30.0, metavar="S", help="Longest wait for receivers.")
 @table_options
+@count_rows_option
 @server_key_option
 @secret_option
 def send(
@@ -190,9 +180,6 @@ def send(
     speed: float | None,
     server_key: str | None,
     secret: Path | None,
-    seq_column: str | None,
-    time_column: str | None,
-    stream_column: str | None,
     **rest: Any,
 ) -> int:
     """Publish the rows of a file as frames.
@@ -205,12 +192,11 @@ def send(
     keys = client_keys(server_key, secret)
     from streamrnn.send import SendOptions
     from streamrnn.send import send as run
-    from streamrnn.table import Columns
 
-    columns = Columns(seq=seq_column, time=time_column, stream=stream_column)
+    reading = take_reading(rest)
     progress = sys.stderr.isatty()
     options = SendOptions(
-        to=to, bind=bind, rate=rate, speed=speed, columns=columns, progress=progress, keys=keys, **rest
+        to=to, bind=bind, rate=rate, speed=speed, reading=reading, progress=progress, keys=keys, **rest
     )
     return run(options)
 

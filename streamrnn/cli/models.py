@@ -1,6 +1,5 @@
 """Commands that make model files."""
 
-import csv
 import json
 import math
 import os
@@ -21,20 +20,9 @@ from streamrnn.cli.shared import (
     Finite,
     as_json_option,
     example,
-    limit_option,
-    table_options,
 )
+from streamrnn.cli.table import names, table_options, take_reading
 from streamrnn.model.settings import RELATIONS
-
-
-def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    """Names between commas; one that has a comma is quoted as in CSV."""
-    if value is None:
-        return None
-    found = tuple(name.strip() for name in next(csv.reader([value], skipinitialspace=True), []))
-    if not found or not all(found):
-        raise click.BadParameter(f"{value!r} is not a list of names between commas.")
-    return found
 
 
 def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
@@ -242,16 +230,12 @@ def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, 
 )
 @click.option("--clip", type=POSITIVE, default=1.0, metavar="X", help="Largest norm of a gradient.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, metavar="N", help="Same seed, same model.")
-@limit_option
 @table_options
 @click.option(
     "--max-step",
     callback=seconds,
     metavar="DURATION",
     help="Longest time step that is no gap.  [default: half a sample period and a tick too long]",
-)
-@click.option(
-    "--on-error", type=click.Choice(["fail", "skip"]), default="fail", help="On a row that cannot be used."
 )
 @click.option("--explain", is_flag=True, help="Train each cell, and show how far its gradient reaches back.")
 @as_json_option
@@ -263,9 +247,6 @@ def train(
     relation: str,
     horizon: int | None,
     validation: float,
-    seq_column: str | None,
-    time_column: str | None,
-    stream_column: str | None,
     max_step: float | None,
     as_json: bool,
     **rest: Any,
@@ -285,7 +266,6 @@ def train(
     if rest["activation"] != "tanh" and rest["cell"] != "rnn":
         raise click.UsageError("--activation relu is for --cell rnn.")
     check_relation(relation, target, horizon, rest)
-    from streamrnn.table import Columns
     from streamrnn.train.descent import Settings
     from streamrnn.train.job import TrainOptions
     from streamrnn.train.job import train as run
@@ -298,10 +278,7 @@ def train(
         targets=None if target == ("next",) else target,
         ahead=horizon if relation == ROW_BY_ROW else None,
         validation=validation,
-        columns=Columns(seq=seq_column, time=time_column, stream=stream_column),
-        delimiter=rest.pop("delimiter"),
-        on_error=rest.pop("on_error"),
-        limit=rest.pop("limit"),
+        reading=take_reading(rest),
         max_step_s=max_step,
     )
     how = ("epochs", "patience", "chunk", "rate", "decay", "dropout", "clip", "seed")

@@ -4,7 +4,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,14 +79,6 @@ def speed(ctx: click.Context, param: click.Parameter, value: str) -> float | Non
     return factor
 
 
-def delimiter(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value in ("tab", r"\t"):
-        return "\t"
-    if value is not None and len(value) != 1:
-        raise click.BadParameter(f"{value!r} is not one character, nor the word tab.")
-    return value
-
-
 def endpoint(text: str, bind: bool, hint: str) -> str:
     """``text`` if a socket can bind (or connect) to it, else wrong usage of ``hint``."""
     from streamrnn.config import check_endpoint
@@ -156,29 +148,9 @@ COUNT = click.IntRange(min=1)
 
 # options that several commands share
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-limit_option = click.option("--limit", type=COUNT, metavar="N", help="Stop after N rows.")
 speed_option = click.option(
     "--speed", default="max", metavar="max|FLOAT", callback=speed, help="Times real time."
 )
-seq_option = click.option(
-    "--seq-column", metavar="NAME", help="Column of sequence numbers.  [default: counted]"
-)
-time_option = click.option("--time-column", metavar="NAME", help="Column of the time.  [default: found]")
-stream_option = click.option(
-    "--stream-column", metavar="NAME", help="Column of the stream id.  [default: none]"
-)
-delimiter_option = click.option(
-    "--delimiter", metavar="CHAR", callback=delimiter, help="Between the columns of a CSV.  [default: found]"
-)
-
-
-def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say how a file of rows is read, in the order of the help."""
-    for option in (delimiter_option, stream_option, time_option, seq_option):
-        command = option(command)
-    return command
-
-
 server_key_option = click.option(
     "--server-key",
     type=File(".public", path_type=str),

@@ -20,7 +20,7 @@ from streamrnn.model.inspect import describe_model
 from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
 from streamrnn.model.settings import ModelError, quoted
-from streamrnn.table import Columns, open_rows
+from streamrnn.table import open_rows
 
 FILE_LIMIT = 1 << 30  # bytes
 HEAD = 64  # bytes that tell a format
@@ -146,7 +146,7 @@ def measure(table: str, names: Sequence[str]) -> dict[str, tuple[float, float]]:
     """
     count, total, squares = np.zeros((3, len(names)))
     origin: np.ndarray | None = None  # first values: sums of what is far from zero would lose digits
-    with open_rows(table, names, Columns()) as reader:
+    with open_rows(table, names) as reader:
         for rows in reader:
             values = rows.values.astype(np.float64)
             values[~np.isfinite(values)] = np.nan

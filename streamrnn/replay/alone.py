@@ -76,6 +76,7 @@ def _name(source: str) -> str:
 def _learn(data: DataOptions, learning: Learning, progress: bool) -> Learned:
     """What the first part of a recording gives."""
     (source,) = data.sources
+    data = replace(data, exclude=learning.exclude)
     check_output(TrainOptions(data, learning.save))
     with not_begun():
         lengths, channels = _measure(data, progress)
@@ -86,7 +87,8 @@ def _learn(data: DataOptions, learning: Learning, progress: bool) -> Learned:
             f"{sum(lengths.values()):,}\n"
         )
         # what is infinite as a float32 is nothing to learn from, and a replay only rejects it
-        data = replace(data, first=first, exclude=learning.exclude, on_error="skip")
+        reading = replace(data.reading, on_error="skip")
+        data = replace(data, first=first, reading=reading)
         recording, left_out = _settled(source, read_recording(data, lambda rows: None))
         for why in dict.fromkeys(left_out.values()):
             names = ", ".join(f'"{name}"' for name, its in left_out.items() if its == why)
@@ -98,7 +100,9 @@ def _learn(data: DataOptions, learning: Learning, progress: bool) -> Learned:
     model, report = learn(
         dataset, TrainOptions(data, learning.save, settings=settings, work=WORK, progress=progress)
     )
-    learned = Learned(model, first, until_ns, left_out, learning.save, report.interrupted)
+    learned = Learned(
+        model, first, until_ns, recording.left_out | left_out, learning.save, report.interrupted
+    )
     sys.stderr.write(_text(learned, report, time.monotonic() - began))
     return learned
 
@@ -108,8 +112,7 @@ def _measure(data: DataOptions, progress: bool) -> tuple[dict[str, int], int]:
     line = Progress(progress)
     try:
         (source,) = data.sources
-        how = data.columns, data.delimiter, data.on_error, data.limit
-        with open_rows(source, None, *how) as reader:
+        with open_rows(source, None, data.reading, exclude=data.exclude) as reader:
             return count_rows(reader, line.add), len(reader.channels)
     finally:
         line.clear()

@@ -23,13 +23,14 @@ from streamrnn.replay.learned import Learned, Learning
 from streamrnn.replay.report import Report
 from streamrnn.replay.summary import Summary, Tally
 from streamrnn.stats import REASONS
-from streamrnn.table import Columns, RowReader, Rows, WholeFile, Writer, open_rows, open_writer
+from streamrnn.table import Reading, RowReader, Rows, WholeFile, Writer, open_rows, open_writer
 from streamrnn.table.ends import NO_ENDS, PIPED, Ends, find_ends, with_ends
 from streamrnn.table.first import FirstRows
 from streamrnn.table.output import Nowhere
 from streamrnn.table.pace import Pacer
 from streamrnn.table.progress import Progress, counted
 from streamrnn.table.results import ResultKind
+from streamrnn.table.with_model import check_units, with_model
 from streamrnn.wire.frame import END
 
 Ended = tuple[Rows, np.ndarray]  # rows, and which are the last of their streams
@@ -45,10 +46,7 @@ class ReplayOptions:
     output: str | None = "-"  # None = nowhere
     format: str | None = None  # "csv", "ndjson" or "parquet"; None = by the output's name
     speed: float | None = None  # times real time; None = as fast as it goes
-    limit: int | None = None
-    columns: Columns = field(default_factory=Columns)
-    delimiter: str | None = None
-    on_error: str = "fail"  # or "skip"
+    reading: Reading = field(default_factory=Reading)
     capacity: int = 65536  # streams
     progress: bool = False
     predict: Predict = field(default_factory=Predict)
@@ -81,13 +79,7 @@ def _find_or_learn(options: ReplayOptions) -> Path | Learned:
     for output in (options.output, options.report):
         if output not in (None, "-") and (Path(output).is_file() or not Path(output).exists()):
             WholeFile(output).discard()
-    data = DataOptions(
-        (options.source,),
-        columns=options.columns,
-        delimiter=options.delimiter,
-        on_error=options.on_error,
-        limit=options.limit,
-    )
+    data = DataOptions((options.source,), reading=options.reading)
     return find_or_learn(data, options.learning, options.progress)
 
 
@@ -97,9 +89,10 @@ def _replay(
     model = engine.model
     channels = [channel.name for channel in model.channels]
     ends = _ends(options, model, channels)
-    with open_rows(
-        options.source, channels, options.columns, options.delimiter, options.on_error, options.limit
-    ) as reader:
+    reading = with_model(options.reading, model)
+    with open_rows(options.source, channels, reading, period_s=model.sample_period_s) as reader:
+        sys.stderr.write(reader.opening())
+        check_units(reader, model)
         pacer = Pacer(reader, None, options.speed, model.sample_period_s)
         tally = Tally(engine)
         _compile(engine, tally, report)
@@ -121,6 +114,7 @@ def _replay(
         finally:
             progress.clear()
         writer.finish()
+        sys.stderr.write(reader.closing())
         cut_short = isinstance(through, Learned) and through.interrupted
         summary = replace(tally.summary(reader, progress), report=options.report, interrupted=cut_short)
         if report is not None:
@@ -150,7 +144,7 @@ def _write_report(
         errors=tally.errors,
         resets=engine.stats.resets,
         streams=reader.streams[: summary.streams],
-        limit=options.limit,
+        limit=options.reading.limit,
         interrupted=interrupted,
     )
 
@@ -186,7 +180,7 @@ def _ends(options: ReplayOptions, model: Model, channels: list[str]) -> Ends:
     """Where the sequences end, if that is when they are answered."""
     if not (options.predict.horizon or model.answers_sequences):
         return NO_ENDS
-    ends = find_ends(options.source, channels, options.columns, options.delimiter, options.on_error)
+    ends = find_ends(options.source, channels, with_model(options.reading, model))
     if ends is None:
         sys.stderr.write(f"warning: {PIPED}\n")
     return ends or NO_ENDS

@@ -4,19 +4,52 @@ Each function takes an arrow array of n cells and returns (numbers, bad): an arr
 (n,) bool of the cells that cannot be read, None when all can.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MISSING = pa.array(["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NaT", "null", "NULL", "None"])
+from streamrnn.table.words import MISSING, VALUE_OF_STATE
+
 LONGEST = 40  # characters of a cell in a message
-CALENDAR = 0  # the unit of times that are dates or timestamps; numbers since the epoch have ns per unit
-# a number of at most this magnitude counts these ns since 1970 (until the years 5138, 5138 and 5138)
-EPOCH_UNITS = ((1e11, 10**9), (1e14, 10**6), (1e17, 10**3))
+_MISSING = pa.array(MISSING)
+_STATES = 1000  # different texts at most that may stand for numbers
 
 Numbers = tuple[np.ndarray, np.ndarray | None]
+
+
+class Marks(NamedTuple):
+    """What cells may say beside numbers."""
+
+    missing: pa.Array  # of text: no value
+    codes: np.ndarray  # float32: numbers that stand for no value
+    states: dict[str, float]  # casefolded texts that stand for a number, where they may
+
+
+def make_marks(missing: Sequence[str] = (), words: Mapping[str, float] | None = None) -> Marks:
+    """The marks of a file: the usual ones, those of ``missing``, and ``words`` that stand for numbers."""
+    return Marks(
+        pa.array([*MISSING, *missing], pa.string()),
+        missing_codes(missing),
+        VALUE_OF_STATE | {word.strip().casefold(): value for word, value in (words or {}).items()},
+    )
+
+
+def missing_codes(missing: Sequence[str]) -> np.ndarray:
+    """Those of the codes that are numbers, float32."""
+    numbers = []
+    for code in missing:
+        try:
+            numbers.append(float(code))
+        except ValueError:
+            continue
+    codes = np.array(numbers, np.float32)
+    return codes[~np.isnan(codes)]
+
+
+PLAIN = make_marks()
 
 
 def is_text(column: pa.Array | pa.Scalar) -> bool:
@@ -26,93 +59,55 @@ def is_text(column: pa.Array | pa.Scalar) -> bool:
 
 def quoted(cell: pa.Scalar) -> str:
     """A cell as it stands in the file, in quotes, shortened where it is long."""
-    if is_text(cell) and cell.is_valid:  # which may not be UTF-8
-        text = cell.as_buffer().to_pybytes().decode(errors="replace")
-    else:
-        text = str(cell.as_py())
+    text = str(cell.as_py())
     return f'"{text[:LONGEST]}..."' if len(text) > LONGEST + 3 else f'"{text}"'
 
 
-def to_float32(column: pa.Array) -> Numbers:
-    """Values, float32; NaN for a missing cell."""
-    done, bad = _cast(column, lambda cells: pc.cast(cells, pa.float32(), safe=False))
-    return done.to_numpy(zero_copy_only=False), bad
+def to_float32(column: pa.Array, marks: Marks = PLAIN, comma: bool = False, state: bool = False) -> Numbers:
+    """Values, float32; NaN for a missing cell.
+
+    ``comma``: the cells have decimal commas; ``state``: they may be texts that stand for numbers.
+    """
+    if state and is_text(column):
+        column = _as_numbers(column, marks)
+    elif comma and is_text(column):
+        column = _with_points(blanked(column, marks.missing))
+    done, bad = cast_cells(column, lambda cells: pc.cast(cells, pa.float32(), safe=False), marks.missing)
+    values = done.to_numpy(zero_copy_only=False)
+    if len(marks.codes):
+        values = np.where(np.isin(values, marks.codes), np.float32(np.nan), values)
+    return values, bad
 
 
-def to_codes(column: pa.Array, find: Callable[[pa.Array], np.ndarray]) -> np.ndarray:
+def to_codes(column: pa.Array, find: Callable[[pa.Array], np.ndarray], marks: Marks = PLAIN) -> np.ndarray:
     """The numbers that ``find`` gives to cells of text, -1 to none, as float32; NaN for a missing cell."""
-    codes = find(blanked(column)).astype(np.float32)
+    codes = find(blanked(column, marks.missing)).astype(np.float32)
     codes[codes < 0] = np.nan
     return codes
 
 
 def to_uint64(column: pa.Array) -> Numbers:
     """Sequence numbers, uint64; a missing cell is bad."""
-    done, bad = _cast(column, lambda cells: pc.cast(cells, pa.uint64()))
+    done, bad = cast_cells(column, lambda cells: pc.cast(cells, pa.uint64()))
     if done.null_count:
         bad = done.is_null().to_numpy(zero_copy_only=False)
     return done.fill_null(0).to_numpy(), bad
 
 
-def to_ns(column: pa.Array, unit: int) -> Numbers:
-    """Times in ns since the Unix epoch, int64; 0 for a missing cell.
-
-    ``unit`` is CALENDAR or the ns per unit of a number. Text without a zone is UTC. Fractions of a
-    number are good to a microsecond, which is what float64 holds of a time today.
-    """
-    done, bad = _cast(column, _calendar_ns if unit == CALENDAR else lambda cells: _epoch_ns(cells, unit))
-    return done.fill_null(0).to_numpy(), bad
-
-
-def find_time_unit(column: pa.Array) -> int | None:
-    """What the first cell that is not missing says of a time column: its unit, or None if it is no time."""
-    if not is_text(column):
-        if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-            return CALENDAR
-        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-            return None
-    first = blanked(column).drop_null()[:1]
-    if not len(first):
-        return CALENDAR
-    number, not_a_number = to_float64(first)
-    if not_a_number is None:
-        size = abs(float(number[0]))
-        return next((unit for limit, unit in EPOCH_UNITS if size < limit), 1)
-    return CALENDAR if to_ns(first, CALENDAR)[1] is None else None
-
-
 def to_float64(column: pa.Array) -> Numbers:
     """Numbers, float64; NaN for a missing cell."""
-    done, bad = _cast(column, lambda cells: pc.cast(cells, pa.float64(), safe=False))
+    done, bad = cast_cells(column, lambda cells: pc.cast(cells, pa.float64(), safe=False))
     return done.to_numpy(zero_copy_only=False), bad
 
 
-def _calendar_ns(cells: pa.Array) -> pa.Array:
-    if not is_text(cells):
-        zone = getattr(cells.type, "tz", None)
-        return pc.cast(pc.cast(cells, pa.timestamp("ns", zone)), pa.int64())
-    try:
-        times = pc.cast(cells, pa.timestamp("ns"))
-    except pa.ArrowInvalid:
-        times = pc.cast(cells, pa.timestamp("ns", "UTC"))  # wants a zone in every cell
-    return pc.cast(times, pa.int64())
-
-
-def _epoch_ns(cells: pa.Array, unit: int) -> pa.Array:
-    try:
-        return pc.multiply_checked(pc.cast(cells, pa.int64()), unit)
-    except pa.ArrowInvalid:
-        numbers = pc.cast(cells, pa.float64())
-    microseconds = pc.round(pc.multiply(numbers, unit / 1000))
-    return pc.multiply_checked(pc.cast(microseconds, pa.int64()), 1000)
-
-
-def _cast(column: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> tuple[pa.Array, np.ndarray | None]:
+def cast_cells(
+    column: pa.Array, cast: Callable[[pa.Array], pa.Array], missing: pa.Array = _MISSING
+) -> tuple[pa.Array, np.ndarray | None]:
     """``cast`` of the whole column if it can be, else of every cell that can be; the rest is null and bad."""
     try:
         return cast(column), None
     except pa.ArrowInvalid:
-        cells = blanked(column)
+        cells = blanked(column, missing)
     pieces: list[pa.Array] = []
     _cast_by_halves(cells, cast, pieces)
     done = pa.concat_arrays(pieces)
@@ -120,14 +115,40 @@ def _cast(column: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> tuple[pa.Ar
     return done, bad if bad.any() else None
 
 
-def blanked(column: pa.Array) -> pa.Array:
+def blanked(column: pa.Array, missing: pa.Array = _MISSING) -> pa.Array:
     """The cells without space around them, null where they say that they are missing."""
     if pa.types.is_floating(column.type):
         return pc.if_else(pc.is_nan(column), None, column)
     if not is_text(column):
         return column
     trimmed = pc.ascii_trim_whitespace(column)
-    return pc.if_else(pc.is_in(trimmed, value_set=MISSING), None, trimmed)
+    return pc.if_else(pc.is_in(trimmed, value_set=missing), None, trimmed)
+
+
+def _with_points(cells: pa.Array) -> pa.Array:
+    """Numbers with decimal commas, and points between thousands where a comma follows, in the usual way.
+
+    A point alone stays, and makes the cell a bad one: it may be either.
+    """
+    pointed = pc.match_substring(cells, ".")
+    plain = pc.replace_substring(cells, ",", ".", max_replacements=1)
+    if not pc.any(pointed).as_py():
+        return plain
+    grouped = pc.match_substring_regex(cells, r"^[-+]?\d{1,3}(\.\d{3})+,\d+$")
+    whole = pc.replace_substring(pc.replace_substring(cells, ".", ""), ",", ".")
+    return pc.if_else(grouped, whole, pc.if_else(pointed, pc.binary_join_element_wise("'", cells, ""), plain))
+
+
+def _as_numbers(column: pa.Array, marks: Marks) -> pa.Array:
+    """Cells of text with the numbers that they stand for in their place."""
+    coded = blanked(column, marks.missing).dictionary_encode()
+    texts = coded.dictionary.to_pylist()
+    if len(texts) > _STATES:
+        return column
+    numbers = [
+        repr(marks.states[text.casefold()]) if text.casefold() in marks.states else text for text in texts
+    ]
+    return pa.array(numbers, pa.string()).take(coded.indices)
 
 
 def _cast_by_halves(cells: pa.Array, cast: Callable[[pa.Array], pa.Array], pieces: list[pa.Array]) -> None:

@@ -4,7 +4,7 @@ Fields stay text here: they are turned into numbers where a bad one can be told 
 quoted field may hold delimiters, doubled quotes and line breaks.
 """
 
-import csv
+import re
 from collections.abc import Iterator
 from functools import partial
 
@@ -14,50 +14,81 @@ import pyarrow.csv as pa_csv
 
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Block, Malformed
+from streamrnn.table.encoding import Utf8
+from streamrnn.table.lines import SPACE
+from streamrnn.table.progress import counted
+from streamrnn.table.reading import Reading
+from streamrnn.table.sniff import Dialect, sniff
 from streamrnn.table.source import ByteSource
 
 CHUNK = 4 << 20  # bytes parsed at once
 HEAD = 1 << 16  # bytes looked at before the columns are chosen
 LONGEST = 64 << 20  # bytes of one record
 LINE_END, QUOTE = b"\n"[0], b'"'[0]
-DELIMITERS = ",;\t|"
-UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_LINE_ENDS = re.compile(rb"\r\n|\n|\r")
+_COMMENT = re.compile(rb"(?m)^[ \t]*#[^\r\n]*")
+_SPACES, _EDGES = re.compile(rb"[ \t]+"), re.compile(rb"(?m)^ | (?=\r?$)")
+_SAID = {",": "comma", ";": "semicolon", "\t": "tab", SPACE: "space"}
 
 
 class CsvFile:
-    """The records of a CSV file (or gzip of one, or standard input as ``-``). ``names`` is its header."""
+    """The records of a CSV file (or gzip of one, or standard input as ``-``), as ``reading`` says or they
+    show.
+
+    ``names`` are its columns, ``units`` what a line below them says of some.
+    """
 
     unit = "line"
 
-    def __init__(self, source: str, delimiter: str | None) -> None:
+    def __init__(self, source: str, reading: Reading) -> None:
+        mark = reading.delimiter
+        if mark is not None and (len(mark.encode()) != 1 or mark in '"\r\n'):
+            raise UserError(f"{source}: {mark!r} cannot be a delimiter; use one ASCII character, not a quote")
         self._bytes = ByteSource(source)
         self.where = self._bytes.name
-        self._chunks = self._whole_records()
+        self._paused = False
         self._line = 1  # of the next record
         try:
-            header, self._first = self._take_header()
-            self._delimiter = delimiter or sniff_delimiter(header)
-            self.names = self._read_names(header)
+            self._text = Utf8(reading.encoding, self.where)
+            self._chunks = self._whole_records()
+            self._head = list[bytes]()  # chunks that were read to look at them
+            self.dialect = self._take_head(reading)
+            self.names, self.units = self.dialect.names, self.dialect.units
+            self._mark = self.dialect.delimiter
         except BaseException:
             self.close()
             raise
 
+    @property
+    def said(self) -> str:
+        """What the file was taken for."""
+        at, dialect = self.dialect.named, self.dialect
+        said = [f"{dialect.form or 'text'} in {self._text.name.upper()}"]
+        if len(self.names) > 1:
+            said.append(f"{_SAID.get(self._mark, self._mark)} between columns")
+        if dialect.commas:
+            said.append("decimal commas")
+        said.append(f"names on line {at}" if at else "no names")
+        if self.units:
+            said.append("units below them")
+        return ", ".join(said)
+
     def head(self) -> list[pa.Array]:
         """Every column of the first records; empty if the file has none."""
-        end = _last_record_end(self._first[:HEAD]) or len(self._first)
-        return self._parse(self._first[:end], list(range(len(self.names))), self._line).columns
+        first = b"".join(self._head)
+        end = _last_record_end(first[:HEAD]) or len(first)
+        every = list(range(len(self.names)))
+        return self._parse(self._without_others(first[:end]), every, self._line).columns
 
     def blocks(self, columns: list[int]) -> Iterator[Block]:
         """The records in order; runs once. Raises UserError for bytes that are no CSV."""
-        chunk: bytes | None = self._first
-        self._first = b""
-        while chunk is not None:
+        while (chunk := self._head.pop(0) if self._head else next(self._chunks, None)) is not None:
+            chunk = self._without_others(chunk)
             block = self._parse(chunk, columns, self._line)
             self._check_quotes(chunk, len(block.columns[0]) + len(block.malformed))
             self._line += _count(chunk, LINE_END)
             if len(block.columns[0]) or block.malformed:
                 yield block
-            chunk = next(self._chunks, None)
 
     def stop(self) -> None:
         """Lets ``blocks`` end within a moment; for any thread."""
@@ -66,75 +97,97 @@ class CsvFile:
     def close(self) -> None:
         self._bytes.close()
 
-    def _take_header(self) -> tuple[str, bytes]:
-        """The first line, and the first records after it."""
-        first = next(self._chunks, b"").removeprefix(b"\xef\xbb\xbf")
-        while not first.strip():  # blank lines before the header
-            self._line += first.count(b"\n")
-            if (more := next(self._chunks, None)) is None:
-                raise UserError(f"{self.where}: is empty; its first line must name the columns")
-            first = more
-        if first.startswith(UTF16) or b"\0" in first[:HEAD]:
-            raise UserError(f"{self.where}: is not text in UTF-8; save it as CSV in UTF-8")
+    def _take_head(self, reading: Reading) -> Dialect:
+        """Reads until it can be told what the file is, and leaves the chunks from its first row on."""
+        size = 0
+        for chunk in self._chunks:
+            self._head.append(chunk)
+            size += len(chunk)
+            if len(self._head) == 1:
+                self._check_text(chunk)
+            if size >= HEAD:
+                break
+            if self._paused and (dialect := self._sniff(reading, False)) is not None:
+                return self._drop(dialect)
+        found = self._sniff(reading, True)
+        assert found is not None
+        self._header = self._line_at(found.named) if found.named else b""
+        return self._drop(found)
+
+    def _sniff(self, reading: Reading, whole: bool) -> Dialect | None:
+        first = b"".join(self._head)
+        end = _last_record_end(first[:HEAD]) or len(first)
+        text = first[:end].decode(errors="replace").removeprefix("\ufeff")
+        found = sniff(text, whole, reading, self.where)
+        if found is not None:
+            self._header = self._line_at(found.named) if found.named else b""
+        return found
+
+    def _line_at(self, line: int) -> bytes:
+        return _LINE_ENDS.split(b"".join(self._head), line)[line - 1].removeprefix(b"\xef\xbb\xbf")
+
+    def _check_text(self, first: bytes) -> None:
         if first.startswith(b"PAR1"):
             raise UserError(
                 f"{self.where}: is parquet, which cannot be read from a pipe; give the file's name"
             )
-        body = first.lstrip(b"\r\n")
-        self._line += first[: len(first) - len(body)].count(b"\n") + 1
-        line = _first_line(body)
-        rest = body[len(line) :]
-        rest = rest[2:] if rest.startswith(b"\r\n") else rest[1:]
-        if not rest.strip():
-            self._line += rest.count(b"\n")
-            rest = next(self._chunks, b"")
-        try:
-            return line.decode(), rest
-        except UnicodeDecodeError:
-            return line.decode("cp1252", "replace"), rest  # where older programs put a degree sign
+        if b"\0" in first[:HEAD]:
+            raise UserError(
+                f"{self.where}: is not text; if it is, name its encoding with --encoding, such as utf-16"
+            )
 
-    def _read_names(self, header: str) -> list[str]:
-        if len(self._delimiter.encode()) != 1 or self._delimiter in '"\r\n':
-            raise UserError(
-                f"{self._delimiter!r} cannot be a delimiter; use one ASCII character, not a quote"
-            )
-        try:
-            names = next(csv.reader([header], delimiter=self._delimiter))
-        except csv.Error as error:
-            raise UserError(f"{self.where}: its first line does not name columns: {error}") from error
-        if all(_is_number(name) for name in names):
-            raise UserError(
-                f"{self.where}: its first line holds numbers ({header[:60]}); it must name the columns"
-            )
-        return names
+    def _drop(self, dialect: Dialect) -> Dialect:
+        """Leaves out the lines before the first row."""
+        left = dialect.first - 1
+        while left and self._head:
+            ends = [match.end() for match in _LINE_ENDS.finditer(self._head[0])][:left]
+            left -= len(ends)
+            self._head[0] = self._head[0][ends[-1] :] if ends else b""
+            if not self._head[0] or left:
+                del self._head[0]
+        self._line = dialect.first
+        return dialect
 
     def _whole_records(self) -> Iterator[bytes]:
         parts: list[bytes] = []
         size, goal = 0, CHUNK
-        for piece in self._bytes.pieces():
+        for piece in self._text.pieces(self._bytes.pieces()):
             parts.append(piece)
             size += len(piece)
+            self._paused = not piece
             if not size or (piece and size < goal):
                 continue
             data = b"".join(parts)
             end = _last_record_end(data)
             if end:
-                yield data[:end]
+                yield self._text.records(data[:end])
             elif size > LONGEST:
-                raise UserError(
-                    f"{self.where}: line {self._line} is longer than {LONGEST >> 20} MB; is it a CSV file?"
-                )
+                raise UserError(f"{self.where}: has a line longer than {LONGEST >> 20} MB; is it a CSV file?")
             parts = [data[end:]]
             size = len(data) - end
             goal = max(CHUNK, 2 * size)  # a long record is not joined again at every piece
         if size:
-            yield b"".join(parts)
+            yield self._text.records(b"".join(parts))
+
+    def _without_others(self, chunk: bytes) -> bytes:
+        """A chunk in which comments, and the names where they come again, are blank lines."""
+        if self.dialect.comments and b"#" in chunk:
+            chunk = _COMMENT.sub(b"", chunk)
+        if self._header and self._header in chunk:
+            line = re.escape(self._header)
+            chunk = re.sub(rb"(?m)^" + line + rb"(?=\r?$)", b"", chunk)
+        if self.dialect.padded:
+            mark = re.escape(self._mark.encode())
+            chunk = re.sub(b"(" + mark + b') +(?=")', rb"\1", chunk)
+        if self._mark == SPACE:
+            chunk = _EDGES.sub(b"", _SPACES.sub(b" ", chunk))
+        return chunk
 
     def _parse(self, chunk: bytes, columns: list[int], line: int) -> Block:
         malformed: list[Malformed] = []
 
         def leave_out(row: pa_csv.InvalidRow) -> str:
-            what = f"has {row.actual_columns} fields, expected {row.expected_columns}"
+            what = f"has {counted(row.actual_columns, 'field')}, expected {row.expected_columns}"
             malformed.append(Malformed(row.number - 1, what))
             return "skip"
 
@@ -145,7 +198,7 @@ class CsvFile:
         wanted = [names[index] for index in columns]
         reading = pa_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(chunk) + 1)
         parsing = pa_csv.ParseOptions(
-            delimiter=self._delimiter, newlines_in_values=True, invalid_row_handler=leave_out
+            delimiter=self._mark, newlines_in_values=True, invalid_row_handler=leave_out
         )
         converting = pa_csv.ConvertOptions(
             column_types=dict.fromkeys(wanted, pa.string()), include_columns=wanted, check_utf8=False
@@ -173,25 +226,6 @@ def _count(data: bytes, byte: int) -> int:
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def sniff_delimiter(header: str) -> str:
-    """The one of ``, ; tab |`` that a header has most of outside quotes; a comma where it has none."""
-    unquoted = "".join(header.split('"')[::2])
-    return max(DELIMITERS, key=unquoted.count)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _first_line(body: bytes) -> bytes:
-    ends = [end for mark in (b"\n", b"\r") if (end := body.find(mark)) >= 0]
-    return body[: min(ends)] if ends else body
 
 
 def _last_record_end(data: bytes) -> int:

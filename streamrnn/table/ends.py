@@ -1,13 +1,16 @@
 """Which rows are the last ones of their streams: where a sequence in a file ends."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.table.columns import Columns
-from streamrnn.table.rows import RowReader, Rows, open_rows
+from streamrnn.table.opening import open_rows
+from streamrnn.table.reader import RowReader
+from streamrnn.table.reading import Reading
+from streamrnn.table.rows import Rows
 
 
 class Ends(NamedTuple):
@@ -20,20 +23,18 @@ NO_ENDS = Ends({})
 PIPED = "from a pipe, the last rows of its streams cannot be told; give the file's name"
 
 
-def find_ends(
-    source: str, channels: Sequence[str] | None, columns: Columns, delimiter: str | None, on_error: str
-) -> Ends | None:
+def find_ends(source: str, channels: Sequence[str] | None, reading: Reading) -> Ends | None:
     """The ends of a file's streams, found by reading it once; None where that cannot be done twice.
 
     A file without a stream column is one stream and need not be read, nor need standard input. Arguments
     and errors are those of ``open_rows``.
     """
-    if columns.stream is None:
+    if reading.stream is None:
         return Ends(None)
     if source == "-" or not Path(source).is_file():
         return None
     lengths = np.zeros(0, np.int64)
-    with open_rows(source, channels, columns, delimiter, on_error) as reader:
+    with open_rows(source, channels, replace(reading, limit=None)) as reader:
         for rows in reader:
             lengths = _grown(lengths, len(reader.streams))
             lengths += np.bincount(rows.stream, minlength=len(lengths))

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from streamrnn.table.rows import RowReader, Rows
+from streamrnn.table.reader import RowReader
+from streamrnn.table.rows import Rows
 
 
 class FirstRows:

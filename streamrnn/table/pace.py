@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from streamrnn.errors import UserError
-from streamrnn.table.rows import RowReader, Rows
+from streamrnn.table.reader import RowReader
+from streamrnn.table.rows import Rows
 
 LONGEST_SLEEP_S = 3600.0
 

@@ -37,6 +37,8 @@ class ParquetFile:
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{path}: cannot be read as parquet: {error}") from error
         self.names: list[str] = self._file.schema_arrow.names
+        self.units: dict[str, str] = {}
+        self.said = "parquet"
 
     def head(self) -> list[pa.Array]:
         """Every column of the first rows; empty if the file has none."""

@@ -1,10 +1,13 @@
 """What was found in the files, and what of it a user should look at before the training."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from streamrnn.table.columns import listed, shortened
+from streamrnn.table.extremes import recurring_extremes
 from streamrnn.table.progress import counted
 from streamrnn.train.recording import Recording
 
@@ -23,6 +26,7 @@ class Facts(NamedTuple):
     missing: int  # cells of channels
     dropped: int  # rows of no use: before every channel has had a value, or too few between two gaps
     skipped: int  # bad rows
+    useless: Counter[str] = Counter()  # the rows of no use, by why  # noqa: RUF012
 
 
 def advise(recording: Recording, constant: np.ndarray, facts: Facts, period_s: float) -> list[str]:
@@ -37,15 +41,22 @@ def advise(recording: Recording, constant: np.ndarray, facts: Facts, period_s: f
     }
     for what, names in kinds.items():
         if names := [name for name in names if what == NEVER or name not in kinds[NEVER]]:
-            listed = ", ".join(f'"{name}"' for name in names)
-            warnings.append(f"{listed}: {what}; if that is no measurement, leave it out with --exclude")
-    if recording.unread:
-        listed = ", ".join(f'"{name}"' for name in recording.unread)
-        warnings.append(f"{listed}: left out, as most cells there are no numbers")
+            shown = ", ".join(f'"{name}"' for name in names)
+            warnings.append(f"{shown}: {what}; if that is no measurement, leave it out with --exclude")
+    warnings += recording.notes
+    if recording.left_out:
+        columns = [f'"{shortened(name)}" ({why})' for name, why in recording.left_out.items()]
+        warnings.append(f"left out: {listed(columns)}; --channels takes the columns that it names")
+    values = [
+        np.concatenate([part.values[:, place] for part in recording.parts])
+        for place in range(len(recording.names))
+    ]
+    warnings += recurring_extremes(recording.names, values)
     times = [part.ts_ns[part.ts_ns != 0] for part in recording.parts]
     if not sum(map(len, times)):
         warnings.append(
-            "no column of times was found, so that missing rows cannot be seen; see --time-column"
+            "no column of times was found, so that missing rows cannot be seen; see --time-column and "
+            "--time-format"
         )
     elif any(len(known) > 2 and np.median(np.diff(known)) == 0 for known in times):
         warnings.append("most times occur more than once; if machines take turns, name their --stream-column")

@@ -1,5 +1,6 @@
 """What a network learns from: unbroken sequences of rows, each with its target, split in time order."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from streamrnn.errors import UserError
 from streamrnn.table.progress import counted
 from streamrnn.train.advice import Facts, advise
 from streamrnn.train.recording import DataOptions, Part, Recording, find_begins, find_period_s, read_recording
+from streamrnn.train.useless import useless_rows
 
 WARM = 1024  # rows; as many as the highway of a model can see
 BLOCK = 1 << 16  # rows summed at once
@@ -52,6 +54,9 @@ class Dataset(NamedTuple):
     warnings: list[str]
     horizon: int = 1  # rows of a target; what is said of outputs is then said for each of them in turn
     classes: Mapping[str, slice] = MappingProxyType({})  # of each target that is text: its outputs, 0 or 1
+    units: Mapping[str, str] = MappingProxyType({})  # of the columns whose unit the files say
+    words: Mapping[str, float] = MappingProxyType({})  # texts that stand for numbers
+    said: tuple[str, ...] = ()  # what each file was taken for
 
     @property
     def names(self) -> list[str]:
@@ -105,6 +110,7 @@ def arrange(recording: Recording, options: DataOptions) -> Dataset:
     parts = Parts([], [])
     moments = Moments(len(names))
     rows = gaps = kept = missing = 0
+    useless: Counter[str] = Counter()
     for stream in _join_streams(recording.parts):
         runs = list[list[Run]]()
         for part in stream:
@@ -112,11 +118,14 @@ def arrange(recording: Recording, options: DataOptions) -> Dataset:
             rows += len(begins)
             gaps += int(begins.sum()) - 1
             missing += int(np.isnan(part.values[:, :width]).sum())
+            useless += useless_rows(part.values[:, :width], begins, recording.channels, ahead)
             runs.append([run for run in _find_runs(part, begins, width, outputs) if len(run.values) > ahead])
         kept += sum(len(run.values) for of_part in runs for run in of_part)
         _split_stream(stream, runs, options.validation, ahead, parts, moments)
     ids = {part.stream for part in recording.parts}
-    facts = Facts(len(options.sources), len(ids), rows, gaps, missing, rows - kept, recording.skipped)
+    facts = Facts(
+        len(options.sources), len(ids), rows, gaps, missing, rows - kept, recording.skipped, useless
+    )
     _check_enough(parts, recording, facts, options)
     mean, std, constant = moments.scaling()
     return Dataset(
@@ -130,6 +139,9 @@ def arrange(recording: Recording, options: DataOptions) -> Dataset:
         Scaling(mean[:width], std[:width], mean[outputs], std[outputs]),
         facts,
         advise(recording, constant, facts, period_s),
+        units=recording.units,
+        words=recording.words,
+        said=tuple(recording.said),
     )
 
 

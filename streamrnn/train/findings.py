@@ -3,6 +3,7 @@
 from streamrnn.table.progress import counted
 from streamrnn.train.data import Dataset, Sequence
 from streamrnn.train.descent import Settings
+from streamrnn.train.useless import useless_text
 
 
 def found_text(dataset: Dataset, relation: str, settings: Settings) -> str:
@@ -12,7 +13,7 @@ def found_text(dataset: Dataset, relation: str, settings: Settings) -> str:
     if dataset.period_s or facts.gaps:
         said.append(counted(facts.gaps, "gap"))
     period = f", {dataset.period_s:g} s apart" if dataset.period_s else ""
-    lines = [f"found {', '.join(said)}{period}; channels {', '.join(dataset.channels)}"]
+    lines = [*dataset.said, f"found {', '.join(said)}{period}; channels {', '.join(dataset.channels)}"]
     where = {
         "sequence-to-sequence": f"{counted(dataset.ahead, 'row')} ahead",
         "sequence-to-vector": "at the end of each stream",
@@ -21,9 +22,11 @@ def found_text(dataset: Dataset, relation: str, settings: Settings) -> str:
     }
     if dataset.target == "value" or relation != "sequence-to-sequence":
         lines.append(f"outputs {', '.join(dataset.names)}, {where[relation]}")
-    for what, count in (("missing cells", facts.missing), ("rows of no use", facts.dropped)):
-        if count:
-            lines.append(f"{what}: {count:,}")
+    if facts.missing:
+        lines.append(f"missing cells: {facts.missing:,}")
+    if facts.dropped:
+        why = f" ({useless_text(facts.useless)})" if facts.useless else ""
+        lines.append(f"rows of no use: {facts.dropped:,}{why}")
     if facts.skipped:
         lines.append(f"bad rows left out: {facts.skipped:,}")
     lines += [f"warning: {warning}" for warning in dataset.warnings]

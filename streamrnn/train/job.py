@@ -76,7 +76,8 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, Report]:
         linear, said, simple = simple_methods(dataset, options.relation)
     shape, start = _plan(dataset, linear, options)
     weights = Weights(shape)
-    to_model(weights, dataset)  # what a file cannot hold is refused before the work
+    told = {"missing": list(options.data.reading.missing), "words": dict(dataset.words)}
+    to_model(weights, dataset, **told)  # what a file cannot hold is refused before the work
     options = replace(options, settings=_within(options, weights, dataset))
     began = time.monotonic()
     network, course = _fit(dataset, shape, start, options)
@@ -91,9 +92,9 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, Report]:
         by_linear, by_simple = (found.over_rows(each.errors) for each in (linear, simple))
         compared = Errors(found.mse, by_linear, by_simple, simple.name)
         right = shares_right(network, linear, dataset) if isinstance(network, Network) else {}
-        told = _told(options, shape, course, compared) | ({"validation_right": right} if right else {})
+        made = _told(options, shape, course, compared) | ({"validation_right": right} if right else {})
         score = _score(network, dataset)
-        model = to_model(network, dataset, errors=found.stated, score=score, training=told)
+        model = to_model(network, dataset, errors=found.stated, score=score, training=made, **told)
         if options.output is not None:
             write_model(model, options.output)
     unit = "sequence" if options.relation in BY_SEQUENCE else "row"
@@ -189,7 +190,7 @@ def _within(options: TrainOptions, weights: Weights, dataset: Dataset) -> Settin
 
 
 def to_model(network: Weights, dataset: Dataset, **found: Any) -> Model:
-    """The model of a trained network; ``found`` are its "errors", "score" and "training"."""
+    """The model of a trained network; ``found`` are settings that do not follow from these."""
     shape, scaling, outputs = network.shape, dataset.scaling, len(dataset.names)
     settings = {
         "cell": shape.cell,
@@ -197,8 +198,8 @@ def to_model(network: Weights, dataset: Dataset, **found: Any) -> Model:
         "layers": shape.layers,
         "hidden": shape.hidden,
         "highway": shape.highway,
-        "channels": [{"name": name} for name in dataset.channels],
-        "outputs": [{"name": name} for name in dataset.names],
+        "channels": [{"name": name, "unit": dataset.units.get(name, "")} for name in dataset.channels],
+        "outputs": [{"name": name, "unit": dataset.units.get(name, "")} for name in dataset.names],
         "sample_period_s": dataset.period_s,
         "relation": shape.relation,
         "horizon": shape.horizon,

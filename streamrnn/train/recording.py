@@ -1,7 +1,7 @@
 """What files hold of each stream, and where rows are missing in it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -9,13 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.errors import UserError
-from streamrnn.table import Columns, RowReader, Rows, open_rows
+from streamrnn.table import Reading, RowReader, Rows, open_rows
 from streamrnn.table.cells import to_float32
-from streamrnn.table.columns import find_columns
+from streamrnn.table.clock import JITTER, slack_ns, tick_ns
+from streamrnn.table.columns import find_columns, joined_names
 from streamrnn.table.first import FirstRows
-
-CLOCKS_NS = (10**9, 10**6, 10**3)  # what times may be rounded to; else to 1 ns
-JITTER = 0.5  # of a sample period: how far a time step may be off
 
 
 @dataclass(frozen=True)
@@ -28,10 +26,7 @@ class DataOptions:
     targets: tuple[str, ...] | None = None  # columns to estimate; None = the channels
     ahead: int | None = None  # rows from an input row to its target; None = 0, without targets 1
     validation: float = 0.2  # the share of each stream's rows, its last ones, to validate on
-    columns: Columns = field(default_factory=Columns)
-    delimiter: str | None = None
-    on_error: str = "fail"  # or "skip"
-    limit: int | None = None  # rows of each file
+    reading: Reading = field(default_factory=Reading)  # its limit is of rows of each file
     first: Mapping[str, int] | None = None  # of those, by stream, how many are read; None = all
     max_step_s: float | None = None  # the longest time step that is no gap; None = by the sample period
     labels: bool = False  # targets may be text: the class that a row belongs to
@@ -52,10 +47,14 @@ class Recording(NamedTuple):
 
     channels: list[str]
     outputs: list[str]
-    unread: list[str]  # columns of no numbers, where channels were not named
+    left_out: dict[str, str]  # columns that are no channels, where those were not named, and why
     parts: list[Part]
     skipped: int  # bad rows left out
     classes: dict[str, list[str]]  # of each output that is text: what its numbers stand for
+    units: dict[str, str]  # of the columns whose unit a file says
+    words: dict[str, float]  # texts that stand for numbers
+    said: list[str]  # what each file was taken for
+    notes: list[str]  # what of the files a user should look at
 
     @property
     def names(self) -> list[str]:
@@ -78,12 +77,15 @@ def read_recording(options: DataOptions, progress: Callable[[int], object]) -> R
     parts, skipped = list[Part](), 0
     for source in options.sources:
         wanted = None if options.channels is None else column_names(*_named(options))
-        how = options.columns, options.delimiter, options.on_error, options.limit
-        with open_rows(source, wanted, *how, options.targets or ()) as reader:
-            channels, outputs = _choose(reader.channels, source, options)
+        reading = options.reading
+        if recording is not None:
+            reading = replace(reading, words=recording.words)
+        with open_rows(source, wanted, reading, options.targets or (), options.exclude) as reader:
+            channels, outputs = _choose(reader, source, options)
             if recording is None:
-                unread = [name for name in reader.unread if name.strip()] if options.channels is None else []
-                recording = Recording(channels, outputs, unread, parts, 0, {})
+                left_out = {} if options.channels is not None else dict(reader.left_out)
+                words = {**options.reading.words, **reader.words}
+                recording = Recording(channels, outputs, left_out, parts, 0, {}, {}, words, [], [])
             elif options.channels is None:
                 _check_same(recording, channels, outputs, options.sources[0], source)
                 channels, outputs = recording.channels, recording.outputs
@@ -91,11 +93,58 @@ def read_recording(options: DataOptions, progress: Callable[[int], object]) -> R
             found, infinite = _read_parts(reader, source, places, options, progress)
             names = [reader.channels[place] for place in places]
             _settle_labels(recording, names, reader, found, source, options)
+            _take_units(recording, names, reader, source)
+            recording.said.append(reader.said)
+            recording.notes.extend(note for note in reader.notes if note not in recording.notes)
             parts += found
             skipped += reader.skipped + infinite
     if recording is None:
         raise UserError("no file to learn from; name one or more CSV or parquet files")
-    return recording._replace(skipped=skipped)
+    recording = recording._replace(skipped=skipped)
+    return recording if options.channels is not None else _without_still(recording)
+
+
+def _without_still(recording: Recording) -> Recording:
+    """Leaves out the channels that have one value or none in all of the files, unless they are targets."""
+    names, targets = recording.names, recording.outputs
+    kinds = [_still(recording.parts, place) for place in range(len(names))]
+    own = recording.outputs == recording.channels
+    still = {
+        name: kind for name, kind in zip(names, kinds, strict=True) if kind and (own or name not in targets)
+    }
+    if not still or len(still) == len(recording.channels):
+        return recording
+    keep = [place for place, name in enumerate(names) if name not in still]
+    channels = [name for name in recording.channels if name not in still]
+    return recording._replace(
+        channels=channels,
+        outputs=channels if own else targets,
+        left_out=recording.left_out | still,
+        parts=[part._replace(values=np.ascontiguousarray(part.values[:, keep])) for part in recording.parts],
+    )
+
+
+def _still(parts: list[Part], place: int) -> str:
+    """Why a column of the parts is no measurement: it says nothing, or always the same; "" if it is one."""
+    columns = [part.values[:, place] for part in parts]
+    known = [column[~np.isnan(column)] for column in columns]
+    values = {float(end) for column in known if len(column) for end in (column.min(), column.max())}
+    if not values:
+        return "without any value"
+    return f"always {values.pop():g}" if len(values) == 1 else ""
+
+
+def _take_units(recording: Recording, names: list[str], reader: RowReader, source: str) -> None:
+    """Keeps the units of a file. Raises UserError where another file has another one of the same column."""
+    for name, spelled in zip(recording.names, names, strict=True):
+        if not (unit := reader.units.get(spelled)):
+            continue
+        if recording.units.setdefault(name, unit) != unit:
+            raise UserError(
+                f'{source}: "{name}" is in {unit} here, and in {recording.units[name]} in a file before; '
+                "bring them "
+                "to one unit"
+            )
 
 
 def _settle_labels(
@@ -152,20 +201,23 @@ def _named(options: DataOptions) -> tuple[list[str], list[str]]:
     return channels, channels if options.targets is None else list(options.targets)
 
 
-def _choose(found: list[str], source: str, options: DataOptions) -> tuple[list[str], list[str]]:
-    """Channels and outputs as a file spells them; ``found`` are its columns that were asked for."""
+def _choose(reader: RowReader, source: str, options: DataOptions) -> tuple[list[str], list[str]]:
+    """Channels and outputs as a file spells them."""
+    found, names = reader.channels, reader.names
     channels, outputs = _named(options)
+    gone = {names[place] for place in find_columns(options.exclude, names, source)}
     if options.channels is not None:
+        channels, outputs = joined_names(channels, names), joined_names(outputs, names)
         spelled = dict(zip(column_names(channels, outputs), found, strict=True))
         channels, outputs = [spelled[name] for name in channels], [spelled[name] for name in outputs]
     elif options.targets is None:
-        channels = outputs = _without(found, options.exclude, source)
+        channels = outputs = [name for name in found if name not in gone]
     else:
         try:
             outputs = [found[place] for place in find_columns(outputs, found, source)]
         except UserError as error:
             raise UserError(f"{error} (those that hold numbers)") from None
-        channels = _without(found, options.exclude, source)
+        channels = [name for name in found if name not in gone]
         if not options.ahead:  # an estimate of now must not be given what it estimates
             channels = [name for name in channels if name not in outputs]
     for names, what in ((channels, "channels"), (outputs, "targets")):
@@ -174,11 +226,6 @@ def _choose(found: list[str], source: str, options: DataOptions) -> tuple[list[s
     if not channels:
         raise UserError(f"{source}: no column of numbers is left beside the targets; name the channels")
     return channels, outputs
-
-
-def _without(found: list[str], exclude: tuple[str, ...], source: str) -> list[str]:
-    places = find_columns(exclude, found, source)
-    return [name for place, name in enumerate(found) if place not in places]
 
 
 def _check_same(first: Recording, channels: list[str], outputs: list[str], where: str, source: str) -> None:
@@ -211,7 +258,7 @@ def _read_parts(
         progress(len(block.seq))
         bad = np.isinf(block.values).any(axis=1)
         if bad.any():
-            if options.on_error == "fail":
+            if options.reading.on_error == "fail":
                 raise UserError(_infinite_text(block, int(bad.argmax()), reader, source))
             infinite += int(bad.sum())
             block = block.only(~bad)
@@ -282,7 +329,7 @@ def _file_period_ns(source: str, parts: list[Part]) -> float:
     if median < 0:
         raise UserError(f"{source}: its time runs backwards; sort the rows by time, the oldest first")
     if median == 0:
-        tick = max(_tick_ns(part) for part in parts)
+        tick = max(tick_ns(part.ts_ns) for part in parts)
         return float(every[(every >= 0) & (every <= tick)].mean())
     return median
 
@@ -293,19 +340,12 @@ def _time_steps(part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.diff(part.ts_ns[known]), np.diff(known), known[1:]
 
 
-def _tick_ns(part: Part) -> int:
-    """What the times of a part are rounded to: the largest of CLOCKS_NS that they are multiples of."""
-    return next((tick for tick in CLOCKS_NS if not (part.ts_ns % tick).any()), 1)
-
-
 def find_begins(part: Part, period_s: float, max_step_s: float | None) -> np.ndarray:
     """Where rows are missing before a row, or nothing is before it: (n,) bool.
 
     That is where seq is not the one before + 1, where time runs backwards, and where a time step is off
-    the sample period by more than half of it and a tick of the clock. The tick matters to rows that come
-    about as often as a clock of whole seconds ticks: every 1.06 s gives a step of 2 s now and then, with
-    nothing missing. With ``max_step_s``, longer steps are gaps, no others. Rows without a time share the
-    step between the times around them.
+    the sample period by more than ``slack_ns``. With ``max_step_s``, longer steps are gaps, no others. Rows
+    without a time share the step between the times around them.
     """
     begins = np.ones(len(part.seq), bool)
     begins[1:] = part.seq[1:] != part.seq[:-1] + np.uint64(1)
@@ -313,7 +353,7 @@ def find_begins(part: Part, period_s: float, max_step_s: float | None) -> np.nda
         steps, rows, places = _time_steps(part)
         off = steps - rows * (period_s * 1e9)
         if max_step_s is None:
-            gap = np.abs(off) > JITTER * period_s * 1e9 + _tick_ns(part)
+            gap = np.abs(off) > slack_ns(period_s * 1e9, tick_ns(part.ts_ns))
         else:
             gap = off > (max_step_s - period_s) * 1e9
         begins[places[gap | (steps < 0)]] = True

@@ -88,6 +88,9 @@ def load_sequences(
             name: slice(outputs.index(f"{name}={min(labels)}"), outputs.index(f"{name}={max(labels)}") + 1)
             for name, labels in recording.classes.items()
         },
+        recording.units,
+        recording.words,
+        tuple(recording.said),
     )
 
 

@@ -1,0 +1,141 @@
+"""The options that say how a file of rows is read, which several commands share."""
+
+import csv
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from streamrnn.cli.shared import COUNT
+
+NO_TIME = "none"
+
+
+def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Names between commas; one that has a comma may be quoted as in CSV."""
+    if value is None:
+        return None
+    found = tuple(name.strip() for name in next(csv.reader([value], skipinitialspace=True), []))
+    if not found or not all(found):
+        raise click.BadParameter(f"{value!r} is not a list of names between commas.")
+    return found
+
+
+def words(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, float]:
+    """Texts and the numbers that they stand for."""
+    found = {}
+    for pair in names(ctx, param, value) or ():
+        word, mark, number = pair.rpartition("=")
+        try:
+            found[word.strip()] = float(number)
+        except ValueError:
+            mark = ""
+        if not mark or not word.strip():
+            raise click.BadParameter(f"{pair!r} does not say what a word stands for, as in closed=0,open=1.")
+    return found
+
+
+def delimiter(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value in ("tab", r"\t"):
+        return "\t"
+    if value == "space":
+        return " "
+    if value is not None and len(value) != 1:
+        raise click.BadParameter(f"{value!r} is not one character, nor one of the words tab and space.")
+    return value
+
+
+def time_format(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from streamrnn.table.times import FORMATS
+
+    if value is not None and value not in FORMATS and "%" not in value:
+        raise click.BadParameter(
+            f"{value!r} is neither one of {', '.join(FORMATS)} nor of the form of strptime."
+        )
+    return value
+
+
+_LINE = click.IntRange(min=0)
+_OPTIONS = (
+    click.option("--seq-column", metavar="NAME", help="Column of sequence numbers.  [default: counted]"),
+    click.option(
+        "--time-column",
+        metavar="NAME[,NAME]|none",
+        callback=names,
+        help="Column of the time, or of date and time, or none.  [default: found]",
+    ),
+    click.option(
+        "--time-format",
+        metavar="FORMAT",
+        callback=time_format,
+        help="Of times: day-first, month-first, year-first; s, ms, us, ns, min, h, d of numbers; serial, of "
+        "a spreadsheet; or as strptime has it.  [default: found]",
+    ),
+    click.option("--stream-column", metavar="NAME", help="Column of the stream id.  [default: none]"),
+    click.option("--channel-column", metavar="NAME", help="Of a table with a value a row: whose it is."),
+    click.option("--value-column", metavar="NAME", help="Of a table with a value a row: the value."),
+    click.option(
+        "--missing", callback=names, metavar="A,B,...", help="Numbers and words that mean no value."
+    ),
+    click.option(
+        "--words", callback=words, metavar="A=0,B=1", help="Numbers that words in named channels stand for."
+    ),
+    click.option(
+        "--delimiter",
+        metavar="CHAR|tab|space",
+        callback=delimiter,
+        help="Between the columns of a text file.  [default: found]",
+    ),
+    click.option("--decimal", type=click.Choice(["point", "comma"]), help="In numbers.  [default: found]"),
+    click.option("--encoding", metavar="NAME", help="Of a text file.  [default: found]"),
+    click.option(
+        "--header-line",
+        type=_LINE,
+        metavar="N",
+        help="Line that names the columns, 0: none.  [default: found]",
+    ),
+    click.option("--data-line", type=COUNT, metavar="N", help="Line of the first row.  [default: found]"),
+    click.option("--names", callback=names, metavar="A,B,...", help="Of the columns.  [default: found]"),
+    click.option(
+        "--on-error",
+        type=click.Choice(["fail", "skip"]),
+        default="fail",
+        help="On a row that cannot be used.",
+    ),
+    click.option("--limit", type=COUNT, metavar="N", help="Stop after N rows."),
+)
+count_rows_option = click.option(
+    "--no-time", "count_rows", is_flag=True, help="Count rows, whatever their times say is missing or late."
+)
+
+
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how a file of rows is read, in the order of the help."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def take_reading(options: dict[str, Any]) -> Any:
+    """The Reading that ``options`` of a command say, which are taken out of them."""
+    from streamrnn.table import Reading
+
+    columns = {name: options.pop(f"{name}_column") for name in ("seq", "time", "stream", "channel", "value")}
+    same = (
+        "time_format",
+        "words",
+        "delimiter",
+        "decimal",
+        "encoding",
+        "header_line",
+        "data_line",
+        "names",
+        "on_error",
+        "limit",
+    )
+    return Reading(
+        **columns,
+        **{name: options.pop(name) for name in same},
+        missing=options.pop("missing") or (),
+        count_rows=options.pop("count_rows", False),
+    )

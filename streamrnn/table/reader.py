@@ -1,0 +1,278 @@
+"""Reads the rows of a file whose columns are known, block by block."""
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.errors import UserError
+from streamrnn.table.blocks import Block
+from streamrnn.table.cells import Marks, Numbers, is_text, quoted, to_codes, to_float32, to_uint64
+from streamrnn.table.columns import listed, shortened
+from streamrnn.table.extremes import recurring_extremes
+from streamrnn.table.ids import StreamIds
+from streamrnn.table.layout import File, Layout
+from streamrnn.table.reading import Reading
+from streamrnn.table.rows import Rows
+from streamrnn.table.time_column import join_times
+from streamrnn.table.times import to_ns
+from streamrnn.wire.frame import TOPIC_BYTES
+
+if TYPE_CHECKING:
+    from streamrnn.table.numbering import TimeNumbers
+
+_HALF_DAY, _DAY = 43200 * 10**9, 86400 * 10**9  # ns
+
+
+DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
+UNITS_MAY_BE = 3  # lines in which units, or more names, are more likely than bad values
+WORD = 20  # characters of a word that may mean a missing value
+
+
+class Fault(NamedTuple):
+    """Cells of one column that cannot be read."""
+
+    column: int
+    bad: np.ndarray  # (n,) bool
+    what: str
+
+
+class RowReader:
+    """Iterates over ``Rows``, once. Made by ``open_rows``; may be iterated in another thread.
+
+    ``streams`` grows while it is iterated; ``skipped`` counts the bad rows left out so far; ``whole`` tells
+    that all of the file was read; ``left_out`` are the columns left out and why; ``units`` those of the
+    channels that have one; ``said`` is what the file was taken for, in a line; ``notes`` is what a user
+    should
+    look at; ``time_type`` is the type of ``Rows.time``, None without a time column; ``labels`` has for each
+    column of text the texts so far; ``words`` are texts that were found to stand for numbers; ``numbers``
+    are those by time, None where rows are counted.
+    """
+
+    def __init__(
+        self,
+        file: File,
+        layout: Layout,
+        stream: str | None,
+        reading: Reading,
+        marks: Marks,
+        numbers: "TimeNumbers | None",
+        everything: bool = False,
+    ) -> None:
+        self.where = file.where
+        self.names = list(file.names)
+        self.channels = [file.names[place] for place in layout.channels]
+        self.units = {name: file.units[name] for name in self.channels if name in file.units}
+        self.left_out = layout.left_out
+        self.said = _said(file, layout)
+        self.notes = [*layout.notes, *getattr(file, "notes", [])]
+        self.time_type = layout.time_type
+        self.labels = {file.names[place]: StreamIds() for place in layout.labels}
+        self.words = layout.words
+        self._everything = everything  # whether no channels were named
+        self.skipped = getattr(file, "skipped", 0)
+        self.whole = False
+        self.numbers = numbers
+        self._file = file
+        self._layout = layout
+        self._marks = marks._replace(states=marks.states | layout.words)
+        self._ids = StreamIds()
+        self._fails = reading.on_error == "fail"
+        self._left = reading.limit
+        self._midnight = (0, 0)  # days gone by, and the last time of day, where times have no date
+        if layout.stream is None:
+            self._ids.find(pa.array([stream]))
+
+    @property
+    def streams(self) -> list[str]:
+        return self._ids.names
+
+    def __iter__(self) -> Iterator[Rows]:
+        if self._left == 0:
+            return
+        for block in self._file.blocks(self._layout.places()):
+            rows = self._rows(block)
+            if self._left is not None:
+                rows = rows.part(slice(self._left))
+                self._left -= len(rows.seq)
+            if len(rows.seq):
+                yield self._numbered(rows)
+            if self._left == 0:
+                return
+        self.whole = True
+
+    def opening(self) -> str:
+        """What to say before the rows: what the file was taken for, and what a user should look at."""
+        warnings = [*self.notes, *self._extremes()]
+        if self._everything and self.left_out:
+            columns = [f'"{shortened(name)}" ({why})' for name, why in self.left_out.items()]
+            warnings.append(f"left out: {listed(columns)}")
+        if self.time_type is None:
+            warnings.append(
+                "no column of times was found, so rows are counted and missing ones cannot be seen; see "
+                "--time-column "
+                "and --time-format"
+            )
+        return "".join([f"{self.said}\n", *(f"warning: {warning}\n" for warning in warnings)])
+
+    def closing(self) -> str:
+        """What to say after the rows: of their times, where these number them."""
+        return "".join(f"warning: {said}\n" for said in (self.numbers.said() if self.numbers else ()))
+
+    def _extremes(self) -> list[str]:
+        head, layout = self._file.head(), self._layout
+        places = [place for place in layout.channels if place not in layout.labels]
+        columns = [
+            to_float32(head[place], self._marks, place in layout.commas, place in layout.states)[0]
+            for place in places
+        ]
+        return recurring_extremes([self._file.names[place] for place in places], columns)
+
+    def stop(self) -> None:
+        """Lets the iteration end within a moment; for any thread."""
+        self._file.stop()
+
+    def close(self) -> None:
+        """Gives the file back, once nothing iterates any more."""
+        self._file.close()
+
+    def __enter__(self) -> "RowReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _numbered(self, rows: Rows) -> Rows:
+        if self.numbers is None:
+            return rows
+        try:
+            return rows._replace(seq=self.numbers.number(rows.stream, rows.ts_ns))
+        except UserError as error:
+            raise UserError(f"{self._file.where}: {error}") from None
+
+    def _rows(self, block: Block) -> Rows:
+        layout, faults = self._layout, list[Fault]()
+        cells = dict(zip(layout.places(), block.columns, strict=True))
+        count = len(block.columns[0])
+        values = np.empty((count, len(layout.channels)), np.float32)
+        for channel, place in enumerate(layout.channels):
+            if place in layout.labels:
+                find = self.labels[self.channels[channel]].find
+                values[:, channel] = to_codes(cells[place], find, self._marks)
+            else:
+                numbers = to_float32(
+                    cells[place], self._marks, place in layout.commas, place in layout.states
+                )
+                values[:, channel] = self._read(place, numbers, "is not a number", faults)
+        ts_ns, time = np.zeros(count, np.int64), None
+        if layout.time is not None:
+            time = join_times([cells[place] for place in layout.time.places], layout.time.digits)
+            times = to_ns(time, layout.time.form)
+            ts_ns = self._read(layout.time.places[0], times, "is not a time", faults)
+            if layout.time.undated and layout.stream is None:
+                ts_ns = self._over_midnight(ts_ns)
+        stream = self._streams(cells, count, faults)
+        places = np.arange(count + len(block.malformed))
+        records = np.delete(places, [malformed.record for malformed in block.malformed])
+        if layout.seq is not None:
+            numbers = to_uint64(cells[layout.seq])
+            seq = self._read(layout.seq, numbers, "is not a whole number, 0 or above", faults)
+        elif self.numbers is not None:
+            seq = np.zeros(count, np.uint64)  # until the rows that stay are known
+        elif layout.stream is None:  # a bad row leaves a gap, even one that cannot be read at all
+            seq = self._ids.number(np.zeros(len(places), np.int32))[records]
+        else:
+            seq = self._ids.number(stream)
+        rows = Rows(stream, values, seq, ts_ns, time, block.line)
+        return self._without_bad(rows, block, records, faults) if faults or block.malformed else rows
+
+    def _read(self, place: int, numbers: Numbers, what: str, faults: list[Fault]) -> np.ndarray:
+        values, bad = numbers
+        if bad is not None:
+            faults.append(Fault(place, bad, what))
+        return values
+
+    def _over_midnight(self, ts_ns: np.ndarray) -> np.ndarray:
+        """Times of day, a day later from each midnight on: where they fall by half a day or more."""
+        days, last = self._midnight
+        known = np.flatnonzero(ts_ns)
+        falls = np.diff(ts_ns[known], prepend=last or ts_ns[known[:1]]) < -_HALF_DAY
+        later = days + np.cumsum(falls)
+        if len(known):
+            self._midnight = int(later[-1]), int(ts_ns[known[-1]])
+            ts_ns = ts_ns.copy()
+            ts_ns[known] += later * _DAY
+        return ts_ns
+
+    def _streams(self, cells: dict[int, pa.Array], count: int, faults: list[Fault]) -> np.ndarray:
+        place = self._layout.stream
+        if place is None:
+            return np.zeros(count, np.int32)
+        texts = cells[place] if is_text(cells[place]) else cells[place].cast(pa.string())
+        stream = self._ids.find(pc.ascii_trim_whitespace(texts))
+        if (bad := stream < 0).any():
+            faults.append(Fault(place, bad, f"is not a stream id (1 to {TOPIC_BYTES} bytes of UTF-8)"))
+        return stream
+
+    def _without_bad(self, rows: Rows, block: Block, records: np.ndarray, faults: list[Fault]) -> Rows:
+        """The rows but the bad ones, which are counted; or the first of them as a UserError."""
+        if self._fails:
+            self._raise_first(block, records, faults)
+            return rows  # the limit comes before the first bad one
+        bad = np.any([np.zeros(len(records), bool), *(fault.bad for fault in faults)], axis=0)
+        self.skipped += int(bad.sum()) + len(block.malformed)
+        return rows.only(~bad)
+
+    def _raise_first(self, block: Block, records: np.ndarray, faults: list[Fault]) -> None:
+        """Raises UserError for the first bad record, unless the limit comes before it."""
+        places = self._layout.places()
+        found = [
+            (malformed.record, f"{malformed.what}; leave such rows out with --on-error skip")
+            for malformed in block.malformed
+        ]
+        for fault in faults:
+            row = int(fault.bad.argmax())
+            cell = block.columns[places.index(fault.column)][row]
+            what = f'column "{shortened(self._file.names[fault.column])}": {quoted(cell)} {fault.what}; '
+            state = fault.column in self._layout.states
+            remedy = _remedy(fault.what, str(cell.as_py()).strip(), state)
+            if fault.what == "is not a number" and block.locate(int(records[row])) <= UNITS_MAY_BE:
+                remedy += "; if the rows begin further down give --data-line"
+            found.append((int(records[row]), f"{what}{remedy}"))
+        record, what = min(found)
+        if self._left is None or record < self._left:
+            where = f"{self._file.where}: {self._file.unit} {block.locate(record)}"
+            raise UserError(f"{where}, {what}" if what.startswith("column") else f"{where} {what}")
+
+
+def _remedy(what: str, cell: str, state: bool) -> str:
+    """What to do about a bad cell."""
+    skip = "leave such rows out with --on-error skip"
+    if what != "is not a number":
+        return skip
+    if DECIMAL_COMMA.fullmatch(cell):
+        return f"if the comma is a decimal one give --decimal comma, or {skip}"
+    if cell.isprintable() and 0 < len(cell) <= WORD and "," not in cell:
+        word = cell if cell.isalnum() else f"'{cell}'"
+        if state:
+            return (
+                f"say what the words stand for with --words {word}=0,... or give --missing {word}, or {skip}"
+            )
+        return f"if it means a missing value give --missing {word}, or {skip}"
+    return skip
+
+
+def _said(file: File, layout: Layout) -> str:
+    """What a file was taken for, in a line."""
+    said = [file.said]
+    if layout.time is None:
+        said.append("no times")
+    else:
+        listed = " and ".join(f'"{file.names[place]}"' for place in layout.time.places)
+        said.append(f"times of {listed} ({layout.time.form.said})")
+    if layout.seq is not None:
+        said.append(f'numbers of "{file.names[layout.seq]}"')
+    return f"{file.where}: {', '.join(said)}"

@@ -1,0 +1,121 @@
+"""What the columns of a file are: measurements, or counters, clocks, labels, states in words."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from streamrnn.table.cells import PLAIN, Marks, blanked, is_text, to_float32, to_float64
+from streamrnn.table.time_column import find_time
+from streamrnn.table.words import is_word
+
+LEAST = 30  # rows before anything is said of how a column runs
+EVEN = 0.9  # the share of steps that are alike in a counter that misses some
+FEW = 1000  # different words of states
+RECORD = "record"
+_INDICES = (
+    "__index_level_0__",
+    "unnamed: 0",
+    "index",
+    "record",
+    "recnum",
+    "entry_id",
+    "row",
+    "line",
+    "no",
+    "no.",
+    "nr",
+)
+
+
+def is_label(head: pa.Array) -> bool:
+    """Whether most of the different cells are text, and no numbers."""
+    if not is_text(head):
+        return False
+    values, bad = to_float32(head.unique())
+    return bad is not None and int(bad.sum()) >= int(np.isfinite(values).sum())
+
+
+def is_empty(head: pa.Array) -> bool:
+    """Whether no cell says anything, and text could follow."""
+    return is_text(head) and blanked(head).null_count == len(head)
+
+
+def is_states(head: pa.Array) -> bool:
+    """Whether cells are true and false, or words of one pair that stand for them."""
+    if pa.types.is_boolean(head.type):
+        return True
+    said = blanked(head).drop_null().unique() if is_text(head) else pa.array([], pa.string())
+    return 0 < len(said) <= FEW and all(map(is_word, said.to_pylist()))
+
+
+def is_numeric(head: pa.Array, marks: Marks = PLAIN, comma: bool = False) -> bool:
+    """Whether most cells are numbers, a bad one here and there allowed."""
+    kind = head.type
+    if not is_text(head):
+        return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    values, bad = to_float32(head, marks, comma)
+    return int(np.isfinite(values).sum()) > (0 if bad is None else int(bad.sum()))
+
+
+def no_measurements(
+    names: Sequence[str], head: Sequence[pa.Array], numeric: Collection[int]
+) -> dict[int, str]:
+    """Why columns of numbers are no measurements: what only counts, or runs on like a clock."""
+    found = {}
+    for place in numeric:
+        numbers, bad = to_float64(head[place])
+        numbers = numbers[np.isfinite(numbers)]
+        if bad is not None or len(numbers) < LEAST:
+            continue
+        if find_time([names[place]], {}, [head[place]], ()) is not None:
+            found[place] = "another clock"
+        elif why := _why_none(names[place], numbers):
+            found[place] = why
+    return found
+
+
+def _why_none(name: str, numbers: np.ndarray) -> str:
+    steps = np.diff(numbers)
+    if (numbers == np.floor(numbers)).all() and (steps == 1).mean() >= EVEN:
+        return "counts the rows"  # anew now and then
+    if (steps <= 0).any():
+        turns = name.strip().casefold() in _INDICES and (steps > 0).mean() > EVEN
+        return "counts the rows" if turns else ""
+    whole = bool((numbers == np.floor(numbers)).all())
+    usual = float(np.median(steps))
+    if whole and (steps == usual).mean() >= EVEN:
+        return "counts the rows"
+    from_zero = abs(numbers[0]) <= usual and np.ptp(steps) <= 1e-6 * max(usual, abs(numbers[-1]))
+    return "rises evenly from 0, as a clock does" if from_zero and not whole else ""
+
+
+def counts(cells: pa.Array) -> bool:
+    """Whether cells are whole numbers from 0 on that never fall."""
+    numbers, bad = to_float64(cells)
+    if bad is not None or not len(numbers) or not np.isfinite(numbers).all():
+        return False
+    return bool((numbers == np.floor(numbers)).all() and (np.diff(numbers) > 0).all() and numbers[0] >= 0)
+
+
+def coarse(names: Sequence[str], head: Sequence[pa.Array], channels: Collection[int]) -> list[str]:
+    """What to say of channels whose changes are smaller than the steps that float32 has at their values."""
+    said = []
+    for place in channels:
+        if is_text(head[place]) and is_label(head[place]):
+            continue
+        numbers, _ = to_float64(head[place])
+        numbers = numbers[np.isfinite(numbers)]
+        changes = np.abs(np.diff(numbers))
+        changes = changes[changes > 0]
+        if not len(changes):
+            continue
+        largest = np.float32(min(np.abs(numbers).max(), 1e38))
+        step, change = float(np.spacing(largest)), float(np.quantile(changes, 0.9))
+        if step > change:
+            said.append(
+                f'"{names[place]}": as float32 its values have steps of {step:g}, and it changes by '
+                f"{change:.2g}; take "
+                f"{np.floor(numbers.mean()):.9g} off it before it is recorded, or leave it out"
+            )
+    return said

@@ -1,0 +1,263 @@
+"""Which column of a file, or which of its columns together, hold the times of the rows."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamrnn.errors import UserError
+from streamrnn.table.blocks import Block
+from streamrnn.table.cells import blanked, is_text, quoted
+from streamrnn.table.time_names import (
+    is_time_name,
+    part_of_date,
+    rank_of,
+    says_date,
+    unit_of_cell,
+    unit_of_name,
+)
+from streamrnn.table.time_text import parse_times
+from streamrnn.table.times import TimeForm, form_of, is_undated, orders_of, to_ns
+
+UNRANKED = 99
+WEAK = ("t", "data", "start", "end")  # names of other things as well: only an even clock is believed
+EVEN = 0.8  # the share of steps that are the usual one, in an even clock
+RISING = 0.9  # the share of steps that a clock goes forward in; between machines it may go back
+LEAST = 5  # steps of numbers that no name says to be times
+THIS_CENTURY = (946684800 * 10**9, 2524608000 * 10**9)  # ns
+MOST_ROWS = 1 << 20  # rows looked at to tell the day from the month
+
+
+class TimeColumn(NamedTuple):
+    """Where times stand, and how."""
+
+    places: tuple[int, ...]  # one column, or date and time, or the parts of both
+    form: TimeForm
+    digits: int = 0  # that a time of day in a column of its own has at least: 0730
+    undated: bool = False  # times of a day, whose date nobody says
+
+
+class Candidate(NamedTuple):
+    place: int
+    form: TimeForm
+    rank: int
+    moves: bool
+    dated: bool
+    timed: bool
+
+
+def find_time(
+    names: Sequence[str], units: dict[str, str], head: Sequence[pa.Array], taken: Collection[int | None]
+) -> TimeColumn | None:
+    """The columns of the times of a file: they move from row to row, and their names or cells say so.
+
+    A calendar without a time of day is taken together with a time of day beside it.
+    """
+    free = [place for place in range(len(names)) if place not in taken]
+    candidates = [
+        found
+        for place in free
+        if (found := _candidate(place, names[place], units.get(names[place], ""), head[place])) is not None
+    ]
+    whole = sorted((c for c in candidates if c.dated and c.timed), key=_order)
+    if any(not candidate.timed for candidate in candidates):  # 730 beside a date is half past seven
+        whole = [
+            c
+            for c in whole
+            if c.form.kind != "number" or not _is_digits_of_day(names[c.place], head[c.place])
+        ]
+    if whole and whole[0].moves:
+        return TimeColumn((whole[0].place,), whole[0].form)
+    days, clocks = [c for c in candidates if not c.timed], [c for c in candidates if not c.dated]
+    for day in sorted(days, key=_order):
+        for clock in sorted(clocks, key=_order):
+            return joined((day.place, clock.place), head)
+        for place in free:
+            if _is_digits_of_day(names[place], head[place]) and place != day.place:
+                return joined((day.place, place), head)
+    if (parts := _parts(names, head, free)) is not None and not (whole and whole[0].moves):
+        return joined(parts, head)
+    rest = [*whole, *sorted(days, key=_order), *sorted(clocks, key=_order)]
+    if not rest:
+        return None
+    best = rest[0]
+    return TimeColumn((best.place,), best.form, undated=not best.dated)
+
+
+def told_time(
+    places: Sequence[int], names: Sequence[str], units: dict[str, str], head: Sequence[pa.Array], where: str
+) -> TimeColumn:
+    """The form of the columns that were told. Raises UserError if they hold no times."""
+    if len(places) > 1:
+        return joined(tuple(places), head)
+    (place,) = places
+    name = names[place]
+    unit = unit_of_name(name) or unit_of_cell(units.get(name, ""))
+    form = form_of(head[place], unit, says_date(name))
+    if form is None:
+        said = blanked(head[place]).drop_null()
+        raise UserError(
+            f'{where}: column "{name}" holds no times but {quoted(said[0]) if len(said) else "nothing"}; '
+            "if they "
+            "are, say how they are written with --time-format, such as %d.%m.%Y/%H:%M"
+        )
+    return TimeColumn((place,), form, undated=is_undated(head[place], form))
+
+
+def settle_order(
+    time: TimeColumn, names: Sequence[str], where: str, again: Callable[[list[int]], Iterator[Block]] | None
+) -> TimeColumn:
+    """Tells the day from the month by the whole column, where its first cells do not.
+
+    ``again`` gives all cells of columns, block by block, None where they cannot be read twice. Raises
+    UserError if they do not tell either.
+    """
+    if time.form.kind != "text" or time.form.detail:
+        return time
+    cells: list[pa.Array] = []
+    for block in again(list(time.places)) if again is not None else ():
+        cells.append(join_times(block.columns, time.digits))
+        rows = pa.concat_arrays([part.cast(pa.string()) for part in cells])
+        if len(orders := orders_of(rows)) == 1 or len(rows) >= MOST_ROWS:
+            break
+    else:
+        orders = orders_of(pa.concat_arrays(cells)) if cells else []
+    if len(orders) != 1:
+        listed = " and ".join(f'"{names[place]}"' for place in time.places)
+        first = quoted(cells[0][0]) if cells and len(cells[0]) else "its times"
+        raise UserError(
+            f"{where}: {first} in column {listed} may begin with the day or with the month; say which with "
+            "--time-format day-first or --time-format month-first"
+        )
+    return time._replace(form=TimeForm("text", orders[0]))
+
+
+def join_times(columns: Sequence[pa.Array], digits: int) -> pa.Array:
+    """The cells of the columns of times as one: that of a single one, else text."""
+    if len(columns) == 1:
+        return columns[0]
+    texts = [_texts(column) for column in columns]
+    if len(texts) > 2:
+        day = pc.binary_join_element_wise(*texts[:3], "-")
+        clock = [pc.utf8_lpad(part, 2, "0") for part in texts[3:]]
+        clock += [pa.array(["00"] * len(day))] if len(clock) == 1 else []
+        return (
+            pc.binary_join_element_wise(day, pc.binary_join_element_wise(*clock, ":"), " ") if clock else day
+        )
+    day, clock_text = texts
+    if digits:
+        clock_text = pc.utf8_lpad(clock_text, digits, "0")
+        day = pc.replace_substring(pc.replace_substring(day, "-", ""), "/", "")
+    return pc.binary_join_element_wise(day, clock_text, " ")
+
+
+def joined(places: tuple[int, ...], head: Sequence[pa.Array]) -> TimeColumn:
+    """Columns of a date and a time of day, or of the parts of both from the year on, as one."""
+    digits = 0
+    if len(places) == 2 and _are_digits(clock := _texts(head[places[1]])):
+        digits = 4 if (pc.max(pc.utf8_length(clock)).as_py() or 0) <= 4 else 6
+    cells = join_times([head[place] for place in places], digits)
+    orders = ["ymd"] if digits else orders_of(cells)
+    return TimeColumn(places, TimeForm("text", orders[0] if len(orders) == 1 else ""), digits)
+
+
+def _order(candidate: Candidate) -> tuple[bool, int, int]:
+    return not candidate.moves, candidate.rank, candidate.place
+
+
+def _candidate(place: int, name: str, unit_cell: str, cells: pa.Array) -> Candidate | None:
+    rank = rank_of(name)
+    unit = unit_of_name(name) or (unit_of_cell(unit_cell) if rank is not None else None)
+    form = form_of(cells, unit, rank is not None and says_date(name))
+    if form is None or (form.kind != "text" and rank is None and not _is_epoch(cells, form)):
+        return None
+    if not is_text(cells) or form.kind != "text":
+        ns, bad = to_ns(cells, form)
+        known = ns[ns != 0] if bad is None else ns[(ns != 0) & ~bad]
+        days = form.kind == "digits" and bool(len(known)) and not (known % (86400 * 10**9)).any()
+        if form.kind != "text" and not days and not _runs(known, name):
+            return None
+        dates = pa.types.is_date(cells.type)
+        return Candidate(place, form, _rank(rank), _moves(known), True, not dates and not days)
+    parsed = parse_times(blanked(cells), form.detail or "dmy")
+    known = parsed.ns[parsed.good]
+    if not len(known):
+        return None
+    dated, timed = bool(parsed.dated.any()), bool(parsed.timed[parsed.good].any())
+    return Candidate(place, form, _rank(rank), _moves(known), dated, timed)
+
+
+def _is_epoch(cells: pa.Array, form: TimeForm) -> bool:
+    """Whether numbers under any name are times since 1970: of this century, and always rising."""
+    ns, bad = to_ns(cells, form)
+    known = ns[ns != 0] if bad is None else ns[(ns != 0) & ~bad]
+    steps = np.diff(known)
+    return (
+        len(steps) >= LEAST
+        and bool((steps >= 0).all() and _moves(known))
+        and THIS_CENTURY[0] < known[0] <= known[-1] < THIS_CENTURY[1]
+    )
+
+
+def _rank(rank: int | None) -> int:
+    return UNRANKED if rank is None else rank
+
+
+def _moves(ns: np.ndarray) -> bool:
+    return len(ns) > 1 and bool((ns != ns[0]).any())
+
+
+def _runs(ns: np.ndarray, name: str) -> bool:
+    """Whether numbers run like a clock; a few do not tell."""
+    steps = np.diff(ns)
+    if len(steps) < 2:
+        return True
+    if name.strip().casefold() in WEAK:
+        steps = steps[steps != 0]  # machines may write at once
+        usual = np.median(steps) if len(steps) else 0
+        return usual > 0 and float((np.abs(steps - usual) <= 0.01 * usual + 1).mean()) >= EVEN
+    rising = RISING if len(steps) > 2 * LEAST else 0.5
+    return _moves(ns) and (float((steps >= 0).mean()) >= rising or bool((steps <= 0).all()))
+
+
+def _parts(names: Sequence[str], head: Sequence[pa.Array], free: Sequence[int]) -> tuple[int, ...] | None:
+    """The columns that hold year, month and day, and smaller parts as far as there are any, as numbers."""
+    found: dict[int, int] = {}
+    for place in free:
+        part = part_of_date(names[place])
+        if part is not None and _are_digits(_texts(head[place])):
+            found.setdefault(part, place)
+    if not {0, 1, 2} <= {*found}:
+        return None
+    parts = [found[part] for part in range(6) if {*range(part + 1)} <= {*found}]
+    return tuple(parts)
+
+
+def _is_digits_of_day(name: str, cells: pa.Array) -> bool:
+    """Whether a column holds times of day as numbers: 730 for half past seven, or 73000."""
+    texts = _texts(cells)
+    if not (is_time_name(name) and unit_of_name(name) is None and _are_digits(texts)):
+        return False
+    numbers = pc.cast(texts, pa.int64()).drop_null().to_numpy(zero_copy_only=False)
+    if numbers.max() >= 240000:
+        return False
+    minutes = numbers % 100 if numbers.max() < 2400 else numbers // 100 % 100
+    return bool((minutes < 60).all())
+
+
+def _are_digits(texts: pa.Array) -> bool:
+    known = texts.drop_null()
+    return len(known) > 0 and bool(pc.all(pc.match_substring_regex(known, r"^\d{1,6}$")).as_py())
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    cells = blanked(column)
+    texts = cells if is_text(cells) else pc.cast(cells, pa.string())
+    return pc.replace_substring_regex(texts, r"\.0*$", "") if not _has_colons(texts) else texts
+
+
+def _has_colons(texts: pa.Array) -> bool:
+    known = texts.drop_null()
+    return len(known) > 0 and ":" in known[0].as_py()

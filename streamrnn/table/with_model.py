@@ -1,0 +1,31 @@
+"""What a model knows of the files that it is used on."""
+
+from dataclasses import replace
+
+from streamrnn.errors import UserError
+from streamrnn.model.model import Model
+from streamrnn.table.reader import RowReader
+from streamrnn.table.reading import Reading
+
+
+def check_units(reader: RowReader, model: Model) -> None:
+    """Raises UserError where a file says another unit of a channel than the model's file does."""
+    theirs = {channel.name: channel.unit for channel in model.channels}
+    ours = dict(zip(theirs, reader.channels, strict=True))
+    for name, unit in theirs.items():
+        here = reader.units.get(ours[name], "")
+        if unit and here and here != unit:
+            raise UserError(
+                f'{reader.where}: "{name}" is in {here}, and the model learned it in {unit}; bring it to '
+                "that unit, "
+                "or mend the line of units"
+            )
+
+
+def with_model(reading: Reading, model: Model) -> Reading:
+    """How files of a model are read: with the missing values and words of its training, and what is told."""
+    return replace(
+        reading,
+        missing=tuple(dict.fromkeys((*model.missing, *reading.missing))),
+        words=dict(model.words or {}) | dict(reading.words),
+    )

@@ -1,0 +1,379 @@
+"""Files as loggers write them, a few lines each: the right rows, or an error that names the option for it."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tables import Read, fails, read, write
+
+from streamrnn.table import Reading, open_rows
+from streamrnn.table.numbering import TimeNumbers
+
+START = 1_710_288_000 * 10**9  # 2024-03-13 00:00:00 UTC
+MINUTE = 60 * 10**9
+ROWS = range(120)
+A = [round(20 + 2 * math.sin(row / 9), 2) for row in ROWS]
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Callable[..., Path]:
+    """Writes text or bytes to a file and returns its path."""
+    return partial(write, tmp_path)
+
+
+def table(head: str, times: list[str], mark: str = ",", cells: list[str] | None = None) -> str:
+    """A file of a time and a channel, lines of ``head`` above it."""
+    return head + "".join(f"{t}{mark}{a}\n" for t, a in zip(times, cells or map(str, A), strict=True))
+
+
+def check(found: Read, name: str = "a", step: int = MINUTE, start: int = START) -> None:
+    """Every row, at its time."""
+    assert found.reader.channels == [name]
+    assert found.rows.values[:, 0].tolist() == np.array(A, np.float32).tolist()
+    assert found.rows.ts_ns.tolist() == [start + step * row for row in ROWS]
+
+
+CLOCK = [f"{row // 60:02}:{row % 60:02}:00" for row in ROWS]
+ISO = [f"2024-03-13 {clock}" for clock in CLOCK]
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        [f"13/03/2024 {clock}" for clock in CLOCK],
+        [f"03/13/24 {clock}" for clock in CLOCK],
+        [f"2024/03/13 {clock}" for clock in CLOCK],
+        [f"13.03.2024 {clock}" for clock in CLOCK],
+        [f"2024-03-13 {clock} UTC" for clock in CLOCK],
+        [f"2024-03-13T{clock},000" for clock in CLOCK],
+        [f"3/13/2024 {row // 60 + 12 * (row < 60)}:{row % 60:02} AM" for row in ROWS],
+        [f"13-Mar-2024 {clock}" for clock in CLOCK],
+        [f"2024-03-13 {row // 60 + 1:02}:{row % 60:02}:00+0100 [Europe/Berlin]" for row in ROWS],
+        [f"20240313{clock.replace(':', '')}" for clock in CLOCK],
+        [f"20240313T{clock.replace(':', '')}Z" for clock in CLOCK],
+        [f"{1_710_288_000 + 60 * row}" for row in ROWS],
+        [f"{1_710_288_000_000 + 60_000 * row}" for row in ROWS],
+        [f"{45_364 + row / 1440:.6f}" for row in ROWS],
+    ],
+)
+def test_times_that_only_mean_one_thing(csv, times):
+    quoted = [f'"{text}"' if "," in text else text for text in times]
+    check(read(csv(table("taken,a\n" if "/" in times[0] else "time,a\n", quoted))))
+
+
+def test_a_day_and_a_month_are_told_apart_by_the_whole_column(csv):
+    days = [f"{1 + row // 5:02}/02/2024 {row % 5:02}:00" for row in range(100)]  # the 13th comes in row 60
+    found = read(csv("when,a\n" + "".join(f"{day},{row % 7}.5\n" for row, day in enumerate(days))))
+    assert found.rows.ts_ns[5] - found.rows.ts_ns[0] == 24 * 60 * MINUTE
+    one_day = csv(
+        "when,a\n" + "".join(f"02/03/2024 {clock},{a}\n" for clock, a in zip(CLOCK, A, strict=True))
+    )
+    said = fails(one_day)
+    assert said.startswith(
+        '"02/03/2024 00:00:00" in column "when" may begin with the day or with the month; '
+    )
+    check(read(one_day, time_format="day-first"), start=START - 11 * 24 * 60 * MINUTE)
+    check(read(one_day, time_format="month-first"), start=START - 39 * 24 * 60 * MINUTE)
+    check(read(one_day, time_format="%d/%m/%Y %H:%M:%S"), start=START - 11 * 24 * 60 * MINUTE)
+
+
+@pytest.mark.parametrize(
+    ("name", "times", "step"),
+    [
+        ("time_ms", [str(100 * row + 5) for row in ROWS], 10**8),
+        ("ts_ns", [str(50_000_000_000_000 + 10**6 * row) for row in ROWS], 10**6),
+        ("Time (s)", [f"{row * 0.01 + 1:.2f}" for row in ROWS], 10**7),
+        ("time(sec)", [f"{row * 0.5 + 1}" for row in ROWS], 5 * 10**8),
+        ("elapsed_s", [str(row + 1) for row in ROWS], 10**9),
+        ("seconds_elapsed", [str(row + 1) for row in ROWS], 10**9),
+        ("t", [f"{(row + 1) * 8e-7:.7f}" for row in ROWS], 800),
+        ("uptime", [f"{row // 3600 + 25}:{row // 60:02}:{row % 60:02}" for row in ROWS], 10**9),
+        ("time", [f"0 days 00:{row // 60:02}:{row % 60:02}.5" for row in ROWS], 10**9),
+    ],
+)
+def test_times_since_the_start(csv, name, times, step):
+    found = read(csv(table(f"{name},a\n", times)))
+    check(found, step=step, start=int(found.rows.ts_ns[0]))
+
+
+def test_a_temperature_called_t_is_no_time(csv):
+    lines = [f"{20 + row * 0.01:.2f},{a}" for row, a in zip(ROWS, A, strict=True)]
+    found = read(csv("\n".join(["T,RH", *lines])))
+    assert (found.reader.channels, found.rows.time) == (["T", "RH"], None)
+
+
+def test_date_and_time_of_day_in_columns_of_their_own(csv):
+    check(read(csv(table("Date,Time,a\n", [f"2024-03-13,{clock}" for clock in CLOCK]))))
+    check(read(csv(table("Datum;Zeit;a\n", [f"13.03.2024;{clock}" for clock in CLOCK], ";"))))
+    check(read(csv(table("DATE,TIME,a\n", [f"20240313,{100 * (row // 60) + row % 60}" for row in ROWS]))))
+    parts = [f"2024,3,13,{row // 60},{row % 60}" for row in ROWS]
+    check(read(csv(table("year,month,day,hour,minute,a\n", parts))))
+    told = table("", [f"13,3,2024,{row // 60},{row % 60}" for row in ROWS])
+    check(read(csv(told), ["c6"], time=("c3", "c2", "c1", "c4", "c5")), "c6")
+
+
+def test_the_column_that_moves_is_the_time_and_a_bad_cell_does_not_lose_it(csv):
+    lines = [f"2023-11-05,{t},{a}" for t, a in zip(ISO, A, strict=True)]
+    found = read(csv("\n".join(["installed,taken,a", *lines])))
+    check(found)
+    assert found.reader.left_out == {"installed": "times"}
+    lines[50] = f"2023-11-05,ERR,{A[50]}"
+    path = csv("\n".join(["installed,taken,a", *lines]))
+    assert fails(path) == (
+        'line 52, column "taken": "ERR" is not a time; leave such rows out with --on-error skip'
+    )
+    assert read(path, on_error="skip").reader.skipped == 1
+    assert read(path, on_error="skip", time="none").reader.time_type is None
+
+
+HEADS = {
+    "Plot Title: boiler\n": ",",
+    "sep=;\n": ";",
+    "# logger 7\n# station 3, Hof\n": ",",
+    "Serial,21004,x,y\n\n": ",",
+    "Name;Boiler\n\n": ";",
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_lines_before_the_names(csv, head):
+    mark = HEADS[head]
+    found = read(csv(table(f"{head}time{mark}a\n", ISO, mark)))
+    check(found)
+    assert f"names on line {head.count(chr(10)) + 1}" in found.reader.said
+
+
+def test_lines_of_units_and_types_below_the_names(csv):
+    found = read(csv(table("time,a\nUTC,degree_C\n", ISO)))
+    check(found)
+    assert found.reader.units == {"a": "degree_C"}
+    seconds = read(csv(table("time,a\ns,V\n", [f"{row / 100 + 1:.2f}" for row in ROWS])))
+    check(seconds, step=10**7, start=10**9)
+    toa5 = '"TOA5","BBS","CR1000"\n"TIMESTAMP","RECORD","a"\n"TS","RN","mV"\n"","","Avg"\n'
+    found = read(csv(toa5 + "".join(f'"{t}",{900 + row},{A[row]}\n' for row, t in enumerate(ISO))))
+    check(found)
+    assert found.reader.units == {"a": "mV"} and found.rows.seq.tolist() == [900 + row for row in ROWS]
+    unknown = csv(table("time,a\nfoo,furlongs\n", ISO))
+    assert fails(unknown).endswith("if the rows begin further down give --data-line")
+    check(read(unknown, data_line=3))
+
+
+def test_a_bad_first_row_is_not_taken_for_units(csv):
+    path = csv("x,y\nERR,ERR\n" + "".join(f"{a},{a}\n" for a in A))
+    assert 'column "x": "ERR" is not a number' in fails(path)
+    assert len(read(path, on_error="skip").rows.seq) == 120
+    assert len(read(path, missing=("ERR",)).rows.seq) == 121
+
+
+def test_no_names_at_all(csv):
+    path = csv(table("", ISO))
+    check(read(path), "c2")
+    check(read(path, names=("when", "a")))
+    assert "no names" in read(path).reader.said
+    assert 'no column "a"; its columns are "c1", "c2"; no line names its columns: ' in fails(path, ["a"])
+    seven = csv("Year\tMonth\tTemperatures\n" + "".join(f"2018\t{a}\t{a}\t{a}\t{a}\n" for a in A))
+    assert fails(seven).startswith("line 1 has 3 fields, and every row 5; if it has the names, give all of ")
+
+
+def test_separators_at_the_end_numbered_rows_and_spaces(csv):
+    check(read(csv(table("time,a\n", ISO, cells=[f"{a}," for a in A]))))
+    numbered = "".join(f'"{row + 1}",{t},{A[row]}\n' for row, t in enumerate(ISO))
+    check(read(csv(f"time,a\n{numbered}")))
+    spaces = "".join(f"  {t.replace(' ', 'T')}   {a:>8}\n" for t, a in zip(ISO, A, strict=True))
+    check(read(csv(f"  time        a\n{spaces}")))
+    assert fails(csv(table("time,a,b,c\n", ISO))).startswith("line 1 has 4 fields, and every row 2; ")
+
+
+def test_decimal_commas_also_in_some_columns_only(csv):
+    commas = [str(a).replace(".", ",") for a in A]
+    check(read(csv(table("time;a\n", ISO, ";", commas))))
+    mixed = [f"{a};{row % 7}.25;{row}" for row, a in enumerate(commas)]
+    found = read(csv(table("time;a;b;n\n", ISO, ";", mixed)), ["a", "b"])
+    assert found.rows.values[:3, 1].tolist() == [0.25, 1.25, 2.25]
+    assert found.rows.values[:, 0].tolist() == np.array(A, np.float32).tolist()
+    point = csv(table("time;a\n", ISO, ";", [*map(str, A[:-1]), "20,5"]))
+    assert "if the comma is a decimal one give --decimal comma" in fails(point)
+    assert "1.234" in fails(csv(table("time;a\n", ISO, ";", [*commas[:-1], "1.234"])))
+    thousands = read(csv(table("time;a\n", ISO, ";", [*commas[:-1], "1.234,5"])))
+    assert thousands.rows.values[-1, 0] == 1234.5
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_encodings(csv, encoding):
+    found = read(csv(table("Zeit;Größe °C\n", ISO, ";").encode(encoding)))
+    check(found, "Größe °C")
+    assert fails(csv(b"x\n\xb0\n")).startswith(
+        "no column holds measurements; it was taken for text in CP1252, "
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "why"),
+    [
+        ("RECNO", [str(5000 + row + (row > 70)) for row in ROWS], "counts the rows"),
+        ("n", [str(row % 40) for row in ROWS], "counts the rows"),
+        ("angle", [f"{row * 0.1:.1f}" for row in ROWS], "rises evenly from 0, as a clock does"),
+        ("elapsed_ms", [str(row * 10) for row in ROWS], "another clock"),
+        ("note", ["ok"] * 120, "text"),
+        ("valve", ["ON", "off"] * 60, "true and false, or words for them"),
+    ],
+)
+def test_columns_that_are_no_measurement(csv, name, cells, why):
+    path = csv(table(f"time,{name},a\n", [f"{t},{cell}" for t, cell in zip(ISO, cells, strict=True)]))
+    found = read(path)
+    check(found)
+    assert found.reader.left_out == {name: why}
+    if why != "text":
+        assert read(path, [name]).reader.channels == [name]  # asked for
+
+
+def test_words_for_two_states_are_0_and_1_where_asked_for(csv):
+    path = csv(table("time,valve\n", ISO, cells=["TRUE", "False"] * 60))
+    assert read(path, ["valve"]).rows.values[:3, 0].tolist() == [1, 0, 1]
+    path = csv(table("time,mode\n", ISO, cells=["manual", "auto"] * 60))
+    found = read(path, ["mode"])
+    assert found.rows.values[:2, 0].tolist() == [1, 0] and found.reader.words == {"auto": 0, "manual": 1}
+    assert '"auto" is taken for 0; --words says otherwise' in found.reader.notes
+    assert read(path, ["mode"], words={"auto": 5, "manual": 7}).rows.values[:2, 0].tolist() == [7, 5]
+    three = csv(table("time,mode\n", ISO, cells=["manual", "auto", "fault"] * 40))
+    assert "with --words manual=0,... or give --missing manual, or leave " in fails(three, ["mode"])
+
+
+def test_what_is_missing(csv):
+    cells = ["-9999" if row % 20 == 7 else str(a) for row, a in zip(ROWS, A, strict=True)]
+    cells[3] = "ERR"
+    path = csv(table("time,a\n", ISO, cells=cells))
+    assert "if it means a missing value give --missing ERR, or leave such rows out with --on-" in fails(path)
+    found = read(path, missing=("ERR",))
+    assert found.rows.values[7, 0] == -9999
+    with open_rows(str(path), None, Reading(missing=("ERR",))) as reader:
+        assert '"a": -9999 comes 6 times, ' in reader.opening()
+    values = read(path, missing=("ERR", "-9999")).rows.values[:, 0]
+    assert np.flatnonzero(np.isnan(values)).tolist() == [3, 7, 27, 47, 67, 87, 107]
+
+
+def test_a_column_that_is_empty_for_long_is_a_channel(csv):
+    cells = [f"{row % 9}.5,{'' if row < 5000 else row % 5}" for row in range(6000)]
+    lines = [f"{1_700_000_000 + row},{cell}" for row, cell in enumerate(cells)]
+    found = read(csv("\n".join(["time,a,new", *lines])))
+    assert found.reader.channels == ["a", "new"]
+    assert int(np.isnan(found.rows.values[:, 1]).sum()) == 5000
+
+
+def test_names_with_commas(csv):
+    path = csv(table('time,"Temp, C",b\n', ISO, cells=[f"{a},{a}" for a in A]))
+    assert read(path, ["Temp", "C", "b"]).reader.channels == ["Temp, C", "b"]
+    assert read(path, exclude=("Temp", "C")).reader.channels == ["b"]
+    assert read(path, exclude=("time",)).reader.channels == ["Temp, C", "b"]
+
+
+def test_machines_that_take_turns_are_seen(csv):
+    cells = [f"m{row % 4},{a}" for row, a in zip(ROWS, A, strict=True)]
+    (said,) = read(csv(table("time,machine,a\n", ISO, cells=cells))).reader.notes
+    assert said.startswith(
+        '"machine" holds 4 texts that take turns (m0, m1, m2, m3, ... in the first rows); '
+    )
+    assert '--stream-column "machine"; if they name sensors, --channel-column "machine"' in said
+    numbers = [f"{1 + row % 3},{a}" for row, a in zip(ROWS, A, strict=True)]
+    times = [ISO[row // 3] for row in ROWS]
+    found = read(csv(table("time,unit,a\n", times, cells=numbers)))
+    assert found.reader.channels == ["a"] and '--stream-column "unit"' in found.reader.notes[0]
+
+
+def test_changes_below_the_steps_of_float32_are_told(csv):
+    cells = [f"{123_456_789 + 3 * math.sin(row / 7):.2f}" for row in ROWS]
+    (said,) = read(csv(table("time,meter\n", ISO, cells=cells))).reader.notes
+    assert said.startswith('"meter": as float32 its values have steps of 8, and it changes by 0.4')
+
+
+LONG = "time,sensor,value\n" + "".join(
+    f"{t},a,{a}\n{t},b,{row % 7}.5\n" for row, (t, a) in enumerate(zip(ISO, A, strict=True))
+)
+
+
+def test_tables_of_one_value_a_row(csv):
+    found = read(csv(LONG), channel="sensor", value="value")
+    assert found.reader.channels == ["a", "b"]
+    assert found.rows.values[:, 0].tolist() == np.array(A, np.float32).tolist()
+    assert found.rows.ts_ns.tolist() == [START + MINUTE * row for row in ROWS]
+    influx = "#group,false,true\n#datatype,string,long\n#default,_result,\n"
+    influx += ",result,table,_start,_time,_value,_field\n"
+    influx += "".join(
+        f",,0,2024-03-01T00:00:00Z,{t.replace(' ', 'T')}Z,{a},a\n" for t, a in zip(ISO, A, strict=True)
+    )
+    check(read(csv(influx)))
+    states = "entity_id,state,last_changed\n" + "".join(
+        f"sensor.a,{'unavailable' if row == 5 else a},{t}Z\n"
+        for row, (t, a) in enumerate(zip(ISO, A, strict=True))
+    )
+    assert np.isnan(read(csv(states)).rows.values[5, 0])
+    pivoted = ",result,table,_start,_stop,_time,host,a\n"
+    pivoted += "".join(
+        f",,0,2024-03-01T00:00:00Z,2024-04-01T00:00:00Z,{t}Z,p1,{a}\n" for t, a in zip(ISO, A, strict=True)
+    )
+    check(read(csv(pivoted), ["a"]))
+    twice = csv("time,sensor,value\n" + f"{ISO[0]},a,1\n" * 2 + f"{ISO[1]},a,3\n")
+    assert read(twice, channel="sensor", value="value").rows.values[:, 0].tolist() == [1, 1, 3]
+
+
+def test_parquet_of_the_same_kinds(tmp_path):
+    path = tmp_path / "x.parquet"
+    columns = {
+        "__index_level_0__": [*ROWS],
+        "epoch": pa.array([1_710_288_000 + 60 * row for row in ROWS]).cast(pa.decimal128(22, 3)),
+        "on": [row % 2 == 0 for row in ROWS],
+        "a": pa.array(A, pa.float64()),
+    }
+    pq.write_table(pa.table(columns), path)
+    found = read(path)
+    check(found)
+    assert found.reader.left_out["__index_level_0__"] == "counts the rows"
+    assert read(path, ["a", "on"]).rows.values[:2, 1].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "numbers"),
+    [
+        ([0, 1, 2, 3], [0, 1, 2, 3]),
+        ([0, 1, 5, 6], [0, 1, 5, 6]),
+        ([0, 1, 1, 2], [0, 1, 1, 2]),  # twice
+        ([0, 1, 2, 0.5, 3], [0, 1, 2, 2, 3]),  # backwards
+        ([0, 1.2, 1.9, 3.3], [0, 1, 2, 3]),
+        ([0, 1, None, None, 4, 7], [0, 1, 2, 3, 4, 7]),
+        ([None, 10, 11, 13], [0, 1, 2, 4]),
+        ([0, 2.6, 3.6], [0, 3, 4]),
+    ],
+)
+@pytest.mark.parametrize("block", [1, 2, 100])
+def test_rows_are_numbered_by_their_times(seconds, numbers, block):
+    ns = np.array([0 if s is None else START + 10**6 + int(s * 1e9) for s in seconds])
+    times = TimeNumbers(1e9)
+    stream = np.zeros(len(ns), np.int32)
+    found = [times.number(stream[at : at + block], ns[at : at + block]) for at in range(0, len(ns), block)]
+    assert np.concatenate(found).tolist() == numbers
+
+
+def test_a_file_is_numbered_by_its_times_and_says_so(csv):
+    lines = [t for row, t in enumerate(ISO) if row not in (40, 41)]
+    lines.insert(61, lines[60])
+    path = csv("time,a\n" + "".join(f"{t},{row % 7}.5\n" for row, t in enumerate(lines)))
+    found = read(path, period_s=60.0)
+    assert found.rows.seq[[39, 40, 60, 61, 62]].tolist() == [39, 42, 62, 62, 63]
+    assert found.reader.closing() == (
+        "warning: rows are missing in 1 place, the first of them before 2024-03-13 00:42:00\n"
+        "warning: 1 row came late or twice, the first of them of 2024-03-13 01:02:00: they are left out; "
+        "--no-time "
+        "counts rows instead\n"
+    )
+    assert read(path, period_s=60.0, count_rows=True).rows.seq.tolist() == [*range(len(lines))]
+    assert (
+        "a row every 60 s, and the model was trained on one every 10 s"
+        in read(path, period_s=10).reader.closing()
+    )
+    backwards = csv("time,a\n" + "".join(f"{t},1.5\n" for t in reversed(ISO)))
+    assert fails(backwards, period_s=60.0).startswith("the time runs backwards; sort the rows by time, the ")
