@@ -1,0 +1,75 @@
+"""No file, however odd, gets more than an error out of the reader: no traceback, no hang, little memory.
+
+To see the file of a seed: ``python tests/hostile_tables.py SEED .``
+"""
+
+import gc
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+
+import pyarrow as pa
+import pytest
+from hostile_tables import make_hostile
+from logger_check import read
+
+from streamrnn.errors import UserError
+
+FILES, MANY_FILES = 300, 100_000  # without and with --long
+LONGEST_S, CPU_S = 60, 5.0  # of one file of at most 1 MB or so: on a busy machine, and of a processor
+PEAK, KEPT = 400 << 20, 64 << 20  # bytes: at any time; when all is done
+WORDS = 2000  # characters of an error
+
+
+def now_in_memory() -> int:
+    """Resident bytes of this process."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def interrupt(_: int, __: FrameType | None) -> None:
+    raise TimeoutError("it takes too long")
+
+
+def fault(path: Path, options: dict[str, str]) -> str:
+    """What is wrong with how a file is read; "" if nothing is."""
+    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    began = time.process_time()
+    try:
+        read(path, None, options)
+    except UserError as error:
+        if len(str(error)) > WORDS:
+            return f"an error of {len(str(error))} characters: {str(error)[:200]}"
+    except Exception:  # what must not be, and is told with its seed
+        return traceback.format_exc(limit=-3)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    took = time.process_time() - began
+    return f"it takes {took:.1f} s" if took > CPU_S else ""
+
+
+@pytest.mark.filterwarnings("error")  # of numpy, too
+def test_odd_files_get_an_error_at_most(tmp_path, request, monkeypatch):
+    count = MANY_FILES if request.config.getoption("--long") else FILES
+    before = signal.signal(signal.SIGALRM, interrupt)
+    faults, path = list[str](), tmp_path / "odd.csv"
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: faults.append(f"lost: {lost.exc_value!r}"))
+    began = now_in_memory()
+    try:
+        for seed in range(count):
+            content, options = make_hostile(seed)
+            path.write_bytes(content)
+            if found := fault(path, options):
+                faults.append(f"seed {seed} with {options}: {found}")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not faults, "\n".join([f"{len(faults)} of {count} files:", *faults[:10]])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    assert peak < began + PEAK, f"{(peak - began) >> 20} MB at the peak"
+    assert now_in_memory() < began + KEPT
