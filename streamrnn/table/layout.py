@@ -89,11 +89,11 @@ def find_layout(
     if named is None:
         free = [place for place in range(len(names)) if place not in taken and names[place].strip()]
         head = _with_first_values(head, [place for place in free if is_empty(head[place])], again)
-        left_out = {place: _kind(names[place], head[place]) for place in free}
         numeric = [place for place in free if is_numeric(head[place], marks, place in commas)]
         none = no_measurements(names, head, [place for place in numeric if place not in asked])
         named = find_columns([names[place] for place in numeric if place not in none], names, file.where)
-        left_out = {place: why for place, why in left_out.items() if place not in numeric} | none
+        others = [place for place in free if place not in numeric]
+        left_out = {place: _kind(names[place], head[place]) for place in others} | none
     named += sorted(text - {*named})
     _check_channels(file, named, left_out, head)
     for place in {*named} - text:

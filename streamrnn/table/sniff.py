@@ -114,10 +114,10 @@ def _first_row(records: list[Record], width: int, kinds: list[str], reading: Rea
         return begin
     if not any(kind in TYPED for kind in kinds):
         return begin + (0 if reading.header_line is not None or reading.names else 1)
-    seems = [_seems_row(record, width, kinds) for record in records]
     for place in range(begin, len(records)):
-        next_is = place + 1 == len(records) or seems[place + 1] is not False
-        if seems[place] or (seems[place] is None and next_is):
+        seems = _seems_row(records[place], width, kinds)
+        following = records[place + 1 : place + 2]
+        if seems or (seems is None and not any(_seems_row(r, width, kinds) is False for r in following)):
             return place
     return len(records)
 

@@ -191,6 +191,8 @@ def _candidate(place: int, name: str, unit_cell: str, cells: pa.Array) -> Candid
 
 def _is_epoch(cells: pa.Array, form: TimeForm) -> bool:
     """Whether numbers under any name are times since 1970: of this century, and always rising."""
+    if to_ns(cells[:1], form)[0].max(initial=0) < THIS_CENTURY[0]:
+        return False
     ns, bad = to_ns(cells, form)
     known = ns[ns != 0] if bad is None else ns[(ns != 0) & ~bad]
     steps = np.diff(known)
