@@ -20,7 +20,8 @@ import safetensors
 import safetensors.numpy
 
 from streamrnn.errors import UserError
-from streamrnn.model.settings import ModelError, quoted
+from streamrnn.model.settings import ModelError
+from streamrnn.model.stated import quoted
 
 if TYPE_CHECKING:
     import h5py

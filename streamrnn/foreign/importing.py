@@ -19,7 +19,8 @@ from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError, Witn
 from streamrnn.model.inspect import describe_model
 from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
-from streamrnn.model.settings import ModelError, quoted
+from streamrnn.model.settings import ModelError
+from streamrnn.model.stated import quoted
 from streamrnn.table import open_rows
 
 FILE_LIMIT = 1 << 30  # bytes

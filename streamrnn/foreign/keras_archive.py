@@ -18,7 +18,8 @@ import numpy as np
 
 from streamrnn.foreign.hdf5 import REMEDY, TEXT, read_hdf5
 from streamrnn.foreign.network import numbers
-from streamrnn.model.settings import ModelError, quoted
+from streamrnn.model.settings import ModelError
+from streamrnn.model.stated import quoted
 
 ZIP_MAGIC = b"PK\x03\x04"
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"

@@ -16,7 +16,8 @@ from streamrnn.foreign.keras_archive import Archive
 from streamrnn.foreign.keras_layout import keras_stage
 from streamrnn.foreign.network import GOES_ON, Stage
 from streamrnn.model.model import Dense
-from streamrnn.model.settings import ACTIVATIONS, ModelError, quoted
+from streamrnn.model.settings import ACTIVATIONS, ModelError
+from streamrnn.model.stated import quoted
 
 CELLS = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn"}
 PASSED_OVER = {

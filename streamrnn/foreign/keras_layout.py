@@ -4,7 +4,8 @@ import numpy as np
 
 from streamrnn.foreign.network import Stage
 from streamrnn.model.model import Layer
-from streamrnn.model.settings import GATES, ModelError, quoted
+from streamrnn.model.settings import GATES, ModelError
+from streamrnn.model.stated import quoted
 
 # where PyTorch's gates are among Keras's: i, f, c, o; z, r, h
 ORDER = {"lstm": (0, 1, 2, 3), "gru": (1, 0, 2), "rnn": (0,)}

@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrnn.model.model import Dense, Layer
-from streamrnn.model.settings import GATES, ModelError, quoted
+from streamrnn.model.settings import GATES, ModelError
+from streamrnn.model.stated import quoted
 
 # Runs rows (n, C) float32 of one sequence from a state of zeros: in physical units if the Foreign has an
 # input_mean, else standardised. Gives (n, O), one row for each: in physical units if the Foreign has an

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from streamrnn.foreign.onnx_graph import DTYPES, FAULTS, Node, tensor_values
-from streamrnn.model.settings import ModelError, quoted
+from streamrnn.model.settings import ModelError
+from streamrnn.model.stated import quoted
 
 LARGEST = 1 << 26  # elements of one tensor
 

@@ -10,7 +10,8 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import AttributeProto, TensorProto
 
-from streamrnn.model.settings import ModelError, quoted
+from streamrnn.model.settings import ModelError
+from streamrnn.model.stated import quoted
 
 OLDEST_OPSET = 7  # recurrent operators and broadcasting have meant the same since
 # the element types that tensors of weights and of shape arithmetic have

@@ -8,7 +8,8 @@ import numpy as np
 from streamrnn.foreign.network import ImportOptions, Stage, numbers
 from streamrnn.foreign.onnx_graph import Graph, Node
 from streamrnn.model.model import Layer
-from streamrnn.model.settings import GATES, ModelError, quoted
+from streamrnn.model.settings import GATES, ModelError
+from streamrnn.model.stated import quoted
 
 RECURRENT = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
 STATES = 4  # the first input that is no tensor of weights: sequence_lens, initial_h, initial_c; P follows

@@ -18,7 +18,8 @@ from streamrnn.foreign.onnx_folding import JOINS, LARGEST, MAKES, MOVES, fold
 from streamrnn.foreign.onnx_graph import Graph, Node, tensor_values
 from streamrnn.foreign.onnx_recurrent import RECURRENT, STATES, recurrent_stage
 from streamrnn.model.model import Dense
-from streamrnn.model.settings import ModelError, quoted
+from streamrnn.model.settings import ModelError
+from streamrnn.model.stated import quoted
 
 INPUT_LIMIT = 1 << 20  # values of the graph's input
 FOLDED_LIMIT = 1 << 28  # elements that may be made on the way

@@ -18,7 +18,8 @@ from streamrnn.foreign.network import (
 from streamrnn.foreign.torch_file import network_of
 from streamrnn.model.model import Dense
 from streamrnn.model.native import parse_json
-from streamrnn.model.settings import ACTIVATIONS, ModelError, quoted
+from streamrnn.model.settings import ACTIVATIONS, ModelError
+from streamrnn.model.stated import quoted
 
 SIZE_LIMIT = 1 << 24  # bytes; as Python objects they may take twenty times as many
 DENSE = ("dense", "time-distributed-dense")

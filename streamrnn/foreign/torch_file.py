@@ -27,7 +27,8 @@ from streamrnn.foreign.network import (
 )
 from streamrnn.model.model import LAYER_PARTS, Dense, Layer
 from streamrnn.model.native import FORMAT, read_header
-from streamrnn.model.settings import GATES, ModelError, quoted
+from streamrnn.model.settings import GATES, ModelError
+from streamrnn.model.stated import quoted
 
 CELLS = {gates: cell for cell, gates in GATES.items()}
 RECURRENT = re.compile(r"(?:(.*)\.)?(weight_ih|weight_hh|bias_ih|bias_hh)(?:_l(\d{1,3}))?", re.DOTALL)

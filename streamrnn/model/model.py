@@ -20,11 +20,11 @@ from streamrnn.model.settings import (
     ahead_by_default,
     check_settings,
     check_shapes,
-    quoted,
     tensor_shapes,
     with_defaults,
     without_defaults,
 )
+from streamrnn.model.stated import quoted
 
 ARCHITECTURE = ("cell", "activation", "reset", "layers", "hidden", "highway", "relation", "horizon")
 # the tensors of a model file that are fields of Model; those of the head are the decoder's where there is one

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
-from streamrnn.model.settings import ModelError, check_settings, check_shapes, quoted, with_defaults
+from streamrnn.model.settings import ModelError, check_settings, check_shapes, with_defaults
+from streamrnn.model.stated import quoted
 
 FORMAT = "streamrnn/1"
 HEADER_LIMIT = 100_000_000  # bytes; the safetensors library accepts no longer header

@@ -5,13 +5,11 @@ weight, and a Model when it is made. Until then nothing is believed: a size may 
 """
 
 import json
-import math
-import reprlib
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from streamrnn.errors import ConfigError
+from streamrnn.model.stated import error_problems, quoted, said_problems, score_problems, training_problems
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of hidden rows in a layer's tensors
 ACTIVATIONS = ("linear", "tanh", "relu", "sigmoid")  # of dense layers
@@ -73,19 +71,10 @@ OPTIONAL: dict[str, Any] = {
 DEFAULTS: dict[str, Any] = {"activation": "tanh", "horizon": 1, "normalisation": "standard"} | OPTIONAL
 PERIOD_LIMIT_S = 1e9  # as nanoseconds it fits the int64 of the wire
 DENSE_LIMIT = 256  # dense layers in a list
-ROWS_LIMIT = 1 << 63
-HIGHEST_SCORE = 30
-LONGEST_RUN = 1 << 24  # rows, as a float32 counts them
-LARGEST = sys.float_info.max
-SAID_LIMIT = 64  # codes of missing values, words that stand for numbers
-SAID_LENGTH = 100  # characters of one
-TRAINING_LIMIT, TRAINING_DEPTH = 1 << 16, 32  # bytes of JSON; lists and objects in each other
 
 NORMALISATION = ("input.mean", "input.std", "output.mean", "output.std")
 
 PROBLEMS_SHOWN = 12
-_shorten = reprlib.Repr()
-_shorten.maxstring = _shorten.maxother = 200
 
 
 class ModelError(ConfigError):
@@ -176,13 +165,13 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         if settings[only] == value and settings["cell"] != key:
             found = quoted(settings["cell"])
             problems.append(f'"{only}": "{value}" is for the cell "{key}" only, not {found}')
-    problems += _said_problems(settings["missing"], settings["words"])
-    problems += _training_problems(settings["training"])
+    problems += said_problems(settings["missing"], settings["words"])
+    problems += training_problems(settings["training"])
     if problems:
         raise ModelError(*problems)
     problems = _relation_problems(settings) + _target_problems(settings)
-    problems += _error_problems(settings["errors"], len(settings["outputs"]))
-    problems += _score_problems(settings["score"], len(settings["outputs"]))
+    problems += error_problems(settings["errors"], len(settings["outputs"]))
+    problems += score_problems(settings["score"], len(settings["outputs"]))
     if problems:
         raise ModelError(*problems)
 
@@ -289,105 +278,3 @@ def _target_problems(settings: Mapping[str, Any]) -> list[str]:
             'elsewhere say "target": "value"'
         )
     return problems
-
-
-def _error_problems(errors: object, outputs: int) -> list[str]:
-    """What is wrong with ``{"rows", "mean", "std"}``, or null."""
-    if errors is None:
-        return []
-    if not isinstance(errors, dict) or set(errors) != {"rows", "mean", "std"}:
-        return [f'"errors": expected {{"rows", "mean", "std"}} or null, found {quoted(errors)}']
-    problems, rows = [], errors["rows"]
-    if type(rows) is not int or not 1 <= rows < ROWS_LIMIT:
-        problems.append(f'"errors": expected "rows" of 1 or more, found {quoted(rows)}')
-    for key, least in (("mean", -math.inf), ("std", 0.0)):
-        numbers = errors[key]
-        if not isinstance(numbers, list) or len(numbers) != outputs or not all(_number(n) for n in numbers):
-            expected = f'"{key}" of {outputs} numbers, one for each output'
-            problems.append(f'"errors": expected {expected}, found {quoted(numbers)}')
-        elif min(numbers) < least:
-            problems.append(f'"errors": expected "{key}" of 0 or more, found {quoted(numbers)}')
-    return problems
-
-
-def _score_problems(score: object, outputs: int) -> list[str]:
-    """What is wrong with ``{"rows", "instant", "smoothed", "threshold"}``, and "runs" where told, or null."""
-    if score is None:
-        return []
-    if not isinstance(score, dict) or set(score) - {"runs"} != {"rows", "instant", "smoothed", "threshold"}:
-        expected = '{"rows", "instant", "smoothed", "threshold"}, perhaps with "runs",'
-        return [f'"score": expected {expected} or null, found {quoted(score)}']
-    problems, rows = [], score["rows"]
-    if type(rows) is not int or not 0 <= rows < ROWS_LIMIT:
-        problems.append(f'"score": expected "rows" of 0 or more, found {quoted(rows)}')
-    for key in ("instant", "smoothed"):
-        levels = score[key]
-        if not isinstance(levels, list) or len(levels) != 3 or not all(_number(n) for n in levels):
-            problems.append(f'"score": expected "{key}" of 3 numbers, found {quoted(levels)}')
-        elif not -8 <= levels[0] <= 21 or not all(0.1 <= gap <= 4 for gap in levels[1:]):
-            expected = f'"{key}" of a level from -8 to 21 and two gaps from 0.1 to 4'
-            problems.append(f'"score": expected {expected}, found {quoted(levels)}')
-    threshold = score["threshold"]
-    if not _number(threshold) or not 0 < threshold <= HIGHEST_SCORE:
-        expected = f'a "threshold" above 0, at most {HIGHEST_SCORE}'
-        problems.append(f'"score": expected {expected}, found {quoted(threshold)}')
-    runs = score.get("runs", [0] * outputs)
-    good = isinstance(runs, list) and len(runs) == outputs
-    if not good or not all(type(run) is int and 0 <= run <= LONGEST_RUN for run in runs):
-        expected = f'"runs" of {outputs} whole numbers, one for each output, 0 to {LONGEST_RUN:,}'
-        problems.append(f'"score": expected {expected}, found {quoted(runs)}')
-    return problems
-
-
-def _number(value: object) -> bool:
-    """Whether a value is a finite number that a float can hold."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
-
-
-def _said_problems(missing: object, words: object) -> list[str]:
-    """What is wrong with a list of texts, and with texts that stand for numbers."""
-    problems = []
-    if not isinstance(missing, list) or len(missing) > SAID_LIMIT or not all(map(_is_word, missing)):
-        expected = f"a list of up to {SAID_LIMIT} texts, numbers as text, too"
-        problems.append(f'"missing": expected {expected}, found {quoted(missing)}')
-    if (
-        not isinstance(words, dict)
-        or len(words) > SAID_LIMIT
-        or not all(_is_word(word) and _number(value) for word, value in words.items())
-    ):
-        problems.append(f'"words": expected up to {SAID_LIMIT} {{text: number}}, found {quoted(words)}')
-    return problems
-
-
-def _is_word(word: object) -> bool:
-    return isinstance(word, str) and 0 < len(word) <= SAID_LENGTH and word.isprintable()
-
-
-def _training_problems(training: object) -> list[str]:
-    """What is wrong with what a trainer left: any JSON object, or null."""
-    if training is None:
-        return []
-    if not isinstance(training, dict):
-        return [f'"training": expected a JSON object or null, found {quoted(training)}']
-    if _deeper(training, TRAINING_DEPTH):
-        return [f'"training": more than {TRAINING_DEPTH} lists and objects in each other; make it flatter']
-    try:
-        size = len(json.dumps(training, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        return [f'"training": cannot be written as JSON ({error})']
-    if size > TRAINING_LIMIT:
-        return [f'"training": {size:,} bytes as JSON, at most {TRAINING_LIMIT:,} are kept; say less']
-    return []
-
-
-def _deeper(value: object, levels: int) -> bool:
-    """Whether more than ``levels`` lists and objects stand in each other."""
-    if not isinstance(value, dict | list | tuple):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_deeper(one, levels - 1) for one in inner)
-
-
-def quoted(value: object) -> str:
-    """A value out of a file for a message: quoted, escaped and, if long or deep, cut short."""
-    return _shorten.repr(value)

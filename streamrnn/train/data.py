@@ -11,7 +11,8 @@ import numpy as np
 from streamrnn.errors import UserError
 from streamrnn.table.progress import counted
 from streamrnn.train.advice import Facts, advise
-from streamrnn.train.recording import DataOptions, Part, Recording, find_begins, find_period_s, read_recording
+from streamrnn.train.recording import DataOptions, Part, Recording, read_recording
+from streamrnn.train.steps import find_begins, find_period_s
 from streamrnn.train.useless import useless_rows
 
 WARM = 1024  # rows; as many as the highway of a model can see

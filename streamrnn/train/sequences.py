@@ -12,7 +12,8 @@ from streamrnn.model.settings import SIZES
 from streamrnn.table.progress import counted
 from streamrnn.train.advice import Facts, advise
 from streamrnn.train.data import Dataset, Moments, Scaling, Sequence, hold
-from streamrnn.train.recording import DataOptions, Part, Recording, find_begins, find_period_s, read_recording
+from streamrnn.train.recording import DataOptions, Part, Recording, read_recording
+from streamrnn.train.steps import find_begins, find_period_s
 
 BY_SEQUENCE = ("sequence-to-vector", "vector-to-sequence")  # relations in which a target is one of a stream
 FEW = 50  # sequences
