@@ -244,5 +244,33 @@ def test_replay_and_daemon_say_the_same(daemon: Daemon, line: Line, model_file, 
         assert Answer(row["stream"], row["flags"], *map(int, counts), bits(*floats, *values)) == answer
 
 
+def test_what_times_say_is_the_same_live_and_in_replay(daemon: Daemon, line: Line, model_file, tmp_path):
+    """Holes, rows that come twice, rows that run backwards and an hour that comes again, bit for bit."""
+    rng = np.random.default_rng(5)
+    steps = np.full(1500, 10)  # ms, the model's sample period
+    steps[[200, 700, 701]] = 130, 40, 25
+    steps[[300, 900]] = 0, -55
+    steps[1200] = -2000  # as a clock of local time does in autumn
+    times = T0 // 10**6 + 1 + np.cumsum(steps)
+    path = tmp_path / "x.csv"
+    rows = (",".join(map(str, row)) for row in zip(times, *rng.normal(0, 1, (3, 1500)).round(4), strict=True))
+    path.write_text("\n".join(["time,c0,c1,c2", *rows]) + "\n")
+    output = tmp_path / "x.ndjson"
+    summary = replay(ReplayOptions(str(path), model_file, daemon.config.faults, str(output)))
+    # twice 1, backwards 6 and 201, until time has caught up; holes of 12, 3 and 1 rows
+    assert (summary.late, summary.missing) == (208, 16) and summary.predicted == 1500 - 208
+    send(SendOptions(str(path), daemon.receives, model=model_file, block=3))
+    rows = [json.loads(text) for text in output.read_text().splitlines()]
+    taken = [row for row in rows if row["flags"] != "LATE"]
+    answers = {answer.seq: answer for answer in line.answers(len(taken))}
+    assert len(answers) == len(taken)
+    for row in taken:
+        answer = answers[row["seq"]]
+        floats = [np.nan if row[name] is None else row[name] for name in ("score", "residual")]
+        values = [row[f"c{k}_pred"] for k in range(3)]
+        assert (answer.step, answer.flags) == (row["step"], row["flags"] or "")
+        assert answer.bits == bits(*floats, *values)
+
+
 def bits(*floats: float) -> str:
     return np.array(floats, "<f4").tobytes().hex()
