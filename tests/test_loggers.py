@@ -321,6 +321,22 @@ def test_tables_of_one_value_a_row(csv):
     assert read(twice, channel="sensor", value="value").rows.values[:, 0].tolist() == [1, 1, 3]
 
 
+def test_bad_rows_of_tables_of_one_value_a_row(csv):
+    told = {"channel": "sensor", "value": "value"}
+    short = csv(LONG + "2024-03-14 00:00:00,a\n")
+    assert fails(short, **told) == (
+        "line 242: has 2 fields, expected 3; leave such rows out with --on-error skip"
+    )
+    assert read(short, **told, on_error="skip").reader.skipped == 1
+    word = csv(LONG + "2024-03-14 00:00:00,a,ERR\n2024-03-14 00:00:00,door,open\n")
+    assert 'line 242: "ERR" is not a number; if it means a missing value give --missing' in fails(
+        word, **told
+    )
+    assert read(word, **told, missing=("ERR",)).reader.channels == ["a", "b"]  # a door is no measurement
+    assert fails(csv("time,sensor,value\n"), **told) == "no row follows the names of the columns"
+    assert "--channel-column and --value-column go together" in fails(short, channel="sensor")
+
+
 def test_parquet_of_the_same_kinds(tmp_path):
     path = tmp_path / "x.parquet"
     columns = {

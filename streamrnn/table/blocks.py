@@ -1,6 +1,6 @@
 """What the readers of each file format hand on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -20,3 +20,6 @@ class Block(NamedTuple):
     malformed: list[Malformed]  # records left out of the columns, in order
     line: int  # the line (or row) number at which the block begins
     locate: Callable[[int], int]  # a record's place in the block -> its line (or row) number
+
+
+Again = Callable[[list[int]], Iterator[Block]]  # all blocks of a file, of some columns, from the beginning

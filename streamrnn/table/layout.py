@@ -1,19 +1,19 @@
 """Where in a file the columns stand that a reader was asked for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import UserError
-from streamrnn.table.blocks import Block
+from streamrnn.table.blocks import Again
 from streamrnn.table.cells import Marks, Numbers, blanked, is_text, to_float32, to_uint64
 from streamrnn.table.columns import find_columns, listed, shortened
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.long import LongFile
 from streamrnn.table.parquet_file import ParquetFile
-from streamrnn.table.reading import NO_TIME, Reading
+from streamrnn.table.reading import Reading
 from streamrnn.table.roles import (
     RECORD,
     coarse,
@@ -24,13 +24,11 @@ from streamrnn.table.roles import (
     is_states,
     no_measurements,
 )
-from streamrnn.table.time_column import TimeColumn, find_time, join_times, settle_order, told_time
-from streamrnn.table.time_column import joined as joined_time
-from streamrnn.table.times import to_ns, told_form
+from streamrnn.table.time_column import TimeColumn, choose_time, find_time, join_times
+from streamrnn.table.times import to_ns
 from streamrnn.table.turns import find_turns, turns_text
 
 File = CsvFile | ParquetFile | LongFile
-Again = Callable[[list[int]], Iterator[Block]]  # all blocks of a file, of some columns, from the beginning
 TEXT, TIMES, STATES, EMPTY = "text", "times", "true and false, or words for them", "without any value"
 
 
@@ -71,29 +69,21 @@ def find_layout(
     text, or whose first cells are all empty: what those are is not known yet, so they are read as text, too.
     Raises UserError for a column that is not there, or does not hold what it should.
     """
-    head, names = file.head(), file.names
+    head, names, where = file.head(), file.names, file.where
     stream, seq = _place(file, reading.stream), _place(file, reading.seq)
-    named = None if channels is None else find_columns(channels, names, file.where)
-    time = _find_time(file, head, {*(named or ()), seq, stream}, reading, again)
-    seq = _record(file, head, {*(named or ()), stream}) if seq is None and time is not None else seq
-    asked = find_columns(labels, names, file.where)
+    named = None if channels is None else find_columns(channels, names, where)
+    time = choose_time(names, file.units, head, {*(named or ()), seq, stream}, reading, where, again)
+    if seq is None and time is not None:
+        seq = _record(file, head, {*(named or ()), stream})
+    asked = find_columns(labels, names, where)
+    gone = {*find_columns(exclude, names, where)} - {*asked}
+    free = {*range(len(names))} - {seq, stream, *(time.places if time else ())} - gone
     text = frozenset(place for place in asked if is_label(head[place]) or is_empty(head[place]))
-    commas = _commas(file, head, reading)
-    taken = {
-        seq,
-        stream,
-        *(time.places if time else ()),
-        *({*find_columns(exclude, names, file.where)} - {*asked}),
-    }
-    left_out = dict[int, str]()
+    commas, left_out = _commas(file, head, reading), dict[int, str]()
     if named is None:
-        free = [place for place in range(len(names)) if place not in taken and names[place].strip()]
-        head = _with_first_values(head, [place for place in free if is_empty(head[place])], again)
-        numeric = [place for place in free if is_numeric(head[place], marks, place in commas)]
-        none = no_measurements(names, head, [place for place in numeric if place not in asked])
-        named = find_columns([names[place] for place in numeric if place not in none], names, file.where)
-        others = [place for place in free if place not in numeric]
-        left_out = {place: _kind(names[place], head[place]) for place in others} | none
+        head = _with_first_values(head, sorted(place for place in free if is_empty(head[place])), again)
+        named, left_out = _measurements(names, head, sorted(free), {*asked}, marks, commas)
+        find_columns([names[place] for place in named], names, where)  # whose names may be there twice
     named += sorted(text - {*named})
     _check_channels(file, named, left_out, head)
     for place in {*named} - text:
@@ -102,18 +92,15 @@ def find_layout(
         _check_type(file, seq, head[seq], to_uint64)
     states = [p for p in named if p not in text and _is_state(head[p], p in commas)]
     words = _two_words([head[place] for place in states], marks)
-    turns, measured = None, [*named]
-    if stream is None:
-        ns = (
-            None
-            if time is None
-            else to_ns(join_times([head[p] for p in time.places], time.digits), time.form)[0]
-        )
-        free = [place for place in range(len(names)) if place not in {*taken, *asked}]
-        turns = find_turns(names, head, free, named, ns)
-        measured = [place for place in named if turns is None or place != turns[0]]
-        if turns is not None and turns[1] and channels is None and measured and turns[0] in named:
-            named, left_out = measured, left_out | {turns[0]: "takes turns, as names do"}
+    notes = coarse(names, head, named)
+    notes += [f'"{word}" is taken for {value:g}; --words says otherwise' for word, value in words.items()]
+    turns = None if stream is not None else _find_turns(names, head, free - {*asked}, named, time)
+    if turns is not None:
+        place, surely = turns
+        others = [channel for channel in named if channel != place]
+        notes.append(turns_text(names[place], head[place], len(others)))
+        if surely and channels is None and others and place in named:
+            named, left_out = others, left_out | {place: "takes turns, as names do"}
     return Layout(
         named,
         seq,
@@ -125,37 +112,34 @@ def find_layout(
         commas,
         words,
         {names[place]: why for place, why in sorted(left_out.items()) if place not in text},
-        coarse(names, head, named)
-        + [f'"{word}" is taken for {value:g}; --words says otherwise' for word, value in words.items()]
-        + ([] if turns is None else [turns_text(names[turns[0]], head[turns[0]], len(measured))]),
+        notes,
     )
 
 
-def _find_time(
-    file: File, head: list[pa.Array], taken: set[int | None], reading: Reading, again: Again | None
-) -> TimeColumn | None:
-    if reading.time == (NO_TIME,):
-        return None
-    if reading.time is not None:
-        places = find_columns(reading.time, file.names, file.where)
-        if reading.time_format is None:
-            time = told_time(places, file.names, file.units, head, file.where)
-        else:
-            time = (
-                joined_time(tuple(places), head)
-                if len(places) > 1
-                else TimeColumn((places[0],), told_form("s"))
-            )
-    else:
-        found = find_time(file.names, file.units, head, taken)
-        if found is None and reading.time_format is not None:
-            raise UserError(f"{file.where}: no column of times was found; name it with --time-column")
-        if found is None:
-            return None
-        time = found
-    if reading.time_format is not None:
-        return time._replace(form=told_form(reading.time_format))
-    return settle_order(time, file.names, file.where, again)
+def _measurements(
+    names: list[str],
+    head: list[pa.Array],
+    free: list[int],
+    asked: set[int],
+    marks: Marks,
+    commas: frozenset[int],
+) -> tuple[list[int], dict[int, str]]:
+    """Which of the ``free`` columns that have a name hold measurements, and why the others hold none."""
+    free = [place for place in free if names[place].strip()]
+    numeric = [place for place in free if is_numeric(head[place], marks, place in commas)]
+    none = no_measurements(names, head, [place for place in numeric if place not in asked])
+    others = {place: _kind(names[place], head[place]) for place in free if place not in numeric}
+    return [place for place in numeric if place not in none], others | none
+
+
+def _find_turns(
+    names: list[str], head: list[pa.Array], free: set[int], named: list[int], time: TimeColumn | None
+) -> tuple[int, bool] | None:
+    """See ``find_turns``; by the times of the first rows, too, where there are any."""
+    ns = None
+    if time is not None:
+        ns = to_ns(join_times([head[place] for place in time.places], time.digits), time.form)[0]
+    return find_turns(names, head, sorted(free), named, ns)
 
 
 def _record(file: File, head: list[pa.Array], taken: set[int | None]) -> int | None:

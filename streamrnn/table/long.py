@@ -13,24 +13,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import UserError
-from streamrnn.table.blocks import Block
+from streamrnn.table.blocks import Again, Block
 from streamrnn.table.cells import Marks, blanked, is_text, make_marks, quoted, to_float32
 from streamrnn.table.columns import find_columns
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.ids import StreamIds
 from streamrnn.table.parquet_file import ParquetFile
 from streamrnn.table.reading import Reading
-from streamrnn.table.time_column import find_time, join_times, settle_order, told_time
-from streamrnn.table.times import to_ns, told_form
+from streamrnn.table.time_column import choose_time, join_times
+from streamrnn.table.times import to_ns
 from streamrnn.table.turns import find_turns, turns_text
 
 ROWS = 1 << 16  # of a block
 TIME = "time"
-# columns of exports that are known: of the channel, of its value, of a stream; words there that mean missing
-KNOWN = (
-    ("_field", "_value", None, ()),
-    ("entity_id", "state", None, ("unavailable", "unknown")),
-    ("Series", "Value", None, ()),
+# columns of exports that are known: of the channel, of its value; words there that mean missing
+KNOWN: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("_field", "_value", ()),
+    ("entity_id", "state", ("unavailable", "unknown")),
+    ("Series", "Value", ()),
 )
 
 
@@ -43,22 +43,35 @@ class Readings(NamedTuple):
     ns: np.ndarray  # (n,) int64
 
 
-def as_wide(file: CsvFile | ParquetFile, reading: Reading) -> "LongFile | None":
-    """The table behind ``file`` as one row a time, if it has a value a row; None if it has not."""
-    for channel, value, stream, words in KNOWN:
-        if reading.channel is None and {channel, value} <= {*file.names}:
-            marks = make_marks((*reading.missing, *words), reading.words)
-            return LongFile(file, channel, value, reading.stream or stream, reading, marks)
+NOTHING = Readings(*(np.zeros(0, kind) for kind in (np.int32, np.int32, np.float32, np.int64)))
+
+
+class Columns(NamedTuple):
+    """Which columns of a file have what."""
+
+    channel: str
+    value: str
+    stream: str | None
+
+
+def as_wide(file: CsvFile | ParquetFile, reading: Reading, again: Again | None) -> "LongFile | None":
+    """The table behind ``file`` as one row a time, if it has a value a row; None if it has not.
+
+    ``again`` reads the file from the beginning, where that can be done.
+    """
     if reading.channel is None and reading.value is None:
+        for channel, value, words in KNOWN:
+            if {channel, value} <= {*file.names}:
+                marks = make_marks((*reading.missing, *words), reading.words)
+                return LongFile(file, Columns(channel, value, reading.stream), reading, marks, again)
         return None
     if reading.channel is None or reading.value is None:
         raise UserError(
             f"{file.where}: --channel-column and --value-column go together: one names the channel of each "
-            "row, "
-            "the other its value"
+            "row, the other its value"
         )
     marks = make_marks(reading.missing, reading.words)
-    return LongFile(file, reading.channel, reading.value, reading.stream, reading, marks)
+    return LongFile(file, Columns(reading.channel, reading.value, reading.stream), reading, marks, again)
 
 
 class LongFile:
@@ -69,76 +82,64 @@ class LongFile:
     def __init__(
         self,
         file: CsvFile | ParquetFile,
-        channel: str,
-        value: str,
-        stream: str | None,
+        columns: "Columns",
         reading: Reading,
         marks: Marks,
+        again: Again | None,
     ) -> None:
-        self.where = file.where
-        self.reading = replace(
-            reading, time=(TIME,), time_format=None, seq=None, stream=stream
-        )  # of this table
+        self.where, self.units = file.where, dict[str, str]()
+        self.reading = replace(reading, time=(TIME,), time_format=None, seq=None, stream=columns.stream)
+        self.said = (
+            f'{file.said}; a value a row: channels of "{columns.channel}", values of "{columns.value}"'
+        )
         self._file = file
         self._stopping = False
-        wanted = [channel, value, *([stream] if stream is not None else [])]
-        places = find_columns(wanted, file.names, file.where)
-        head = file.head()
-        if reading.time is not None:
-            told = find_columns(reading.time, file.names, file.where)
-            time = told_time(told, file.names, file.units, head, file.where)
-        else:
-            found = find_time(file.names, file.units, head, {*places})
-            if found is None:
-                raise UserError(f"{file.where}: no column of times was found; name it with --time-column")
-            time = found
-        if reading.time_format is not None:
-            time = time._replace(form=told_form(reading.time_format))
-        time = settle_order(time, file.names, file.where, None)
-        self.notes = _turns(file.names, head, places[0], {*places, *time.places}) if stream is None else []
-        comma = reading.decimal == "comma" or (isinstance(file, CsvFile) and places[1] in file.dialect.commas)
         self._skips, self.skipped = reading.on_error == "skip", 0
-        self.said = f'{file.said}; a value a row: channels of "{channel}", values of "{value}"'
-        columns = list(dict.fromkeys([*places, *time.places]))
-        channels, streams = StreamIds(), StreamIds()
-
-        def read(block: Block) -> Readings:
-            cells = dict(zip(columns, block.columns, strict=True))
-            ns, bad_times = to_ns(join_times([cells[place] for place in time.places], time.digits), time.form)
-            of = streams.find(_texts(cells[places[2]])) if stream is not None else np.zeros(len(ns), np.int32)
-            named = channels.find(_texts(cells[places[0]]))
-            values, bad_values = to_float32(cells[places[1]], marks, comma)
-            timed = blanked(cells[time.places[0]]).is_valid().to_numpy(zero_copy_only=False)
-            keep = timed & (named >= 0) & (of >= 0)
-            if bad_times is not None:
-                self._check(block, bad_times, cells[time.places[0]], "is not a time")
-                keep &= ~bad_times
-            if bad_values is not None:
-                self._texts(block, named, bad_values, cells[places[1]])
-                keep &= ~bad_values
-            return Readings(of[keep], named[keep], values[keep], ns[keep])
-
         self._bad: dict[int, str] = {}  # the first value of a channel that is no number
-        parts = [read(block) for block in file.blocks(columns)]
-        every = Readings(
-            *(np.concatenate([np.zeros(0, np.int64), *arrays]) for arrays in zip(*parts, strict=True))
-        )
-        self._widen(every, channels.names, streams.names, stream)
+        wanted = [columns.channel, columns.value, *([] if columns.stream is None else [columns.stream])]
+        places, head = find_columns(wanted, file.names, file.where), file.head()
+        time = choose_time(file.names, file.units, head, {*places}, reading, file.where, again)
+        if not any(len(cells) for cells in head):
+            raise UserError(f"{file.where}: no row follows the names of the columns")
+        if time is None:
+            raise UserError(f"{file.where}: no column of times was found; name it with --time-column")
+        comma = reading.decimal == "comma" or (isinstance(file, CsvFile) and places[1] in file.dialect.commas)
+        self.notes = _turns(file.names, head, places[0], {*places, *time.places}) if len(places) < 3 else []
+        channels, streams, parts = StreamIds(), StreamIds(), [NOTHING]
+        for block in file.blocks(list(dict.fromkeys([*places, *time.places]))):
+            cells = dict(zip(dict.fromkeys([*places, *time.places]), block.columns, strict=True))
+            texts = join_times([cells[place] for place in time.places], time.digits)
+            named = channels.find(_texts(cells[places[0]]))
+            of = streams.find(_texts(cells[places[2]])) if len(places) > 2 else np.zeros(len(named), np.int32)
+            ns, no_time = to_ns(texts, time.form)
+            values, no_number = to_float32(cells[places[1]], marks, comma)
+            keep = blanked(texts).is_valid().to_numpy(zero_copy_only=False) & (named >= 0) & (of >= 0)
+            self._check(block, no_time, texts)
+            self._texts(block, named, no_number, cells[places[1]])
+            for bad in (no_time, no_number):
+                keep &= True if bad is None else ~bad
+            parts.append(Readings(of[keep], named[keep], values[keep], ns[keep]))
+        every = Readings(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+        self._widen(every, channels.names, streams.names, columns.stream)
 
-    def _check(self, block: Block, bad: np.ndarray, cells: pa.Array, what: str) -> None:
+    def _check(self, block: Block, no_time: np.ndarray | None, cells: pa.Array) -> None:
+        """Counts the rows of a block that cannot be read, or raises UserError for the first."""
+        found = [(malformed.record, malformed.what) for malformed in block.malformed]
+        if no_time is not None:
+            row = int(no_time.argmax())
+            found.append((row, f"{quoted(cells[row])} is not a time"))
         if self._skips:
-            self.skipped += int(bad.sum())
-            return
-        row = int(bad.argmax())
-        raise UserError(
-            f"{self.where}: {self._file.unit} {block.locate(row)}: {quoted(cells[row])} {what}; leave such "
-            "rows out "
-            "with --on-error skip"
-        )
+            self.skipped += len(block.malformed) + (0 if no_time is None else int(no_time.sum()))
+        elif found:
+            record, what = min(found)
+            raise UserError(
+                f"{self.where}: {self._file.unit} {block.locate(record)}: {what}; leave such rows out with "
+                "--on-error skip"
+            )
 
-    def _texts(self, block: Block, channel: np.ndarray, bad: np.ndarray, cells: pa.Array) -> None:
+    def _texts(self, block: Block, channel: np.ndarray, bad: np.ndarray | None, cells: pa.Array) -> None:
         """Notes, of each channel, the first value that is no number."""
-        for row in np.flatnonzero(bad).tolist():
+        for row in [] if bad is None else np.flatnonzero(bad).tolist():
             if int(channel[row]) not in self._bad:
                 where = f"{self.where}: {self._file.unit} {block.locate(row)}"
                 self._bad[int(channel[row])] = f"{where}: {quoted(cells[row])} is not a number"
@@ -174,7 +175,6 @@ class LongFile:
             if index in known:
                 self.names.append(name)
                 self._columns.append(pa.array(table[by_time, index], from_pandas=True))
-        self.units: dict[str, str] = {}
 
     def head(self) -> list[pa.Array]:
         """Every column, whole."""

@@ -54,7 +54,7 @@ def open_rows(
 
     file = open_file()
     try:
-        wide = as_wide(file, reading)
+        wide = as_wide(file, reading, again if regular else None)
         if wide is not None:
             reading = wide.reading
         known = again if regular and wide is None else None

@@ -1,6 +1,6 @@
 """Which column of a file, or which of its columns together, hold the times of the rows."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import UserError
-from streamrnn.table.blocks import Block
+from streamrnn.table.blocks import Again
 from streamrnn.table.cells import blanked, is_text, quoted
+from streamrnn.table.columns import find_columns
+from streamrnn.table.reading import NO_TIME, Reading
 from streamrnn.table.time_names import (
     is_time_name,
     part_of_date,
@@ -19,7 +21,7 @@ from streamrnn.table.time_names import (
     unit_of_name,
 )
 from streamrnn.table.time_text import parse_times
-from streamrnn.table.times import TimeForm, form_of, is_undated, orders_of, to_ns
+from streamrnn.table.times import TimeForm, form_of, is_undated, orders_of, to_ns, told_form
 
 UNRANKED = 99
 WEAK = ("t", "data", "start", "end")  # names of other things as well: only an even clock is believed
@@ -46,6 +48,38 @@ class Candidate(NamedTuple):
     moves: bool
     dated: bool
     timed: bool
+
+
+def choose_time(
+    names: Sequence[str],
+    units: dict[str, str],
+    head: Sequence[pa.Array],
+    taken: Collection[int | None],
+    reading: Reading,
+    where: str,
+    again: Again | None,
+) -> TimeColumn | None:
+    """The columns of the times of a file, as ``reading`` tells or they show; None for none.
+
+    ``head`` are the first cells of every column, ``taken`` the places of columns that are something else;
+    ``again`` reads the file from the beginning, where that can be done. Raises UserError for columns that
+    hold no times, or whose day and month cannot be told apart.
+    """
+    if reading.time == (NO_TIME,):
+        return None
+    told = reading.time_format
+    if reading.time is None:
+        time = find_time(names, units, head, taken)
+        if time is None and told is not None:
+            raise UserError(f"{where}: no column of times was found; name it with --time-column")
+        if time is None:
+            return None
+    else:
+        places = find_columns(reading.time, names, where)
+        if told is not None and len(places) == 1:
+            return TimeColumn((places[0],), told_form(told))
+        time = told_time(places, names, units, head, where)
+    return settle_order(time, names, where, again) if told is None else time._replace(form=told_form(told))
 
 
 def find_time(
@@ -106,9 +140,7 @@ def told_time(
     return TimeColumn((place,), form, undated=is_undated(head[place], form))
 
 
-def settle_order(
-    time: TimeColumn, names: Sequence[str], where: str, again: Callable[[list[int]], Iterator[Block]] | None
-) -> TimeColumn:
+def settle_order(time: TimeColumn, names: Sequence[str], where: str, again: Again | None) -> TimeColumn:
     """Tells the day from the month by the whole column, where its first cells do not.
 
     ``again`` gives all cells of columns, block by block, None where they cannot be read twice. Raises
