@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from tables import Read, fails, read, write
 
+from streamrnn.errors import UserError
 from streamrnn.table import Reading, open_rows
 from streamrnn.table.numbering import TimeNumbers
 
@@ -393,3 +394,131 @@ def test_a_file_is_numbered_by_its_times_and_says_so(csv):
     )
     backwards = csv("time,a\n" + "".join(f"{t},1.5\n" for t in reversed(ISO)))
     assert fails(backwards, period_s=60.0).startswith("the time runs backwards; sort the rows by time, the ")
+
+
+def test_names_that_are_numbers_under_an_empty_one(csv):
+    rows = "".join(f"{row},{a},{a}\n" for row, a in zip(ROWS, A, strict=True))
+    found = read(csv(f",0,1\n{rows}"))
+    assert found.reader.channels == ["0", "1"] and len(found.rows.seq) == 120
+
+
+def test_commas_between_thousands_are_not_taken_for_decimal_ones(csv):
+    path = csv(
+        table("time,T,rpm\n", ISO, cells=[f'{a},"1,{400 + row}"' for row, a in zip(ROWS, A, strict=True)])
+    )
+    ask = '"1,400" may have thousands or decimals; say which with --decimal comma or --decimal point'
+    assert fails(path) == f'column "rpm": {ask}'
+    assert read(path, decimal="point").rows.values[:2, 1].tolist() == [1400, 1401]
+    commas = [f"{str(a).replace('.', ',')};1.{400 + row}" for row, a in zip(ROWS, A, strict=True)]
+    beside = csv(table("time;T;rpm\n", ISO, ";", commas))
+    assert '"1.400" may have thousands or decimals; say which' in fails(beside)
+    dated = [f"13.03.2024 {clock}" for clock in CLOCK]
+    check(read(csv(table("time;a\n", dated, ";", [f"{a:.2f}".replace(".", ",") for a in A]))))
+    threes = [f"{1.001 + row:.3f}".replace(".", ",") for row in ROWS]
+    assert read(csv(table("time;a\n", dated, ";", threes)), ["a"]).rows.values[0, 0] == np.float32(1.001)
+
+
+def test_one_column_of_decimal_commas_stays_one(csv):
+    cells = [str(a).replace(".", ",") for a in A]
+    found = read(csv("temperature\n" + "\n".join(cells)))
+    assert found.reader.channels == ["temperature"] and found.rows.values[1, 0] == np.float32(A[1])
+
+
+def test_records_that_begin_again_go_on(csv):
+    records = [*range(70), *range(50)]
+    lines = [f"{t},{record},{a}" for t, record, a in zip(ISO, records, A, strict=True)]
+    path = csv("\n".join(["TIMESTAMP,RECORD,a", *lines]))
+    assert read(path).rows.seq.tolist() == [*ROWS]
+    long = [f"{1_700_000_000 + row},{row % 2500},{row % 7}.5" for row in range(3000)]
+    whole = read(csv("\n".join(["TIMESTAMP,RECORD,a", *long])))
+    assert whole.rows.seq.tolist() == [*range(3000)]
+    assert "the records begin again in 1 place" in whole.reader.closing()
+    assert read(
+        csv(
+            "\n".join(
+                ["TIMESTAMP,RECORD,m,a", *(f"{line[:-4]},m{row % 2},1.5" for row, line in enumerate(long))]
+            )
+        ),
+        stream="m",
+    ).rows.seq[:4].tolist() == [0, 0, 1, 1]
+
+
+def test_words_of_two_kinds_for_one_number_are_refused(csv):
+    path = csv(table("time,mode\n", ISO, cells=["off", "low", "high"] * 40))
+    assert 'holds "high", "low", "off", of which two would be one number; say what they' in fails(
+        path, ["mode"]
+    )
+    assert read(path, ["mode"], words={"off": 0, "low": 1, "high": 2}).rows.values[:3, 0].tolist() == [
+        0,
+        1,
+        2,
+    ]
+
+
+def test_times_that_would_be_cut_or_guessed(csv):
+    parts = [f"2024,3,13,0,0,{row / 2}" for row in range(100)]
+    found = read(
+        csv(
+            "year,month,day,hour,minute,second,a\n"
+            + "".join(f"{p},{a}\n" for p, a in zip(parts, A, strict=False))
+        )
+    )
+    assert np.diff(found.rows.ts_ns).tolist() == [5 * 10**8] * 99
+    monthly = "".join(f"{month:02}/01/2023,{month}.5\n" for month in range(1, 13))
+    assert "may begin with the day or with the month" in fails(csv(f"when,a\n{monthly}"))
+    days = [f"{45_364 + row / 864_000:.7f}" for row in ROWS]  # ten a second
+    steps = np.diff(read(csv(table("Date,a\n", days))).rows.ts_ns)
+    assert steps.min() >= 9 * 10**7 and steps.max() <= 11 * 10**7
+    colons = [f"2024-03-13 00:00:{row:02}:050" for row in range(60)]
+    assert (
+        read(csv("time,a\n" + "".join(f"{t},1.5\n" for t in colons))).rows.ts_ns[1] == START + 1_050_000_000
+    )
+    midnight = [
+        f"{(1410 + row) // 60 % 24:02}:{row % 60 + (30 if row % 60 < 30 else -30):02}:00" for row in ROWS
+    ]
+    streams = "".join(f"{t},{unit},{row}.5\n" for row, t in enumerate(midnight) for unit in "ab")
+    ns = read(csv(f"time,unit,a\n{streams}"), stream="unit").rows.ts_ns
+    assert (np.diff(ns[::2]) == MINUTE).all() and (np.diff(ns[1::2]) == MINUTE).all()
+
+
+def test_bad_lines_below_the_names_are_bad_rows(csv):
+    path = csv(table("time,a,b,c\n2024-03-13 01:00:00,1\n", [f"{t},1,2" for t in ISO]))
+    assert fails(path).startswith("line 2 has 2 fields, expected 4; ")
+    assert read(path, on_error="skip").reader.channels == ["a", "b", "c"]
+    told = csv("time,a,b,c\n1,2\n" + "".join(f"{t},1,2,{a}\n" for t, a in zip(ISO, A, strict=True)))
+    assert fails(told, header_line=1).startswith("line 2 has 2 fields, expected 4; ")
+    commented = read(csv(table("time,a\n# logger 7, site 3\n", ISO)))
+    check(commented)
+    assert commented.reader.units == {}
+    marked = read(csv(table("# time,a\n# s,degC\n", [str(1_710_288_000 + 60 * row) for row in ROWS])))
+    check(marked)
+    assert "line 1, column" in fails(csv(table("err,err\n", ISO)), header_line=0)
+
+
+def test_what_is_told_overrules_what_is_found(csv):
+    with pytest.raises(UserError, match=r"is not text in utf-8 .* name another with --encoding"):
+        read(csv(table("time,Größe\n", ISO).encode("cp1252")), encoding="utf-8")
+    again = csv(table("time,a\n", ISO) + table("time,a\n", ISO).splitlines(True)[0])
+    assert read(again, names=("when", "x")).reader.channels == ["x"]
+    gone = csv(table("time,a\n", ["?", *ISO[1:]]))
+    assert read(gone, missing=("?",)).rows.ts_ns[:2].tolist() == [0, START + MINUTE]
+    counts = [f"{t},{row},{a}" for row, (t, a) in enumerate(zip(ISO, A, strict=True))]
+    path = csv("\n".join(["TIMESTAMP,RECORD,a", *counts[:50], *counts[60:]]))
+    assert read(path).rows.seq[50] == 60
+    assert read(path, count_rows=True).rows.seq[50] == 50
+    assert read(path, exclude=("RECORD",)).rows.seq[50] == 50
+
+
+def test_a_measured_value_is_no_time(csv):
+    cells = [f"{round(20 + row * 0.13 + row % 3 * 0.01, 2)}" for row in ROWS]
+    found = read(
+        csv("setpoint,measured\n" + "".join(f"{a},{cell}\n" for a, cell in zip(A, cells, strict=True)))
+    )
+    assert found.reader.channels == ["setpoint", "measured"] and found.reader.time_type is None
+
+
+def test_a_line_of_names_longer_than_what_is_looked_at(csv):
+    names = [f"a_channel_of_a_long_name_{k:05}" for k in range(3500)]
+    row = ";".join(f"{k},5" for k in range(3500))
+    found = read(csv(";".join(names) + f"\n{row}\n{row}\n"))
+    assert len(found.reader.channels) == 3500 and found.rows.values[0, 3] == 3.5

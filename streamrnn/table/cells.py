@@ -63,15 +63,25 @@ def quoted(cell: pa.Scalar) -> str:
     return f'"{text[:LONGEST]}..."' if len(text) > LONGEST + 3 else f'"{text}"'
 
 
-def to_float32(column: pa.Array, marks: Marks = PLAIN, comma: bool = False, state: bool = False) -> Numbers:
+def to_float32(
+    column: pa.Array,
+    marks: Marks = PLAIN,
+    comma: bool = False,
+    grouped: bool = False,
+    state: bool = False,
+) -> Numbers:
     """Values, float32; NaN for a missing cell.
 
-    ``comma``: the cells have decimal commas; ``state``: they may be texts that stand for numbers.
+    ``comma``: the cells have decimal commas; ``grouped``: commas between thousands; ``state``: they may be
+    texts that stand for numbers.
     """
     if state and is_text(column):
         column = _as_numbers(column, marks)
     elif comma and is_text(column):
         column = _with_points(blanked(column, marks.missing))
+    elif grouped and is_text(column):
+        whole = pc.match_substring_regex(column, r"^\s*[-+]?\d{1,3}(,\d{3})+(\.\d+)?\s*$")
+        column = pc.if_else(whole, pc.replace_substring(column, ",", ""), column)
     done, bad = cast_cells(column, lambda cells: pc.cast(cells, pa.float32(), safe=False), marks.missing)
     values = done.to_numpy(zero_copy_only=False)
     if len(marks.codes):

@@ -23,7 +23,8 @@ from streamrnn.table.sniff import Dialect, sniff
 from streamrnn.table.source import ByteSource
 
 CHUNK = 4 << 20  # bytes parsed at once
-HEAD = 1 << 16  # bytes looked at before the columns are chosen
+HEAD, MOST_HEAD = 1 << 16, 1 << 22  # bytes looked at before the columns are chosen, as a rule and at most
+PATIENCE = 5  # pauses of a pipe before what came so far is all that is looked at
 LONGEST = 64 << 20  # bytes of one record
 LINE_END, QUOTE = b"\n"[0], b'"'[0]
 _LINE_ENDS = re.compile(rb"\r\n|\n|\r")
@@ -45,9 +46,10 @@ class CsvFile:
         mark = reading.delimiter
         if mark is not None and (len(mark.encode()) != 1 or mark in '"\r\n'):
             raise UserError(f"{source}: {mark!r} cannot be a delimiter; use one ASCII character, not a quote")
+        self._named = reading.names is not None
         self._bytes = ByteSource(source)
         self.where = self._bytes.name
-        self._paused = False
+        self._looking = True
         self._line = 1  # of the next record
         try:
             self._text = Utf8(reading.encoding, self.where)
@@ -69,7 +71,13 @@ class CsvFile:
             said.append(f"{_SAID.get(self._mark, self._mark)} between columns")
         if dialect.commas:
             said.append("decimal commas")
-        said.append(f"names on line {at}" if at else "no names")
+        said.append(
+            f"names on line {at}"
+            if at and not self._named
+            else "names as told"
+            if self._named
+            else "no names"
+        )
         if self.units:
             said.append("units below them")
         return ", ".join(said)
@@ -100,26 +108,37 @@ class CsvFile:
 
     def _take_head(self, reading: Reading) -> Dialect:
         """Reads until it can be told what the file is, and leaves the chunks from its first row on."""
-        size = 0
+        size, look, pauses = 0, HEAD, 0
         for chunk in self._chunks:
-            self._head.append(chunk)
-            size += len(chunk)
-            if len(self._head) == 1:
+            if chunk:
+                self._head.append(chunk)
+            size, pauses = size + len(chunk), 0 if chunk else pauses + 1
+            if len(self._head) == 1 and chunk:
                 self._check_text(chunk)
-            if size >= HEAD:
-                break
-            if self._paused and (dialect := self._sniff(reading, False)) is not None:
+            while size >= look:
+                if (dialect := self._sniff(reading, look, False)) is not None or look >= MOST_HEAD:
+                    return self._drop(dialect or self._sniffed(reading, look))
+                look *= 4  # a line of names may be longer than that
+            if (
+                pauses == PATIENCE
+                and self._head
+                and (dialect := self._sniff(reading, look, False)) is not None
+            ):
                 return self._drop(dialect)
-        found = self._sniff(reading, True)
-        assert found is not None
-        self._header = self._line_at(found.named) if found.named else b""
-        return self._drop(found)
+        return self._drop(self._sniffed(reading, look))
 
-    def _sniff(self, reading: Reading, whole: bool) -> Dialect | None:
+    def _sniffed(self, reading: Reading, look: int) -> Dialect:
+        """What can be told from all there is."""
+        found = self._sniff(reading, look, True)
+        assert found is not None
+        return found
+
+    def _sniff(self, reading: Reading, look: int, whole: bool) -> Dialect | None:
         first = b"".join(self._head)
-        end = _last_record_end(first[:HEAD]) or len(first)
+        end = _last_record_end(first[:look]) or len(first)
         text = first[:end].decode(errors="replace").removeprefix("\ufeff")
         found = sniff(text, whole, reading, self.where)
+        self._looking = found is None
         if found is not None:
             self._header = self._line_at(found.named) if found.named else b""
         return found
@@ -147,9 +166,8 @@ class CsvFile:
             if not self._head[0] or left:
                 del self._head[0]
         self._line = dialect.first
-        rows = b"".join(self._head[:1])[
-            :HEAD
-        ]  # what only the names have is looked for at a tenth of the cost
+        # what only the names have is looked for at a tenth of the cost
+        rows = b"".join(self._head[:1])[:HEAD]
         rare = (self._header[at : at + 1] for at in range(len(self._header)))
         self._telltale = next((byte for byte in rare if byte not in rows), self._header[:1])
         return dialect
@@ -160,7 +178,8 @@ class CsvFile:
         for piece in self._text.pieces(self._bytes.pieces()):
             parts.append(piece)
             size += len(piece)
-            self._paused = not piece
+            if not piece and self._looking:
+                yield b""  # a pause; what a file is, is told from more than a row
             if not size or (piece and size < goal):
                 continue
             data = b"".join(parts)

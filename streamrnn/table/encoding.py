@@ -59,7 +59,12 @@ class Utf8:
             return chunk
         try:
             chunk.decode()
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as error:
+            if self._told:
+                raise UserError(
+                    f"{self._where}: is not text in {self.name} ({error.reason}); name another with "
+                    "--encoding"
+                ) from None
             self.name = OLDER
             return b"".join(map(_utf8_line, chunk.splitlines(keepends=True)))
         return chunk

@@ -38,7 +38,7 @@ def find_ends(source: str, channels: Sequence[str] | None, reading: Reading) -> 
         for rows in reader:
             lengths = _grown(lengths, len(reader.streams))
             lengths += np.bincount(rows.stream, minlength=len(lengths))
-        return Ends(dict(zip(reader.streams, lengths.tolist(), strict=True)))
+        return Ends(dict(zip(reader.streams, lengths.tolist(), strict=False)))  # one may have bad rows only
 
 
 def with_ends(reader: RowReader, ends: Ends) -> Iterator[tuple[Rows, np.ndarray]]:

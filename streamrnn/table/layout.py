@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Again
 from streamrnn.table.cells import Marks, Numbers, blanked, is_text, to_float32, to_uint64
 from streamrnn.table.columns import find_columns, listed, shortened
 from streamrnn.table.csv_file import CsvFile
+from streamrnn.table.decimals import Decimals, find_decimals
 from streamrnn.table.long import LongFile
 from streamrnn.table.parquet_file import ParquetFile
 from streamrnn.table.reading import Reading
@@ -27,6 +27,7 @@ from streamrnn.table.roles import (
 from streamrnn.table.time_column import TimeColumn, choose_time, find_time, join_times
 from streamrnn.table.times import to_ns
 from streamrnn.table.turns import find_turns, turns_text
+from streamrnn.table.words import VALUE_OF_STATE
 
 File = CsvFile | ParquetFile | LongFile
 TEXT, TIMES, STATES, EMPTY = "text", "times", "true and false, or words for them", "without any value"
@@ -37,12 +38,14 @@ class Layout(NamedTuple):
 
     channels: list[int]
     seq: int | None
+    restarts: bool  # whether its numbers may begin again: a logger's record
     time: TimeColumn | None
     stream: int | None
     time_type: pa.DataType | None  # of the times as they are handed on
     labels: frozenset[int]  # channels read as text
     states: frozenset[int]  # channels whose texts stand for numbers
     commas: frozenset[int]  # channels of decimal commas
+    groups: frozenset[int]  # channels with commas between thousands
     words: dict[str, float]  # what texts stand for that are of two kinds in a channel
     left_out: dict[str, str]  # columns that could be channels, and why they are none
     notes: list[str]  # what a user should look at
@@ -73,16 +76,21 @@ def find_layout(
     stream, seq = _place(file, reading.stream), _place(file, reading.seq)
     named = None if channels is None else find_columns(channels, names, where)
     time = choose_time(names, file.units, head, {*(named or ()), seq, stream}, reading, where, again)
-    if seq is None and time is not None:
-        seq = _record(file, head, {*(named or ()), stream})
     asked = find_columns(labels, names, where)
-    gone = {*find_columns(exclude, names, where)} - {*asked}
+    excluded = {*find_columns(exclude, names, where)}
+    record = seq is None and time is not None and stream is None and not reading.count_rows
+    if record:
+        seq = _record(file, head, {*(named or ()), *excluded})
+    gone = excluded - {*asked}
     free = {*range(len(names))} - {seq, stream, *(time.places if time else ())} - gone
     text = frozenset(place for place in asked if is_label(head[place]) or is_empty(head[place]))
-    commas, left_out = _commas(file, head, reading), dict[int, str]()
+    found = file.dialect.commas if isinstance(file, CsvFile) else frozenset()
+    comma_between = isinstance(file, CsvFile) and file.dialect.delimiter == ","
+    decimals = find_decimals(names, head, found, reading.decimal, comma_between, where)
+    commas, left_out = decimals.commas, dict[int, str]()
     if named is None:
         head = _with_first_values(head, sorted(place for place in free if is_empty(head[place])), again)
-        named, left_out = _measurements(names, head, sorted(free), {*asked}, marks, commas)
+        named, left_out = _measurements(names, head, sorted(free), {*asked}, marks, decimals)
         find_columns([names[place] for place in named], names, where)  # whose names may be there twice
     named += sorted(text - {*named})
     _check_channels(file, named, left_out, head)
@@ -90,9 +98,11 @@ def find_layout(
         _check_type(file, place, head[place], to_float32)
     if seq is not None:
         _check_type(file, seq, head[seq], to_uint64)
-    states = [p for p in named if p not in text and _is_state(head[p], p in commas)]
+    states = [p for p in named if p not in text and _is_state(head[p], *decimals.of(p))]
     words = _two_words([head[place] for place in states], marks)
-    notes = coarse(names, head, named)
+    for place in states:
+        _check_states(file, place, head[place], marks)
+    notes = [*decimals.notes, *coarse(names, head, named)]
     notes += [f'"{word}" is taken for {value:g}; --words says otherwise' for word, value in words.items()]
     turns = None if stream is not None else _find_turns(names, head, free - {*asked}, named, time)
     if turns is not None:
@@ -104,12 +114,14 @@ def find_layout(
     return Layout(
         named,
         seq,
+        record and seq is not None,
         time,
         stream,
         None if time is None else (head[time.places[0]].type if len(time.places) == 1 else pa.string()),
         text,
         frozenset(states),
         commas,
+        decimals.groups,
         words,
         {names[place]: why for place, why in sorted(left_out.items()) if place not in text},
         notes,
@@ -122,11 +134,11 @@ def _measurements(
     free: list[int],
     asked: set[int],
     marks: Marks,
-    commas: frozenset[int],
+    decimals: Decimals,
 ) -> tuple[list[int], dict[int, str]]:
     """Which of the ``free`` columns that have a name hold measurements, and why the others hold none."""
     free = [place for place in free if names[place].strip()]
-    numeric = [place for place in free if is_numeric(head[place], marks, place in commas)]
+    numeric = [place for place in free if is_numeric(head[place], marks, *decimals.of(place))]
     none = no_measurements(names, head, [place for place in numeric if place not in asked])
     others = {place: _kind(names[place], head[place]) for place in free if place not in numeric}
     return [place for place in numeric if place not in none], others | none
@@ -190,23 +202,22 @@ def _two_words(columns: list[pa.Array], marks: Marks) -> dict[str, float]:
     return found
 
 
-def _is_state(head: pa.Array, comma: bool) -> bool:
-    return is_text(head) and is_label(head) and not is_numeric(head, comma=comma)
+def _check_states(file: File, place: int, cells: pa.Array, marks: Marks) -> None:
+    """Raises UserError for words of which two stand for one number, unless the user said so."""
+    texts = {text.casefold() for text in blanked(cells, marks.missing).drop_null().unique().to_pylist()}
+    numbers = {text: marks.states[text] for text in texts if text in marks.states}
+    told = [text for text in numbers if marks.states[text] != VALUE_OF_STATE.get(text)]
+    if len({*numbers.values()}) < len(numbers) and not told:
+        alike = ", ".join(f'"{text}"' for text in sorted(numbers))
+        raise UserError(
+            f'{file.where}: column "{file.names[place]}" holds {alike}, of which two would be one number; '
+            "say what "
+            f"they stand for with --words {min(numbers)}=0,..."
+        )
 
 
-def _commas(file: File, head: list[pa.Array], reading: Reading) -> frozenset[int]:
-    """The columns whose numbers have decimal commas: all that are not shown to have points, where some do."""
-    found = file.dialect.commas if isinstance(file, CsvFile) else frozenset()
-    if reading.decimal == "point" or not (found or reading.decimal):
-        return frozenset()
-    return frozenset(place for place, cells in enumerate(head) if place in found or not _has_points(cells))
-
-
-def _has_points(cells: pa.Array) -> bool:
-    if not is_text(cells):
-        return False
-    pointed, commas = (pc.any(pc.match_substring(cells, mark)).as_py() for mark in ".,")
-    return bool(pointed) and not commas
+def _is_state(head: pa.Array, comma: bool, grouped: bool) -> bool:
+    return is_text(head) and is_label(head) and not is_numeric(head, comma=comma, grouped=grouped)
 
 
 def _place(file: File, name: str | None) -> int | None:

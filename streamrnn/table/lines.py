@@ -37,24 +37,26 @@ class Record(NamedTuple):
     text: str
 
 
-def find_delimiter(head: str) -> str:
-    """The one of ``, ; tab |``, or runs of spaces, by which the lines fall into the likeliest cells."""
+def find_delimiter(head: str, commas: bool = False) -> str:
+    """The one of ``, ; tab |``, or runs of spaces, by which the lines fall into the likeliest cells.
+
+    ``commas``: those in numbers are decimal ones.
+    """
     lines = [line for line in LINE_ENDS.split(head) if line.strip()]
     lines = [line for line in lines if not line.startswith("#")] or lines
     sample = lines[-SAMPLE:] if len(lines) <= 2 * SAMPLE else lines[-SAMPLE - 1 : -1]
     if len(lines) > 1 and sample[0] is lines[0]:
         sample = sample[1:]  # as a rule the names
+    marks = DELIMITERS
+    if commas or (sample and "," not in lines[0] and all(COMMA.fullmatch(line.strip()) for line in sample)):
+        sample, marks = [line.replace(",", ".") for line in sample], DELIMITERS.replace(",", "")
     found = {mark: _likeliness(sample, mark) for mark in (*DELIMITERS, SPACE)}
     best = max(DELIMITERS, key=lambda mark: found[mark][0])
     (likely, width), (spaces, words) = found[best], found[SPACE]
     if spaces > max(likely + CLEARLY, 0.5) and (words > width or spaces > SURELY):
         return SPACE
-    return best if likely > 0 else _most_frequent(lines[0] if lines else "")
-
-
-def _most_frequent(line: str) -> str:
-    unquoted = "".join(line.split('"')[::2])
-    return max(DELIMITERS, key=unquoted.count)
+    unquoted = "".join(lines[0].split('"')[::2]) if lines else ""
+    return best if likely > 0 else max(marks, key=unquoted.count)
 
 
 def _likeliness(lines: list[str], mark: str) -> tuple[float, int]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Again, Block
 from streamrnn.table.cells import Marks, blanked, is_text, make_marks, quoted, to_float32
-from streamrnn.table.columns import find_columns
+from streamrnn.table.columns import find_columns, listed, shortened
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.ids import StreamIds
 from streamrnn.table.parquet_file import ParquetFile
@@ -62,7 +62,7 @@ def as_wide(file: CsvFile | ParquetFile, reading: Reading, again: Again | None) 
     if reading.channel is None and reading.value is None:
         for channel, value, words in KNOWN:
             if {channel, value} <= {*file.names}:
-                marks = make_marks((*reading.missing, *words), reading.words)
+                marks = _marks(reading, words)
                 return LongFile(file, Columns(channel, value, reading.stream), reading, marks, again)
         return None
     if reading.channel is None or reading.value is None:
@@ -70,8 +70,14 @@ def as_wide(file: CsvFile | ParquetFile, reading: Reading, again: Again | None) 
             f"{file.where}: --channel-column and --value-column go together: one names the channel of each "
             "row, the other its value"
         )
-    marks = make_marks(reading.missing, reading.words)
+    marks = _marks(reading, ())
     return LongFile(file, Columns(reading.channel, reading.value, reading.stream), reading, marks, again)
+
+
+def _marks(reading: Reading, words: tuple[str, ...]) -> Marks:
+    """What cells may say beside numbers; only words that were told stand for some."""
+    told = {word.casefold(): value for word, value in reading.words.items()}
+    return make_marks((*reading.missing, *words))._replace(states=told)
 
 
 class LongFile:
@@ -103,6 +109,12 @@ class LongFile:
             raise UserError(f"{file.where}: no row follows the names of the columns")
         if time is None:
             raise UserError(f"{file.where}: no column of times was found; name it with --time-column")
+        if time.undated:
+            raise UserError(
+                f"{file.where}: the times of its readings have no date; name the columns of both with "
+                "--time-column "
+                "DATE,TIME"
+            )
         comma = reading.decimal == "comma" or (isinstance(file, CsvFile) and places[1] in file.dialect.commas)
         self.notes = _turns(file.names, head, places[0], {*places, *time.places}) if len(places) < 3 else []
         channels, streams, parts = StreamIds(), StreamIds(), [NOTHING]
@@ -112,7 +124,7 @@ class LongFile:
             named = channels.find(_texts(cells[places[0]]))
             of = streams.find(_texts(cells[places[2]])) if len(places) > 2 else np.zeros(len(named), np.int32)
             ns, no_time = to_ns(texts, time.form)
-            values, no_number = to_float32(cells[places[1]], marks, comma)
+            values, no_number = to_float32(cells[places[1]], marks, comma, state=bool(reading.words))
             keep = blanked(texts).is_valid().to_numpy(zero_copy_only=False) & (named >= 0) & (of >= 0)
             self._check(block, no_time, texts)
             self._texts(block, named, no_number, cells[places[1]])
@@ -144,6 +156,14 @@ class LongFile:
                 where = f"{self.where}: {self._file.unit} {block.locate(row)}"
                 self._bad[int(channel[row])] = f"{where}: {quoted(cells[row])} is not a number"
 
+    def _leave_out(self, channels: list[str], known: set[int]) -> None:
+        """Says which channels have no number at all."""
+        gone = [f'"{shortened(channels[index])}"' for index in sorted({*self._bad} - known)]
+        if gone:
+            self.notes.append(
+                f"left out, as their values are words: {listed(gone)}; --words says what these stand for"
+            )
+
     def _widen(self, every: Readings, channels: list[str], streams: list[str], stream: str | None) -> None:
         known = {*np.unique(every.channel[~np.isnan(every.value)]).tolist()}
         if not self._skips and (mixed := sorted(known & {*self._bad})):
@@ -153,6 +173,7 @@ class LongFile:
                 "rows out with --on-error skip"
             )
         again = _occurrence(every)
+        self._leave_out(channels, known)
         order = np.lexsort((again, every.ns, every.stream))
         of, ns, again = every.stream[order], every.ns[order], again[order]
         begins = np.ones(len(order), bool)

@@ -10,6 +10,7 @@ from streamrnn.table.progress import counted
 NEXT, NEWEST, SINCE = range(
     3
 )  # of a stream: its next number; its newest time, 0 = none; rows since that time
+TELLING = 30  # rows that tell which way time runs, and how fast
 LATE, GAPS, FIRST_LATE, FIRST_GAP = range(4)  # counts, and the times of the first of each
 
 
@@ -51,7 +52,8 @@ class TimeNumbers:
 
     def __init__(self, period_ns: float) -> None:
         self._period = period_ns
-        self._tick: int | None = None  # that of the first block
+        self._tick: int | None = None  # the finest so far
+        self._checked = False
         self._state = np.zeros((0, 3), np.int64)
         self._counts = np.zeros(4, np.int64)
         self._other: str | None = None  # what to say of another sample period
@@ -76,9 +78,11 @@ class TimeNumbers:
 
         Raises UserError where the times of the first rows run backwards.
         """
-        if self._tick is None and ts_ns.any():
-            self._check(stream, ts_ns)
-            self._tick = tick_ns(ts_ns[ts_ns != 0])
+        if ts_ns.any():  # a pipe may begin with a row or two, which say little
+            tick = tick_ns(ts_ns[ts_ns != 0])
+            self._tick = tick if self._tick is None else min(self._tick, tick)
+            if not self._checked and len(ts_ns) >= TELLING:
+                self._check(stream, ts_ns)
         tick = self._tick or 1
         have, need = len(self._state), int(stream.max(initial=-1)) + 1
         if need > have:
@@ -101,6 +105,7 @@ class TimeNumbers:
         return seq
 
     def _check(self, stream: np.ndarray, ts_ns: np.ndarray) -> None:
+        self._checked = True
         order = np.argsort(stream, kind="stable")
         steps = np.diff(ts_ns[order])[np.diff(stream[order]) == 0]
         usual = float(np.median(steps)) if len(steps) else self._period

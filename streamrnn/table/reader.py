@@ -10,15 +10,17 @@ import pyarrow.compute as pc
 
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Block
-from streamrnn.table.cells import Marks, Numbers, is_text, quoted, to_codes, to_float32, to_uint64
+from streamrnn.table.cells import Marks, Numbers, blanked, is_text, quoted, to_codes, to_float32, to_uint64
 from streamrnn.table.columns import listed, shortened
 from streamrnn.table.extremes import recurring_extremes
 from streamrnn.table.ids import StreamIds
 from streamrnn.table.layout import File, Layout
 from streamrnn.table.reading import Reading
+from streamrnn.table.records import Records
 from streamrnn.table.rows import Rows
 from streamrnn.table.time_column import join_times
 from streamrnn.table.times import to_ns
+from streamrnn.table.words import MISSING
 from streamrnn.wire.frame import TOPIC_BYTES
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ _HALF_DAY, _DAY = 43200 * 10**9, 86400 * 10**9  # ns
 
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 UNITS_MAY_BE = 3  # lines in which units, or more names, are more likely than bad values
+NO_TIME = "is not a time"
 WORD = 20  # characters of a word that may mean a missing value
 
 
@@ -82,7 +85,8 @@ class RowReader:
         self._ids = StreamIds()
         self._fails = reading.on_error == "fail"
         self._left = reading.limit
-        self._midnight = (0, 0)  # days gone by, and the last time of day, where times have no date
+        self._midnight: dict[int, tuple[int, int]] = {}  # of a stream: days gone by, the last time of day
+        self._records = Records()
         if layout.stream is None:
             self._ids.find(pa.array([stream]))
 
@@ -120,13 +124,20 @@ class RowReader:
 
     def closing(self) -> str:
         """What to say after the rows: of their times, where these number them."""
-        return "".join(f"warning: {said}\n" for said in (self.numbers.said() if self.numbers else ()))
+        said = [*(self.numbers.said() if self.numbers else ()), *self._records.said()]
+        return "".join(f"warning: {words}\n" for words in said)
 
     def _extremes(self) -> list[str]:
         head, layout = self._file.head(), self._layout
         places = [place for place in layout.channels if place not in layout.labels]
         columns = [
-            to_float32(head[place], self._marks, place in layout.commas, place in layout.states)[0]
+            to_float32(
+                head[place],
+                self._marks,
+                place in layout.commas,
+                place in layout.groups,
+                place in layout.states,
+            )[0]
             for place in places
         ]
         return recurring_extremes([self._file.names[place] for place in places], columns)
@@ -164,22 +175,34 @@ class RowReader:
                 values[:, channel] = to_codes(cells[place], find, self._marks)
             else:
                 numbers = to_float32(
-                    cells[place], self._marks, place in layout.commas, place in layout.states
+                    cells[place],
+                    self._marks,
+                    place in layout.commas,
+                    place in layout.groups,
+                    place in layout.states,
                 )
                 values[:, channel] = self._read(place, numbers, "is not a number", faults)
         ts_ns, time = np.zeros(count, np.int64), None
         if layout.time is not None:
             time = join_times([cells[place] for place in layout.time.places], layout.time.digits)
             times = to_ns(time, layout.time.form)
-            ts_ns = self._read(layout.time.places[0], times, "is not a time", faults)
-            if layout.time.undated and layout.stream is None:
-                ts_ns = self._over_midnight(ts_ns)
+            ts_ns = self._read(layout.time.places[0], times, NO_TIME, faults)
+            if len(self._marks.missing) > len(MISSING):  # what means no value means no time
+                ts_ns = self._without_codes(time, ts_ns, faults)
         stream = self._streams(cells, count, faults)
+        if layout.time is not None and layout.time.undated:
+            there = blanked(time).is_valid().to_numpy(zero_copy_only=False)
+            ts_ns = np.where(there, ts_ns + _DAY, 0)  # midnight is a time, too
+            for of in np.unique(stream):
+                its = np.flatnonzero(stream == of)
+                ts_ns[its] = self._over_midnight(int(of), ts_ns[its])
         places = np.arange(count + len(block.malformed))
         records = np.delete(places, [malformed.record for malformed in block.malformed])
         if layout.seq is not None:
             numbers = to_uint64(cells[layout.seq])
             seq = self._read(layout.seq, numbers, "is not a whole number, 0 or above", faults)
+            if layout.restarts:
+                seq = self._records.number(seq, ts_ns)
         elif self.numbers is not None:
             seq = np.zeros(count, np.uint64)  # until the rows that stay are known
         elif layout.stream is None:  # a bad row leaves a gap, even one that cannot be read at all
@@ -195,15 +218,26 @@ class RowReader:
             faults.append(Fault(place, bad, what))
         return values
 
-    def _over_midnight(self, ts_ns: np.ndarray) -> np.ndarray:
-        """Times of day, a day later from each midnight on: where they fall by half a day or more."""
-        days, last = self._midnight
+    def _without_codes(self, time: pa.Array, ts_ns: np.ndarray, faults: list[Fault]) -> np.ndarray:
+        """Takes the codes for a missing value out of the bad times of a block."""
+        if not is_text(time):
+            return ts_ns
+        codes = pc.is_in(pc.ascii_trim_whitespace(time), value_set=self._marks.missing)
+        gone = codes.fill_null(False).to_numpy(zero_copy_only=False)
+        for fault in [fault for fault in faults if fault.what == NO_TIME]:
+            faults.remove(fault)
+            if (fault.bad & ~gone).any():
+                faults.append(fault._replace(bad=fault.bad & ~gone))
+        return np.where(gone, 0, ts_ns)
+
+    def _over_midnight(self, stream: int, ts_ns: np.ndarray) -> np.ndarray:
+        """Times of day of a stream, a day later from each midnight on: where they fall by half a day."""
+        days, last = self._midnight.get(stream, (0, 0))
         known = np.flatnonzero(ts_ns)
         falls = np.diff(ts_ns[known], prepend=last or ts_ns[known[:1]]) < -_HALF_DAY
         later = days + np.cumsum(falls)
         if len(known):
-            self._midnight = int(later[-1]), int(ts_ns[known[-1]])
-            ts_ns = ts_ns.copy()
+            self._midnight[stream] = int(later[-1]), int(ts_ns[known[-1]])
             ts_ns[known] += later * _DAY
         return ts_ns
 

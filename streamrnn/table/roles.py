@@ -49,12 +49,12 @@ def is_states(head: pa.Array) -> bool:
     return 0 < len(said) <= FEW and all(map(is_word, said.to_pylist()))
 
 
-def is_numeric(head: pa.Array, marks: Marks = PLAIN, comma: bool = False) -> bool:
+def is_numeric(head: pa.Array, marks: Marks = PLAIN, comma: bool = False, grouped: bool = False) -> bool:
     """Whether most cells are numbers, a bad one here and there allowed."""
     kind = head.type
     if not is_text(head):
         return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    values, bad = to_float32(head, marks, comma)
+    values, bad = to_float32(head, marks, comma, grouped)
     return int(np.isfinite(values).sum()) > (0 if bad is None else int(bad.sum()))
 
 
@@ -91,11 +91,12 @@ def _why_none(name: str, numbers: np.ndarray) -> str:
 
 
 def counts(cells: pa.Array) -> bool:
-    """Whether cells are whole numbers from 0 on that never fall."""
+    """Whether cells are whole numbers from 0 on that rise, but for where they begin again."""
     numbers, bad = to_float64(cells)
     if bad is not None or not len(numbers) or not np.isfinite(numbers).all():
         return False
-    return bool((numbers == np.floor(numbers)).all() and (np.diff(numbers) > 0).all() and numbers[0] >= 0)
+    rising = (np.diff(numbers) > 0).mean() if len(numbers) > 1 else 1.0
+    return bool((numbers == np.floor(numbers)).all() and numbers.min() >= 0 and rising >= EVEN)
 
 
 def coarse(names: Sequence[str], head: Sequence[pa.Array], channels: Collection[int]) -> list[str]:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from streamrnn.errors import UserError
-from streamrnn.table.lines import FRACTION, SAMPLE, SPACE, Record, find_delimiter, kind_of, records_of
+from streamrnn.table.lines import FRACTION, NUMBER, SAMPLE, SPACE, Record, find_delimiter, kind_of, records_of
 from streamrnn.table.reading import Reading
 from streamrnn.table.time_names import is_time_name
 from streamrnn.table.units import is_kind, is_unit
@@ -40,7 +40,7 @@ def sniff(head: str, whole: bool, reading: Reading, where: str) -> Dialect | Non
 
     What ``reading`` tells is not guessed. Raises UserError for a file whose columns cannot be told.
     """
-    delimiter = reading.delimiter or find_delimiter(head)
+    delimiter = reading.delimiter or find_delimiter(head, reading.decimal == "comma")
     records = records_of(head, delimiter, where, reading.missing)
     if not records:
         if whole:
@@ -64,13 +64,12 @@ def sniff(head: str, whole: bool, reading: Reading, where: str) -> Dialect | Non
         begin, below = begin - len(below) + bad, below[:bad]
     rows = records[begin:]
     names = _names(named, above, width, rows, reading, where)
-    told = reading.names is not None and reading.header_line is None
     return Dialect(
         delimiter,
         names,
         _units(names, below),
         rows[0].line if rows else records[-1].end,
-        0 if named is None or told else named.line,
+        0 if named is None else named.line,
         comments,
         frozenset(place for place, kind in enumerate(kinds) if kind == "comma"),
         delimiter != SPACE and re.search(re.escape(delimiter) + ' +"', head) is not None,
@@ -112,6 +111,8 @@ def _first_row(records: list[Record], width: int, kinds: list[str], reading: Rea
     begin = next((place for place in places if records[place].line >= line), len(records))
     if reading.data_line is not None:
         return begin
+    if reading.header_line == 0:
+        return next((place for place in places if not records[place].text.startswith("#")), len(records))
     if not any(kind in TYPED for kind in kinds):
         return begin + (0 if reading.header_line is not None or reading.names else 1)
     for place in range(begin, len(records)):
@@ -132,9 +133,18 @@ def _seems_row(record: Record, width: int, kinds: list[str]) -> bool | None:
         return True
     if times and {*times} == {"text"} and not any(map(FRACTION.fullmatch, record.fields)):
         return False  # "time" above times: names, though others be numbers
+    if not record.fields[0].strip() and kinds[0] in TYPED and _rises(record.fields[1:]):
+        return False  # 0, 1, 2 as pandas names columns that have no names
     said = [(found, kind) for found, kind in cells if found != "missing"]
     alike = sum(found == kind or {found, kind} <= {"number", "comma"} for found, kind in said)
     return 2 * alike > len(said) if said else None
+
+
+def _rises(cells: list[str]) -> bool:
+    """Whether cells are numbers of which each is above the one before."""
+    if len(cells) < 2 or not all(NUMBER.fullmatch(cell.strip()) for cell in cells):
+        return False
+    return all(a < b for a, b in pairwise(map(float, cells)))
 
 
 def _check_nearest(above: list[Record], width: int, where: str) -> None:
@@ -143,8 +153,8 @@ def _check_nearest(above: list[Record], width: int, where: str) -> None:
     if nearest is not None and len(nearest.fields) > 2:
         raise UserError(
             f"{where}: line {nearest.line} has {len(nearest.fields)} fields, and every row {width}; if it "
-            "has the "
-            "names, give all of them with --names; else say that none has them with --header-line 0"
+            "has "
+            "the names, give all of them with --names; else say that none has them with --header-line 0"
         )
 
 
@@ -160,26 +170,37 @@ def _names_record(
         return found, comments
     if above and above[0].fields[:1] == [TOA5]:
         return (above[1] if len(above) > 1 else None), comments
-    fitting = _run_before_rows(above, width)
+    fitting = _run_before_rows(above, width) or [
+        r for r in above if len(r.fields) == width and _names_time(r.fields, kinds)
+    ]
     if not any(_filled(record.fields, width) for record in fitting):
         if where is not None and reading.names is None:
             _check_nearest(above, width, where)
-        marked = [
-            r for r in above if r.text.startswith("#") and _fits(r.fields, width) and _filled(r.fields, width)
-        ]
-        return (marked[-1] if marked and width > 1 else None), comments
-    full = [record for record in fitting if _filled(record.fields, width)]
+        marked = [r for r in above if r.text.startswith("#") and _fits(r.fields, width) and width > 1]
+        marked = [r for r in marked if _filled(r.fields, width) and not any(map(NUMBER.fullmatch, r.fields))]
+        return _best(marked, kinds, nearest=True), comments
+    return _best([r for r in fitting if _filled(r.fields, width)], kinds), comments
+
+
+def _best(full: list[Record], kinds: list[str], nearest: bool = False) -> Record | None:
+    """The likeliest of some lines to name the columns: it names the time, and says no units."""
     timed = [
-        r for r in full if _names_time(r.fields, kinds) and not all(map(is_kind, filter(None, r.fields)))
+        r for r in full if _names_time(_bare(r), kinds) and not all(map(is_kind, filter(None, _bare(r))))
     ]
-    words = [record for record in full if not _is_units(record.fields)]
-    best = [record for record in timed if record in words][-1:] or timed[:1] or words[:1] or full[:1]
-    return best[0], comments
+    words = [record for record in full if not _is_units(_bare(record))]
+    first = words[-1:] if nearest else words[:1]
+    best = [record for record in timed if record in words][-1:] or timed[:1] or first or full[:1]
+    return best[0] if best else None
+
+
+def _bare(record: Record) -> list[str]:
+    """The fields of a line without the mark of a comment."""
+    return [record.fields[0].lstrip("# "), *record.fields[1:]] if record.fields else []
 
 
 def _is_below(record: Record, width: int) -> bool:
     """Whether a line below the names says units and the like, and is no row."""
-    return record.text.startswith("#") or not _fits(record.fields, width) or _is_units(record.fields)
+    return record.text.startswith("#") or (_fits(record.fields, width) and _is_units(record.fields))
 
 
 def _run_before_rows(above: list[Record], width: int) -> list[Record]:
@@ -266,6 +287,8 @@ def _counts(cells: list[str]) -> bool:
 def _units(names: list[str], below: list[Record]) -> dict[str, str]:
     """The units that a line below the names gives; types and the like are none."""
     for record in below:
+        if record.text.startswith("#"):
+            continue
         cells = [cell.strip().strip("[]()").strip() for cell in record.fields]
         said = [cell for cell in cells if cell]
         if said and not all(map(is_kind, said)):

@@ -24,7 +24,8 @@ from streamrnn.table.time_text import parse_times
 from streamrnn.table.times import TimeForm, form_of, is_undated, orders_of, to_ns, told_form
 
 UNRANKED = 99
-WEAK = ("t", "data", "start", "end")  # names of other things as well: only an even clock is believed
+# names of other things as well: only an even clock is believed
+WEAK = ("t", "data", "start", "end", "measured", "recorded", "logged", "changed", "updated", "created")
 EVEN = 0.8  # the share of steps that are the usual one, in an even clock
 RISING = 0.9  # the share of steps that a clock goes forward in; between machines it may go back
 LEAST = 5  # steps of numbers that no name says to be times
@@ -77,7 +78,8 @@ def choose_time(
     else:
         places = find_columns(reading.time, names, where)
         if told is not None and len(places) == 1:
-            return TimeColumn((places[0],), told_form(told))
+            form = told_form(told)
+            return TimeColumn((places[0],), form, undated=is_undated(head[places[0]], form))
         time = told_time(places, names, units, head, where)
     return settle_order(time, names, where, again) if told is None else time._replace(form=told_form(told))
 
@@ -173,7 +175,7 @@ def join_times(columns: Sequence[pa.Array], digits: int) -> pa.Array:
     texts = [_texts(column) for column in columns]
     if len(texts) > 2:
         day = pc.binary_join_element_wise(*texts[:3], "-")
-        clock = [pc.utf8_lpad(part, 2, "0") for part in texts[3:]]
+        clock = [pc.replace_substring_regex(part, r"^(\d)(\.|$)", r"0\1\2") for part in texts[3:]]
         clock += [pa.array(["00"] * len(day))] if len(clock) == 1 else []
         return (
             pc.binary_join_element_wise(day, pc.binary_join_element_wise(*clock, ":"), " ") if clock else day
@@ -261,7 +263,10 @@ def _parts(names: Sequence[str], head: Sequence[pa.Array], free: Sequence[int]) 
     found: dict[int, int] = {}
     for place in free:
         part = part_of_date(names[place])
-        if part is not None and _are_digits(_texts(head[place])):
+        if part is None or not (is_text(head[place]) or _is_number(head[place].type)):
+            continue
+        texts = _texts(head[place])
+        if _are_digits(texts) or (part == 5 and _matches(texts, r"^\d{1,2}(\.\d+)?$")):
             found.setdefault(part, place)
     if not {0, 1, 2} <= {*found}:
         return None
@@ -271,8 +276,14 @@ def _parts(names: Sequence[str], head: Sequence[pa.Array], free: Sequence[int]) 
 
 def _is_digits_of_day(name: str, cells: pa.Array) -> bool:
     """Whether a column holds times of day as numbers: 730 for half past seven, or 73000."""
+    if not (
+        is_time_name(name)
+        and unit_of_name(name) is None
+        and (is_text(cells) or pa.types.is_integer(cells.type))
+    ):
+        return False
     texts = _texts(cells)
-    if not (is_time_name(name) and unit_of_name(name) is None and _are_digits(texts)):
+    if not _are_digits(texts):
         return False
     numbers = pc.cast(texts, pa.int64()).drop_null().to_numpy(zero_copy_only=False)
     if numbers.max() >= 240000:
@@ -282,8 +293,16 @@ def _is_digits_of_day(name: str, cells: pa.Array) -> bool:
 
 
 def _are_digits(texts: pa.Array) -> bool:
+    return _matches(texts, r"^\d{1,6}$")
+
+
+def _matches(texts: pa.Array, pattern: str) -> bool:
     known = texts.drop_null()
-    return len(known) > 0 and bool(pc.all(pc.match_substring_regex(known, r"^\d{1,6}$")).as_py())
+    return len(known) > 0 and bool(pc.all(pc.match_substring_regex(known, pattern)).as_py())
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
 def _texts(column: pa.Array) -> pa.Array:

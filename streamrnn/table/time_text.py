@@ -18,7 +18,7 @@ _ZONE = (
     + r")?(?: ?\[[^\]]*\])?"
 )
 _CLOCK = (
-    r"(?P<h>\d{1,2})(?:[:.hH](?P<m>\d{2})(?:[:.mM](?P<s>\d{2})(?:[.,:](?P<f>\d{1,12}))?)?)?"
+    r"(?P<h>\d{1,2})(?:[:.hH](?P<m>\d{2})(?:[:.mM](?P<s>\d{2})(?:[.,](?P<f>\d{1,12})|:(?P<g>\d{3}))?)?)?"
     r"\s*(?P<p>[AaPp]\.?[Mm]\.?)?\s*"
 )
 _TIME = _CLOCK + _ZONE
@@ -37,10 +37,8 @@ _PATTERNS = (
     r"^(?P<a>\d{4})(?P<b>\d{2})(?P<c>\d{2})(?:[T _:-]?(?P<h>\d{2})(?:(?P<m>\d{2})(?:(?P<s>\d{2})"
     r"(?:\.(?P<f>\d{1,9}))?(?P<p>)?)?)?" + _ZONE + ")?$",
     # 1:02:03, 25:00:00, 2 days 01:02:03
-    r"^(?:(?P<d>\d+) days?,? +)?(?P<h>\d{1,4}):(?P<m>\d{2})(?::(?P<s>\d{2})(?:[.,:](?P<f>\d{1,12}))?)?"
-    + _HALF
-    + _ZONE
-    + _END,
+    r"^(?:(?P<d>\d+) days?,? +)?(?P<h>\d{1,4}):(?P<m>\d{2})"
+    r"(?::(?P<s>\d{2})(?:[.,](?P<f>\d{1,12})|:(?P<g>\d{3}))?)?" + _HALF + _ZONE + _END,
     # 18.00.00
     r"^(?P<h>\d{1,2})\.(?P<m>\d{2})\.(?P<s>\d{2})(?P<f>)?(?P<p>)?(?P<z>)?$",
 )
@@ -120,7 +118,10 @@ def _clock_ns(fields: dict[str, pa.Array]) -> tuple[np.ndarray, np.ndarray]:
             pc.starts_with(half, letter).to_numpy(zero_copy_only=False) for letter in ("p", "a")
         )
         hour = np.where(afternoon & (hour < 12), hour + 12, np.where(morning & (hour == 12), 0, hour))
-    fraction = pc.utf8_slice_codeunits(pc.utf8_rpad(fields["f"], 9, "0"), 0, 9)
+    fraction = fields["f"]
+    if "g" in fields:  # ms behind a colon
+        fraction = pc.if_else(pc.equal(fields["g"], ""), fraction, fields["g"])
+    fraction = pc.utf8_slice_codeunits(pc.utf8_rpad(fraction, 9, "0"), 0, 9)
     ns = ((hour * 60 + minute) * 60 + second) * 10**9 + _ints(fraction)
     return ns - _zone_minutes(fields["z"]) * (60 * 10**9), fits
 

@@ -18,6 +18,7 @@ from streamrnn.table.time_text import ORDERS, parse_times
 
 # a number of at most this magnitude counts this unit since 1970 (until the years 5138, 5138 and 5138)
 EPOCH_UNITS = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
+EVEN = 0.95  # the share of steps that are the usual one, where these tell the day from the month
 LEAST, FINE = 5, 6  # numbers, and digits behind the point, that tell days from seconds
 SERIAL, SERIAL_ZERO = "serial", -25569  # days since 1899-12-30, in days since 1970
 _WORDS = {"year-first": "ymd", "day-first": "dmy", "month-first": "mdy"}
@@ -58,7 +59,7 @@ def told_form(text: str) -> TimeForm:
     if text in _WORDS:
         return TimeForm("text", _WORDS[text])
     if text == SERIAL:
-        return TimeForm("serial", "")
+        return TimeForm("serial", str(10**6))
     return TimeForm("number", text) if text in NS else TimeForm("strptime", text)
 
 
@@ -68,7 +69,7 @@ def form_of(cells: pa.Array, unit: str | None, dated: bool) -> TimeForm | None:
     ``unit``, a key of NS, is what the column's name says of numbers; ``dated`` whether it speaks of a date.
     """
     if not is_text(cells):
-        if pa.types.is_timestamp(cells.type) or pa.types.is_date(cells.type):
+        if pa.types.is_timestamp(cells.type) or pa.types.is_date(cells.type) or pa.types.is_time(cells.type):
             return ISO
         if not _is_number(cells.type):
             return None
@@ -91,15 +92,26 @@ def to_ns(column: pa.Array, form: TimeForm) -> Numbers:
         case "strptime":
             done, bad = cast_cells(_as_text(column), lambda cells: _strptime(cells, form.detail))
         case "serial":
-            done, bad = cast_cells(_pointed(column), _serial_ns)
+            done, bad = cast_cells(
+                _pointed(blanked(column)), lambda cells: _serial_ns(cells, int(form.detail))
+            )
         case _:
-            done, bad = cast_cells(_pointed(column), lambda cells: _number_ns(cells, NS[form.detail]))
+            done, bad = cast_cells(
+                _pointed(blanked(column)), lambda cells: _number_ns(cells, NS[form.detail])
+            )
     return done.fill_null(0).to_numpy(zero_copy_only=False), bad
 
 
 def is_undated(cells: pa.Array, form: TimeForm) -> bool:
     """Whether times are those of a day, without its date."""
+    if form.kind == "strptime":
+        return not _says_day(form.detail)
     return form.kind == "text" and is_text(cells) and not parse_times(_texts(cells), form.detail).dated.any()
+
+
+def _says_day(pattern: str) -> bool:
+    """Whether a pattern of strptime has a date in it."""
+    return any(f"%{letter}" in pattern for letter in "djcxDuUWVG")
 
 
 def orders_of(cells: pa.Array) -> list[str]:
@@ -121,13 +133,17 @@ def orders_of(cells: pa.Array) -> list[str]:
 
 
 def _by_steps(times: dict[str, np.ndarray]) -> list[str]:
-    steps = {order: np.diff(ns) for order, ns in times.items()}
-    forward = {order: step for order, step in steps.items() if len(step) and (step >= 0).all()}
-    if len(forward) == 1 and len(next(iter(forward.values()))) > 2:
-        return [*forward]
-    longest = sorted((int(step.max()), order) for order, step in forward.items())
-    if len(longest) > 1 and 5 * max(longest[0][0], 1) < longest[1][0]:
-        return [longest[0][1]]
+    """The one order in which time runs on evenly, with fewer jumps than in the others; else all."""
+    jumps = {}
+    for order, ns in times.items():
+        steps = np.diff(ns)
+        usual = float(np.median(steps)) if len(steps) else 0.0
+        even = float((np.abs(steps - usual) <= 0.01 * usual).mean()) if usual > 0 else 0.0
+        if len(steps) > LEAST and (steps >= 0).all():
+            jumps[order] = (int((steps > 5 * usual).sum()), even)
+    best = sorted(jumps, key=lambda order: jumps[order][0])
+    if best and jumps[best[0]][1] >= EVEN and all(jumps[best[0]][0] < jumps[o][0] for o in best[1:]):
+        return best[:1]
     return [*times]
 
 
@@ -144,7 +160,7 @@ def _form_of_numbers(known: pa.Array, numbers: np.ndarray, unit: str | None, dat
     if whole and _spells_dates(known, numbers, dated):
         return TimeForm("digits", "")
     if _is_serial(known, numbers, dated):
-        return TimeForm("serial", "")
+        return TimeForm("serial", str(_serial_tick(known)))
     size = float(np.abs(numbers).max())
     return TimeForm("number", next((unit for limit, unit in EPOCH_UNITS if size < limit), "ns"))
 
@@ -218,6 +234,8 @@ def _as_digits(column: pa.Array) -> pa.Array:
 
 
 def _text_ns(column: pa.Array, order: str) -> Numbers:
+    if pa.types.is_time(column.type):
+        column = pc.cast(column, pa.string())
     if not is_text(column):
         done, bad = cast_cells(column, _typed_ns)
         return done.fill_null(0).to_numpy(zero_copy_only=False), bad
@@ -287,10 +305,15 @@ def _float_ns(cells: pa.Array, unit: int) -> pa.Array:
     return pa.array(ns, mask=~known)
 
 
-def _serial_ns(cells: pa.Array) -> pa.Array:
-    """Spreadsheet days, rounded to what their digits hold: whole seconds, or milliseconds."""
+def _serial_tick(known: pa.Array) -> int:
+    """What spreadsheet days are good to, by their digits: a power of ten of ns, a millisecond at least."""
+    resolution = 86400e9 * 10.0 ** -_decimals(known)
+    return 10 ** max(int(np.ceil(np.log10(resolution))), 6)
+
+
+def _serial_ns(cells: pa.Array, good_to: int) -> pa.Array:
+    """Spreadsheet days, rounded to multiples of ``good_to`` ns."""
     ns = _exact_ns(cells, NS["d"]) if not pa.types.is_floating(cells.type) else _float_ns(cells, NS["d"])
-    good_to = 10**9 if _decimals(cells.drop_null()) < 8 else 10**6
     whole = ns.fill_null(0).to_numpy(zero_copy_only=False) + SERIAL_ZERO * NS["d"]
     return pa.array(
         (whole + good_to // 2) // good_to * good_to, mask=ns.is_null().to_numpy(zero_copy_only=False)

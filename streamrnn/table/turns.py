@@ -13,6 +13,7 @@ MOST = 1000  # different names
 CHANGES = 0.5  # the share of rows with another text than the row before
 AT_ONCE = 0.2  # the share of rows with the time of the row before
 ROUND = 0.95  # the share of rows with the number of as many rows before as there are numbers
+ALIKE = 1.5  # times as often as the rarest may the most frequent of some numbers come
 AS_A_RULE = 0.8  # the share of rows at one time that differ: a row may come twice
 SHOWN = 4
 _MACHINES = ("machine", "station", "device", "sensor", "host", "pump", "unit", "asset", "node", "site", "tag")
@@ -75,6 +76,9 @@ def _by_time(codes: np.ndarray, texts: bool, ns: np.ndarray | None) -> bool:
     changes = codes[1:] != codes[:-1]
     known = (ns[1:] != 0) & (ns[:-1] != 0)
     at_once, back = known & (ns[1:] == ns[:-1]), known & (ns[1:] < ns[:-1])
+    _, counts = np.unique(codes, return_counts=True)
+    if not texts and counts.max() > ALIKE * counts.min():
+        return False  # a measurement in whole numbers has some more often than others
     often = at_once.mean() >= AT_ONCE or (texts and at_once.sum() > 1)
     if often and changes[at_once].mean() >= AS_A_RULE:
         return True

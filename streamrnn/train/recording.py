@@ -93,6 +93,7 @@ def read_recording(options: DataOptions, progress: Callable[[int], object]) -> R
             names = [reader.channels[place] for place in places]
             _settle_labels(recording, names, reader, found, source, options)
             _take_units(recording, names, reader, source)
+            _take_words(recording, reader, source)
             recording.said.append(reader.said)
             recording.notes.extend(note for note in reader.notes if note not in recording.notes)
             parts += found
@@ -143,6 +144,17 @@ def _take_units(recording: Recording, names: list[str], reader: RowReader, sourc
                 f'{source}: "{name}" is in {unit} here, and in {recording.units[name]} in a file before; '
                 "bring them "
                 "to one unit"
+            )
+
+
+def _take_words(recording: Recording, reader: RowReader, source: str) -> None:
+    """Keeps what words of a file stand for. Raises UserError where they stood for something else before."""
+    for word, value in reader.words.items():
+        if recording.words.setdefault(word, value) != value:
+            raise UserError(
+                f'{source}: "{word}" would be {value:g} here, and was {recording.words[word]:g} in a file '
+                "before; say "
+                f"what words stand for with --words {word}=..."
             )
 
 
