@@ -258,6 +258,53 @@ def test_what_is_missing(csv):
     assert np.flatnonzero(np.isnan(values)).tolist() == [3, 7, 27, 47, 67, 87, 107]
 
 
+def test_a_code_that_most_cells_hold_is_told_from_a_machine_that_stands_still(csv):
+    stands = ["60" if row % 9 else f"{row % 4}.5" for row in range(len(ROWS))]
+    broken = ["-7999" if row % 9 else f"-{row % 4}.5" for row in range(len(ROWS))]
+    path = csv(table("time,a,b\n", ISO, cells=map(",".join, zip(stands, broken, strict=True))))
+    with open_rows(str(path), None) as reader:
+        said = reader.opening()
+    assert (
+        f'"b": -7999 comes {sum(cell == "-7999" for cell in broken)} times, ' in said and '"a": ' not in said
+    )
+
+
+def test_a_line_of_numbers_above_the_rows(csv):
+    rows = "".join(f"1 {row + 1} {a} {a} 12\n" for row, a in enumerate(A))
+    path = csv("94255 2018 2011 0 0\n" + rows)
+    found = read(path)
+    assert 'line 1 is unlike all below it in "c1" (94255, and below 1 to 1), ' in " ".join(found.reader.notes)
+    begun = read(path, data_line=2)
+    assert len(begun.rows.seq) == len(A) and not any("unlike" in note for note in begun.reader.notes)
+    assert begun.rows.values[:, begun.reader.channels.index("c3")].tolist() == np.float32(A).tolist()
+    assert not any("unlike" in note for note in read(csv(rows, "plain.txt")).reader.notes)
+
+
+@pytest.mark.parametrize(
+    "begin, what",
+    [
+        (b"PK\x03\x04", "a spreadsheet or a zip archive"),
+        (b"%PDF-1.7\n", "a PDF"),
+        (b'{"t": 0, "a": 1}\n{"t": 1, "a": 2}\n', "JSON"),
+        (b'[\n  {"t": 0, "a": 1}]\n', "JSON"),
+    ],
+)
+def test_files_of_other_kinds(csv, begin, what):
+    path = csv("")
+    path.write_bytes(begin)
+    assert fails(path) == f"is {what}; write its rows as CSV or parquet"
+
+
+def test_a_line_of_json_above_rows_is_passed_over(csv):
+    check(read(csv('{"logger": "east", "rate": 1}\n' + table("time,a\n", ISO))))
+
+
+def test_columns_of_a_day_of_the_year_are_no_date(csv):
+    path = csv("Year,DOY,MST,a\n" + "".join(f"2018,291,{row},{a}\n" for row, a in enumerate(A)))
+    problem = fails(path, time=("Year", "DOY", "MST"))
+    assert problem.startswith('"2018-291-0" in column "Year" and "DOY" and "MST" is no date; say how ')
+
+
 def test_a_column_that_is_empty_for_long_is_a_channel(csv):
     cells = [f"{row % 9}.5,{'' if row < 5000 else row % 5}" for row in range(6000)]
     lines = [f"{1_700_000_000 + row},{cell}" for row, cell in enumerate(cells)]

@@ -136,7 +136,7 @@ def test_columns_are_matched_by_name(csv):
     path = csv(" Pressure ,flow,FLOW,Temp\n1,2,3,4\n")
     assert read(path, ["temp", "flow", "pressure"]).rows.values.tolist() == [[4, 2, 1]]
     assert read(path, ["FLOW"]).rows.values.tolist() == [[3]]
-    assert "are both" in fails(path, ["Flow"])
+    assert "are all named" in fails(path, ["Flow"])
     assert fails(path, ["Presure", "Temp", "humidity"]) == (
         'has no column "Presure", "humidity"; did you mean "Pressure" for "Presure"? '
         'its columns are "Pressure", "flow", "FLOW", "Temp"'
@@ -144,7 +144,7 @@ def test_columns_are_matched_by_name(csv):
     twice = csv("a,b,b\n1,2,3\n", "twice.csv")
     assert read(twice, ["a"]).rows.values.tolist() == [[1]]
     for channels in (["b"], None):
-        assert fails(twice, channels).startswith('columns "b" and "b" are both "b"; ')
+        assert fails(twice, channels).startswith('columns 2 and 3 are all named "b"; ')
     assert fails(path, ["flow"], stream="pump").startswith('has no column "pump"; ')
 
 

@@ -21,10 +21,12 @@ def find_columns(wanted: Sequence[str], names: Sequence[str], where: str) -> lis
         raise UserError(f"{where}: {_missing_text(missing, names)}")
     for name, places in found.items():
         if len(places) > 1:
-            alike = " and ".join(f'"{names[place]}"' for place in places)
+            alike = " and ".join(str(place + 1) for place in places)
             raise UserError(
-                f'{where}: columns {alike} are both "{name}"; give each column a name of its own, '
-                "as with --names, or say which line has the names with --header-line"
+                f'{where}: columns {alike} are all named "{name}"; if that is no name, say which line has '
+                "the "
+                "names with --header-line (0: none) and which the first row with --data-line; else give each "
+                "column a name of its own with --names"
             )
     return [found[name][0] for name in wanted]
 

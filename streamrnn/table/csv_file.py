@@ -31,6 +31,14 @@ _LINE_ENDS = re.compile(rb"\r\n|\n|\r")
 _COMMENT = re.compile(rb"(?m)^[ \t]*#[^\r\n]*")
 _SPACES, _EDGES = re.compile(rb"[ \t]+"), re.compile(rb"(?m)^ | (?=\r?$)")
 _SAID = {",": "comma", ";": "semicolon", "\t": "tab", SPACE: "space"}
+# how files begin that people try, and that are no rows of text
+_OTHERS = (
+    (b"PK\x03\x04", "a spreadsheet or a zip archive"),
+    (b"\xd0\xcf\x11\xe0", "a spreadsheet of an older kind"),
+    (b"%PDF", "a PDF"),
+    (b"\x89HDF", "HDF5"),
+)
+_JSON = re.compile(rb'\s*(\{".*\n\{"|\[\s*[\[{])')
 
 
 class CsvFile:
@@ -151,6 +159,11 @@ class CsvFile:
             raise UserError(
                 f"{self.where}: is parquet, which cannot be read from a pipe; give the file's name"
             )
+        for begin, what in _OTHERS:
+            if first.startswith(begin):
+                raise UserError(f"{self.where}: is {what}; write its rows as CSV or parquet")
+        if _JSON.match(first):
+            raise UserError(f"{self.where}: is JSON; write its rows as CSV or parquet")
         if b"\0" in first[:HEAD]:
             raise UserError(
                 f"{self.where}: is not text; if it is, name its encoding with --encoding, such as utf-16"

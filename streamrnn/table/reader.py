@@ -12,7 +12,8 @@ from streamrnn.errors import UserError
 from streamrnn.table.blocks import Block
 from streamrnn.table.cells import Marks, Numbers, blanked, is_text, quoted, to_codes, to_float32, to_uint64
 from streamrnn.table.columns import listed, shortened
-from streamrnn.table.extremes import recurring_extremes
+from streamrnn.table.csv_file import CsvFile
+from streamrnn.table.extremes import recurring_extremes, unlike_first
 from streamrnn.table.ids import StreamIds
 from streamrnn.table.layout import File, Layout
 from streamrnn.table.reading import Reading
@@ -89,6 +90,8 @@ class RowReader:
         self._records = Records()
         if layout.stream is None:
             self._ids.find(pa.array([stream]))
+        if isinstance(file, CsvFile) and not file.dialect.named and reading.names is None:
+            self.notes += self._first_row(file)
 
     @property
     def streams(self) -> list[str]:
@@ -128,6 +131,20 @@ class RowReader:
         return "".join(f"warning: {words}\n" for words in said)
 
     def _extremes(self) -> list[str]:
+        return recurring_extremes(*self._head())
+
+    def _first_row(self, file: CsvFile) -> list[str]:
+        """What to say of a first row that may say something else than those below it."""
+        if not (unlike := unlike_first(*self._head())):
+            return []
+        line = file.dialect.first
+        return [
+            f"line {line} is unlike all below it in {listed(unlike)}; if it is no row, begin below it with "
+            f"--data-line {line + 1}"
+        ]
+
+    def _head(self) -> tuple[list[str], list[np.ndarray]]:
+        """Names and first values, (n,) float32 each, of the channels that are numbers."""
         head, layout = self._file.head(), self._layout
         places = [place for place in layout.channels if place not in layout.labels]
         columns = [
@@ -140,7 +157,7 @@ class RowReader:
             )[0]
             for place in places
         ]
-        return recurring_extremes([self._file.names[place] for place in places], columns)
+        return [self._file.names[place] for place in places], columns
 
     def stop(self) -> None:
         """Lets the iteration end within a moment; for any thread."""

@@ -168,6 +168,7 @@ def _names_record(
     if reading.header_line is not None:
         found = next((record for record in above if record.line <= reading.header_line < record.end), None)
         return found, comments
+    above = [record for record in above if not _is_no_names(record)]
     if above and above[0].fields[:1] == [TOA5]:
         return (above[1] if len(above) > 1 else None), comments
     fitting = _run_before_rows(above, width) or [
@@ -180,6 +181,12 @@ def _names_record(
         marked = [r for r in marked if _filled(r.fields, width) and not any(map(NUMBER.fullmatch, r.fields))]
         return _best(marked, kinds, nearest=True), comments
     return _best([r for r in fitting if _filled(r.fields, width)], kinds), comments
+
+
+def _is_no_names(record: Record) -> bool:
+    """Whether a line holds numbers alone, one of them twice: above the rows, it says something else."""
+    fields = [field for field in record.fields if field]
+    return all(map(NUMBER.fullmatch, fields)) and len({*fields}) < len(fields)
 
 
 def _best(full: list[Record], kinds: list[str], nearest: bool = False) -> Record | None:

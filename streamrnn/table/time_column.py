@@ -158,9 +158,14 @@ def settle_order(time: TimeColumn, names: Sequence[str], where: str, again: Agai
             break
     else:
         orders = orders_of(pa.concat_arrays(cells)) if cells else []
+    listed = " and ".join(f'"{names[place]}"' for place in time.places)
+    first = quoted(cells[0][0]) if cells and len(cells[0]) else "its times"
+    if not orders and cells:
+        raise UserError(
+            f"{where}: {first} in column {listed} is no date; say how it is written with --time-format, or "
+            "name another with --time-column"
+        )
     if len(orders) != 1:
-        listed = " and ".join(f'"{names[place]}"' for place in time.places)
-        first = quoted(cells[0][0]) if cells and len(cells[0]) else "its times"
         raise UserError(
             f"{where}: {first} in column {listed} may begin with the day or with the month; say which with "
             "--time-format day-first or --time-format month-first"
