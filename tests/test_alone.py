@@ -194,6 +194,26 @@ def test_what_it_says(alone):
     assert "600 of the rows were learned from; what follows is of the others" in alone.summary.text()
 
 
+def test_the_channels_of_what_is_learned_are_chosen():
+    rows = [f"{BEGAN + t},{'ON' if t % 7 else 'OFF'},{t * 7 % 11},{t % 5}" for t in range(300)]
+    Path("words.csv").write_text("\n".join(["time,pump,level,more", *rows]) + "\n")
+    learning = Learning(channels=("level", "pump"), save=Path("two.safetensors"))
+    run("words.csv", reading=Reading(words={"ON": 1.0, "OFF": 0.0}), learning=learning)
+    assert [channel.name for channel in read_model("two.safetensors").channels] == ["level", "pump"]
+
+
+def test_a_model_that_is_worse_than_none_is_told():
+    noise = np.random.default_rng(5).normal(0, 1, 800)
+    level = noise + np.maximum(np.arange(800) - 256, 0)  # level as long as is learned from, and then no more
+    rows = [f"{BEGAN + t},{value:.3f}" for t, value in enumerate(level)]
+    Path("drift.csv").write_text("\n".join(["time,level", *rows]) + "\n")
+    with redirect_stderr(io.StringIO()) as said:
+        summary = run("drift.csv", reading=Reading())
+    assert "warning: that is worse than taking each row for the next, " in said.getvalue()
+    assert summary.one_step_error > summary.persistence_error
+    assert "warning: the model forecasts worse than persistence, so " in summary.text()
+
+
 def test_the_same_recording_gives_the_same(alone):
     run(recording())
     assert Path("out.csv").read_bytes() == alone.model.with_name("out.csv").read_bytes()

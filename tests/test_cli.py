@@ -391,7 +391,7 @@ def test_replay_without_a_model(replay_calls):
     assert run("replay", "a.csv", *words).exit_code == 0
     options = vars(replay_calls[0].args[0])
     assert options["model"] is None
-    assert options["learning"] == Learning(0.3, ("a", "b, c"), Path("m"))
+    assert options["learning"] == Learning(0.3, None, ("a", "b, c"), Path("m"))
 
 
 def test_replay_by_default(replay_calls):

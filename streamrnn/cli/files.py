@@ -63,6 +63,9 @@ def share_or_rows(ctx: click.Context, param: click.Parameter, value: str | None)
     help="Learn a model from so much of each stream, even if there is one.  [default: 0.4 or 50,000 rows]",
 )
 @click.option(
+    "--channels", callback=names, metavar="A,B,...", help="Columns that the model learned is to take."
+)
+@click.option(
     "--exclude", callback=names, metavar="A,B,...", help="Columns that the model learned is to leave out."
 )
 @click.option("--save-model", type=MODEL, metavar="MODEL", help="Write the model that was learned.")
@@ -110,6 +113,7 @@ def replay(
     every: int | None,
     horizon: int | None,
     learn: float | None,
+    channels: tuple[str, ...] | None,
     exclude: tuple[str, ...] | None,
     save_model: Path | None,
     **rest: Any,
@@ -122,9 +126,16 @@ def replay(
     Without a model one is learned from the first part of each stream. Those rows are flagged LEARNED, and
     no figure counts them. Ctrl-C while it learns goes on with the best so far, and a second one ends it.
     """
-    asked_to_learn = {"--learn": learn, "--exclude": exclude, "--save-model": save_model}
+    asked_to_learn = {
+        "--learn": learn,
+        "--channels": channels,
+        "--exclude": exclude,
+        "--save-model": save_model,
+    }
     if rest["model"] is not None and (given := [name for name, value in asked_to_learn.items() if value]):
         raise click.UsageError(f"{given[0]} is for a model that is learned here; leave -m out.")
+    if channels and exclude:
+        raise click.UsageError("--channels and --exclude exclude each other.")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in `train`, so that it learns the same
     from streamrnn.config import load_config
 
@@ -147,7 +158,7 @@ def replay(
             predict=Predict(**config.predict.model_dump()),
             memory=config.adapt.rows,
             progress=sys.stderr.isatty(),
-            learning=Learning(learn, exclude or (), save_model),
+            learning=Learning(learn, channels, exclude or (), save_model),
             **rest,
         )
     )

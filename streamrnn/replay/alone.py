@@ -76,7 +76,7 @@ def _name(source: str) -> str:
 def _learn(data: DataOptions, learning: Learning, progress: bool) -> Learned:
     """What the first part of a recording gives."""
     (source,) = data.sources
-    data = replace(data, exclude=learning.exclude)
+    data = replace(data, channels=learning.channels, exclude=learning.exclude)
     check_output(TrainOptions(data, learning.save))
     with not_begun():
         lengths, channels = _measure(data, progress)
@@ -112,7 +112,7 @@ def _measure(data: DataOptions, progress: bool) -> tuple[dict[str, int], int]:
     line = Progress(progress)
     try:
         (source,) = data.sources
-        with open_rows(source, None, data.reading, exclude=data.exclude) as reader:
+        with open_rows(source, data.channels, data.reading, exclude=data.exclude) as reader:
             return count_rows(reader, line.add), len(reader.channels)
     finally:
         line.clear()
@@ -196,6 +196,12 @@ def _text(learned: Learned, report: Report, seconds: float) -> str:
         f"learned from {counted(sum(learned.rows.values()), 'row')}{until}, in {seconds:.1f} s; validation "
         f"error {table} (root mean squares, in standard deviations)"
     ]
+    if report.loses:
+        said.append(
+            "warning: that is worse than taking each row for the next, so what it says of this recording "
+            "means "
+            "little; learn from more rows (--learn), or leave columns out with --exclude"
+        )
     if learned.interrupted:
         said.append("interrupted: the replay goes on with the best so far; Ctrl-C again ends it")
     if learned.kept is not None:

@@ -33,5 +33,6 @@ class Learning:
     """How a model is learned from the first part of a recording."""
 
     first: float | None = None  # of each stream: a share of its rows below 1, else rows; None = as many as do
+    channels: tuple[str, ...] | None = None  # its channels; None = every column of numbers
     exclude: tuple[str, ...] = ()  # columns that are no channels
     save: Path | None = None  # where the model is written besides

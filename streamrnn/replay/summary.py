@@ -62,6 +62,12 @@ class Summary:
         if self.one_step_error is not None:
             errors = f"one-step error {self.one_step_error:.4g}, persistence {self.persistence_error:.4g}"
             lines.append(f"{errors} (root mean square, in standard deviations)")
+            if self.persistence_error is not None and self.one_step_error > self.persistence_error:
+                lines.append(
+                    "warning: the model forecasts worse than persistence, so its anomalies mean little: "
+                    "these "
+                    "rows are unlike those it learned from"
+                )
         if self.anomalies is not None:
             lines.append(self.anomalies.text())
         if self.report is not None:

@@ -111,6 +111,11 @@ class Report:
         """Of each method, the root mean square over all outputs, in standard deviations."""
         return {name: float(np.sqrt(mse.mean())) for name, mse in self._columns().items()}
 
+    @property
+    def loses(self) -> bool:
+        """Whether the simple method does better than the network."""
+        return bool(self.errors.network.mean() > self.errors.simple.mean())
+
     def _columns(self) -> dict[str, np.ndarray]:
         errors = self.errors
         return {"network": errors.network, "linear": errors.linear, errors.simple_name: errors.simple}
