@@ -38,7 +38,8 @@ WHY = {
     ),
     "oversized": (
         "Longer than its header says; of a raw message, not a whole number of rows.",
-        "Send rows x channels values of the type that the header says.",
+        "Send rows x channels values of the type that the header says; if frames come where raw messages are "
+        'awaited, set `input.format = "frame"`.',
     ),
     "channels": (
         "Whole rows, but of another number of channels than the model's.",

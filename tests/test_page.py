@@ -270,7 +270,11 @@ def test_a_stream_is_chosen_by_pointer_keyboard_and_address(plant, opened):
         plant.offset[NAMES[2]] = 0.0
         assert page.inner_text("#stream-title") == NAMES[4], "chosen is chosen"
         page.evaluate("location.hash = 'stream=nobody'")
-        until(page, lambda: page.inner_text("#facts") == "No row of it has come yet.", "words")
+        until(
+            page,
+            lambda: page.inner_text("#facts") == "No row of it has come since this page was opened.",
+            "words",
+        )
         assert not page.locator("#charts").is_visible() or page.evaluate(
             "getComputedStyle(document.getElementById('charts')).visibility === 'hidden'"
         )

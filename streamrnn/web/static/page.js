@@ -156,7 +156,7 @@ function show(stream) {
     item.firstChild.setAttribute("aria-current", String(item.dataset.stream === stream));
   }
   at("stream-title").textContent = stream || "No stream yet";
-  at("facts").textContent = stream ? "No row of it has come yet." : "";
+  at("facts").textContent = stream ? "No row of it has come since this page was opened." : "";
   at("badges").textContent = at("cause").textContent = "";
   at("stream").classList.add("empty");
   connect();
