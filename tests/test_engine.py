@@ -18,7 +18,7 @@ from streamrnn.model.model import Channel, Model
 from streamrnn.stats import LATE, MISSING_ROWS, PREDICTIONS, REASONS, RESETS, STREAMS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED, ROWS
 from streamrnn.streams.slots import live_streams
-from streamrnn.wire.frame import END, GAP, RESET, RESTORED, WARMING, WAS_RESET
+from streamrnn.wire.frame import END, GAP, IMPUTED, RESET, RESTORED, WARMING, WAS_RESET
 
 ARCHITECTURE = pytest.mark.parametrize(
     "architecture",
@@ -271,6 +271,19 @@ def test_a_model_of_other_quantities_has_no_residual():
     answers = feed_one(new_engine(other_quantities(untrained())), np.ones((4, 3)))
     assert (answers.outcome == PREDICTED).all()
     assert np.isnan(answers.residual).all()
+
+
+def test_codes_of_model_and_configuration_are_missing_values():
+    """As the value of one channel, or as a whole row, and no number beside them is."""
+    model = replace(untrained(), missing=("-9999", "ERR"))
+    rows = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    told, empty = rows.copy(), rows.copy()
+    told[3, 1], told[5], told[6, 2], told[7, 0] = -9999, -99.9, -9998, -99.8
+    empty[3, 1], empty[5], empty[6, 2], empty[7, 0] = np.nan, np.nan, -9998, -99.8
+    answers = feed_one(new_engine(model, missing_values=(-99.9,)), told)
+    plain = feed_one(new_engine(untrained()), empty)
+    assert np.flatnonzero(answers.flags & IMPUTED).tolist() == [3, 5]
+    assert_same(answers, plain)
 
 
 def test_fewer_outputs_than_channels():
