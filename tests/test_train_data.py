@@ -165,6 +165,19 @@ def test_a_row_alone_between_gaps_is_dropped_and_many_gaps_are_warned_of(tmp_pat
     assert warning.startswith("2 gaps in 8 rows, as a rule 1.01 s apart; ") and "--max-step" in warning
 
 
+def test_rows_that_come_twice_are_no_gaps_and_times_that_run_back_are_told(tmp_path):
+    times = seconds(0, 1.01, 2.02, 2.02, 2.02, 3.03, 4.04, 1.01, 5.05, 6.06, 7.07)
+    result = loaded(table(tmp_path, time=times, a=range(11)), validation=0)
+    assert firsts(result.train) == [[0, 1, 2, 5], [8, 9]]
+    facts = result.facts
+    assert (facts.rows, facts.twice, facts.gaps, facts.back, facts.dropped) == (9, 2, 2, 1, 1)
+    said = " ".join(result.warnings)
+    assert "2 rows came twice, with the time of the row before: " in said
+    assert "the time runs back in 1 place: " in said
+    numbered = loaded(table(tmp_path, n=range(11), time=times, a=range(11)), seq="n", validation=0)
+    assert (numbered.facts.rows, numbered.facts.twice) == (11, 0)
+
+
 def test_a_clock_of_whole_seconds_is_no_gap(tmp_path):
     slower = [f"2020-02-08 13:30:{int(1.06 * row):02}" for row in range(50)]  # now and then a step of 2 s
     result = loaded(table(tmp_path, time=slower, a=range(50)), channels=("a",), validation=0)

@@ -74,6 +74,7 @@ class RowReader:
         self.said = _said(file, layout)
         self.notes = [*layout.notes, *getattr(file, "notes", [])]
         self.time_type = layout.time_type
+        self.counts = layout.seq is None  # whether seq only counts the rows
         self.labels = {file.names[place]: StreamIds() for place in layout.labels}
         self.words = layout.words
         self._everything = everything  # whether no channels were named

@@ -21,12 +21,14 @@ class Facts(NamedTuple):
 
     files: int
     streams: int
-    rows: int  # read and not skipped
+    rows: int  # read, and neither skipped nor there twice
     gaps: int  # places within the streams of a file where rows are missing
     missing: int  # cells of channels
     dropped: int  # rows of no use: before every channel has had a value, or too few between two gaps
     skipped: int  # bad rows
     useless: Counter[str] = Counter()  # the rows of no use, by why  # noqa: RUF012
+    twice: int = 0  # rows left out, as they have the time of the row before
+    back: int = 0  # of the gaps, those where time runs back
 
 
 def advise(recording: Recording, constant: np.ndarray, facts: Facts, period_s: float) -> list[str]:
@@ -62,6 +64,14 @@ def advise(recording: Recording, constant: np.ndarray, facts: Facts, period_s: f
         warnings.append("most times occur more than once; if machines take turns, name their --stream-column")
     if facts.rows < FEW:
         warnings.append(f"{counted(facts.rows, 'row')} are few: what comes of them may be chance")
+    if facts.twice:
+        rows = counted(facts.twice, "row")
+        warnings.append(f"{rows} came twice, with the time of the row before: all but the first are left out")
+    if facts.back:
+        warnings.append(
+            f"the time runs back in {counted(facts.back, 'place')}: what is learned is cut there, and in a "
+            "replay such rows are late"
+        )
     if facts.gaps * SHORT > facts.rows:
         warnings.append(
             f"{counted(facts.gaps, 'gap')} in {counted(facts.rows, 'row')}, as a rule {period_s:g} s apart; "

@@ -12,7 +12,7 @@ from streamrnn.errors import UserError
 from streamrnn.table.progress import counted
 from streamrnn.train.advice import Facts, advise
 from streamrnn.train.recording import DataOptions, Part, Recording, read_recording
-from streamrnn.train.steps import find_begins, find_period_s
+from streamrnn.train.steps import find_begins, find_period_s, runs_back, without_twice
 from streamrnn.train.useless import useless_rows
 
 WARM = 1024  # rows; as many as the highway of a model can see
@@ -108,6 +108,8 @@ def arrange(recording: Recording, options: DataOptions) -> Dataset:
     names, width = recording.names, len(recording.channels)
     outputs = [names.index(name) for name in recording.outputs]
     period_s = find_period_s(recording.parts)
+    read = sum(len(part.seq) for part in recording.parts)
+    recording = recording._replace(parts=[without_twice(part, period_s) for part in recording.parts])
     parts = Parts([], [])
     moments = Moments(len(names))
     rows = gaps = kept = missing = 0
@@ -125,7 +127,16 @@ def arrange(recording: Recording, options: DataOptions) -> Dataset:
         _split_stream(stream, runs, options.validation, ahead, parts, moments)
     ids = {part.stream for part in recording.parts}
     facts = Facts(
-        len(options.sources), len(ids), rows, gaps, missing, rows - kept, recording.skipped, useless
+        len(options.sources),
+        len(ids),
+        rows,
+        gaps,
+        missing,
+        rows - kept,
+        recording.skipped,
+        useless,
+        read - rows,
+        sum(map(runs_back, recording.parts)),
     )
     _check_enough(parts, recording, facts, options)
     mean, std, constant = moments.scaling()

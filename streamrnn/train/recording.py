@@ -39,6 +39,7 @@ class Part(NamedTuple):
     values: np.ndarray  # (n, W) float32: the channels, then the outputs that are none; NaN = missing
     seq: np.ndarray  # (n,) uint64
     ts_ns: np.ndarray  # (n,) int64: since the Unix epoch; 0 = none
+    counted: bool = True  # whether seq only counts the rows
 
 
 class Recording(NamedTuple):
@@ -287,7 +288,14 @@ def _read_parts(
         stream, values, seq, ts_ns = stream[order], values[order], seq[order], ts_ns[order]
     begins = np.flatnonzero(np.diff(stream, prepend=-1))
     parts = [
-        Part(source, reader.streams[stream[begin]], values[begin:end], seq[begin:end], ts_ns[begin:end])
+        Part(
+            source,
+            reader.streams[stream[begin]],
+            values[begin:end],
+            seq[begin:end],
+            ts_ns[begin:end],
+            reader.counts,
+        )
         for begin, end in pairwise([*begins, rows])
     ]
     return parts, infinite

@@ -50,6 +50,26 @@ def _time_steps(part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.diff(part.ts_ns[known]), np.diff(known), known[1:]
 
 
+def without_twice(part: Part, period_s: float) -> Part:
+    """A part without the rows that have the time of the row before, as a replay leaves them out, too.
+
+    Those that a column numbers stay, as do all where two rows may come within one tick of the clock.
+    """
+    if not part.counted or period_s * 1e9 <= slack_ns(period_s * 1e9, tick_ns(part.ts_ns)):
+        return part
+    twice = np.zeros(len(part.seq), bool)
+    twice[1:] = (part.ts_ns[1:] == part.ts_ns[:-1]) & (part.ts_ns[1:] != 0)
+    if not twice.any():
+        return part
+    seq = part.seq - np.cumsum(twice).astype(np.uint64)  # as if they had not been there
+    return part._replace(values=part.values[~twice], seq=seq[~twice], ts_ns=part.ts_ns[~twice])
+
+
+def runs_back(part: Part) -> int:
+    """In how many places the time is below that of the row before."""
+    return int((_time_steps(part)[0] < 0).sum())
+
+
 def find_begins(part: Part, period_s: float, max_step_s: float | None) -> np.ndarray:
     """Where rows are missing before a row, or nothing is before it: (n,) bool.
 
