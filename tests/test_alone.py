@@ -261,7 +261,8 @@ def test_what_cannot_be_read_twice_needs_a_model():
         (
             MOVING[:150],
             [],
-            "has 150 rows of 1 stream, too few to learn a model from the first of them; name one",
+            "has 150 rows of 1 stream, too few to learn a model from the first of them; name one with -m, or "
+            "have it learn from fewer than 100 rows, such as --learn 75",
         ),
         (
             MOVING[:150],

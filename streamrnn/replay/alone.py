@@ -140,7 +140,8 @@ def first_part(source: str, lengths: Mapping[str, int], channels: int, asked: fl
     if wanted.sum() < (FEWEST if asked is None else 1):
         raise UserError(
             f"{source}: has {counted(total, 'row')} of {counted(len(rows), 'stream')}, too few to learn a "
-            "model from the first of them; name one with -m, or say with --learn how many rows are to do"
+            f"model from the first of them; name one with -m, or have it learn from fewer than "
+            f"{FEWEST} rows, such as --learn {max(int(rows.max(initial=0)) // 2, 1)}"
         )
     return dict(zip(lengths, wanted.tolist(), strict=True))
 

@@ -91,7 +91,8 @@ def _replay(
     ends = _ends(options, model, channels)
     reading = with_model(options.reading, model)
     with open_rows(options.source, channels, reading, period_s=model.sample_period_s) as reader:
-        sys.stderr.write(reader.opening())
+        if not isinstance(through, Learned):  # what was learned says as much
+            sys.stderr.write(reader.opening())
         check_units(reader, model)
         pacer = Pacer(reader, None, options.speed, model.sample_period_s)
         tally = Tally(engine)
