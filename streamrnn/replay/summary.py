@@ -62,17 +62,21 @@ class Summary:
         if self.one_step_error is not None:
             errors = f"one-step error {self.one_step_error:.4g}, persistence {self.persistence_error:.4g}"
             lines.append(f"{errors} (root mean square, in standard deviations)")
-            if self.persistence_error is not None and self.one_step_error > self.persistence_error:
-                lines.append(
-                    "warning: the model forecasts worse than persistence, so its anomalies mean little: "
-                    "these "
-                    "rows are unlike those it learned from"
-                )
         if self.anomalies is not None:
             lines.append(self.anomalies.text())
+            if self._is_lost(self.anomalies):
+                lines.append(
+                    "warning: the model forecasts worse than persistence, and most rows are unusual to it: "
+                    "it says little of them, as they are unlike those that it learned from"
+                )
         if self.report is not None:
             lines.append(f"{self.report}: the report; open it in a browser")
         return "\n".join(lines)
+
+    def _is_lost(self, anomalies: Anomalies) -> bool:
+        """Whether the model is none for these rows, rather than the rows faulty: those are the fewer."""
+        worse = (self.one_step_error or 0) > (self.persistence_error or 0)
+        return worse and anomalies.rows > anomalies.scored / 2
 
 
 class Tally:
