@@ -295,6 +295,13 @@ def test_files_of_other_kinds(csv, begin, what):
     assert fails(path) == f"is {what}; write its rows as CSV or parquet"
 
 
+def test_a_field_longer_than_any(csv):
+    long = "x" * 200_000
+    for mark in (" ", ";"):
+        path = csv(f"{long}{mark}b\n1{mark}2\n")
+        assert fails(path, delimiter=mark).startswith("line 1 is no row, nor does it name columns: ")
+
+
 def test_a_line_of_json_above_rows_is_passed_over(csv):
     check(read(csv('{"logger": "east", "rate": 1}\n' + table("time,a\n", ISO))))
 

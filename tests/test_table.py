@@ -123,7 +123,7 @@ def test_an_empty_file(csv, content):
 
 def test_what_is_no_csv(csv, tmp_path):
     assert "name its encoding with --encoding" in fails(csv(b"a,b\n1,\0\n"))
-    assert fails(csv("x" * 200_000 + ",b\n1,2\n")).startswith("its first line does not name columns: ")
+    assert fails(csv("x" * 200_000 + ",b\n1,2\n")).startswith("line 1 is no row, nor does it name columns: ")
     assert fails(tmp_path / "none.csv") == "cannot be read: No such file or directory"
     assert fails(tmp_path) == "cannot be read: Is a directory"
 

@@ -100,19 +100,20 @@ def records_of(head: str, mark: str, where: str, missing: Sequence[str] = ()) ->
     """The records of the first lines, cells that say one of ``missing`` left empty; blank lines are none."""
     lines = LINE_ENDS.split(head)
     found: list[Record] = []
-    if mark == SPACE:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                found.append(Record(number, number + 1, _said(split(line, mark), missing), line))
-        return found
-    reader, end = csv.reader(lines, delimiter=mark, skipinitialspace=True), 0
+    end = 0
     try:
+        if mark == SPACE:
+            for end, line in enumerate(lines):
+                if line.strip():
+                    found.append(Record(end + 1, end + 2, _said(split(line, mark), missing), line))
+            return found
+        reader = csv.reader(lines, delimiter=mark, skipinitialspace=True)
         for fields in reader:
             if any(line.strip() for line in lines[end : reader.line_num]):
                 found.append(Record(end + 1, reader.line_num + 1, _said(fields, missing), lines[end]))
             end = reader.line_num
     except csv.Error as error:
-        raise UserError(f"{where}: its first line does not name columns: {error}") from error
+        raise UserError(f"{where}: line {end + 1} is no row, nor does it name columns: {error}") from error
     return found
 
 
