@@ -295,6 +295,11 @@ def test_files_of_other_kinds(csv, begin, what):
     assert fails(path) == f"is {what}; write its rows as CSV or parquet"
 
 
+def test_names_alone_and_a_time_column_that_is_none(csv):
+    assert fails(csv("t;a\n1,5;2,5\n"), data_line=9).startswith("no row follows ")
+    assert fails(csv(table("time,a\n", ISO)), time=()).startswith("--time-column names no column; ")
+
+
 def test_a_field_longer_than_any(csv):
     long = "x" * 200_000
     for mark in (" ", ";"):

@@ -39,6 +39,7 @@ def find_decimals(
     unless points are all that it has. Raises UserError where three digits follow each comma, or each point
     beside decimal commas, and nothing tells what these are.
     """
+    found = [place for place in found if place < len(head)]  # there may be names alone
     threes = [place for place in found if _all_threes(head[place], ",")]
     if told == "point":
         return Decimals(frozenset(), frozenset(threes), [])

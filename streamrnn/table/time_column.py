@@ -128,6 +128,8 @@ def told_time(
     """The form of the columns that were told. Raises UserError if they hold no times."""
     if len(places) > 1:
         return joined(tuple(places), head)
+    if not places:
+        raise UserError(f"{where}: --time-column names no column; give one, or none for no times")
     (place,) = places
     name = names[place]
     unit = unit_of_name(name) or unit_of_cell(units.get(name, ""))

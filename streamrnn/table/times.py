@@ -121,7 +121,8 @@ def orders_of(cells: pa.Array) -> list[str]:
     time runs on, in even steps, is the right one.
     """
     texts = _texts(cells)
-    found = {order: parse_times(texts, order) for order in ORDERS}
+    year_first = pc.all(pc.match_substring_regex(texts, r"^\s*\d{4}\D")).as_py()
+    found = {order: parse_times(texts, order) for order in (ORDERS[:1] if year_first else ORDERS)}
     most = max(int(parsed.good.sum()) for parsed in found.values())
     fitting = [order for order, parsed in found.items() if most and int(parsed.good.sum()) == most]
     if len(fitting) < 2:
