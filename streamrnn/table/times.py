@@ -121,8 +121,10 @@ def orders_of(cells: pa.Array) -> list[str]:
     time runs on, in even steps, is the right one.
     """
     texts = _texts(cells)
-    year_first = pc.all(pc.match_substring_regex(texts, r"^\s*\d{4}\D")).as_py()
-    found = {order: parse_times(texts, order) for order in (ORDERS[:1] if year_first else ORDERS)}
+    found = {ORDERS[0]: (first := parse_times(texts, ORDERS[0]))}
+    undated = int(first.good.sum()) == len(texts) - texts.null_count and not first.dated.any()
+    if not undated and not pc.all(pc.match_substring_regex(texts, r"^\s*\d{4}\D")).as_py():
+        found |= {order: parse_times(texts, order) for order in ORDERS[1:]}
     most = max(int(parsed.good.sum()) for parsed in found.values())
     fitting = [order for order, parsed in found.items() if most and int(parsed.good.sum()) == most]
     if len(fitting) < 2:
