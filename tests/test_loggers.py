@@ -300,6 +300,11 @@ def test_names_alone_and_a_time_column_that_is_none(csv):
     assert fails(csv(table("time,a\n", ISO)), time=()).startswith("--time-column names no column; ")
 
 
+def test_a_year_that_ns_do_not_count(csv):
+    path = csv("time,a\n" + "".join(f"{year}/05/06,{year}\n" for year in (2024, 9024, 2025)))
+    assert '"9024/05/06" is not a time' in fails(path, time=("time",), time_format="%Y/%m/%d")
+
+
 def test_a_field_longer_than_any(csv):
     long = "x" * 200_000
     for mark in (" ", ";"):

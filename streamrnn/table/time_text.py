@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 ORDERS = ("ymd", "dmy", "mdy")
 # pyarrow looks for pandas at each call that is given a scalar of Python's, where there is none, for 0.1 ms
 _EMPTY, _ZERO, _FALSE = pa.scalar(""), pa.scalar("0"), pa.scalar(False)
+_LONGEST = pa.scalar(200)  # bytes of a time, with the name of its zone
 _DAY_NS, _PIVOT = 86400 * 10**9, 69  # two digits of a year from here on are of the last century
 _ZONES = {
     "CET": 60, "MEZ": 60, "CEST": 120, "MESZ": 120, "EET": 120, "EEST": 180, "WEST": 60, "JST": 540,
@@ -71,7 +72,7 @@ def parse_times(texts: pa.Array, order: str) -> Parsed:
     """Texts as times, day, month and year in ``order`` where the first of them has not four digits."""
     count = len(texts)
     done = Parsed(np.zeros(count, np.int64), *(np.zeros(count, bool) for _ in range(3)))
-    left = texts.is_valid().to_numpy(zero_copy_only=False)
+    left = pc.less_equal(pc.binary_length(texts), _LONGEST).fill_null(_FALSE).to_numpy(zero_copy_only=False)
     for pattern in _PATTERNS:
         places = np.flatnonzero(left)
         if not len(places):

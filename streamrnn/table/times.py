@@ -334,4 +334,6 @@ def _strptime(cells: pa.Array, pattern: str) -> pa.Array:
         at = at if at.tzinfo else at.replace(tzinfo=datetime.UTC)
         since = at - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
         times.append((since.days * 86400 + since.seconds) * 10**9 + since.microseconds * 1000)
+        if not -(1 << 63) <= times[-1] < 1 << 63:
+            raise pa.ArrowInvalid("beyond the years that ns count")
     return pa.array(times, pa.int64()).take(coded.indices)
