@@ -24,9 +24,8 @@ def find_columns(wanted: Sequence[str], names: Sequence[str], where: str) -> lis
             alike = " and ".join(str(place + 1) for place in places)
             raise UserError(
                 f'{where}: columns {alike} are all named "{name}"; if that is no name, say which line has '
-                "the "
-                "names with --header-line (0: none) and which the first row with --data-line; else give each "
-                "column a name of its own with --names"
+                "the names with --header-line (0: none) and which the first row with --data-line; else give "
+                "each column a name of its own with --names"
             )
     return [found[name][0] for name in wanted]
 

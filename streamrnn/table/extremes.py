@@ -38,8 +38,7 @@ def recurring_extremes(names: Sequence[str], columns: Sequence[np.ndarray]) -> l
             ):
                 said.append(
                     f'"{name}": {extreme:g} comes {count:,} times, and all other values are {low:g} to '
-                    f"{high:g}; "
-                    f"if it stands for a missing value give --missing {extreme:g}"
+                    f"{high:g}; if it stands for a missing value give --missing {extreme:g}"
                 )
     return said
 
