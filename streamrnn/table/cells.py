@@ -15,6 +15,8 @@ from streamrnn.table.words import MISSING, VALUE_OF_STATE
 
 LONGEST = 40  # characters of a cell in a message
 _MISSING = pa.array(MISSING)
+# pyarrow looks for pandas at each call that is given a scalar of Python's, where there is none, for 0.1 ms
+_NULL = pa.scalar(None)
 _STATES = 1000  # different texts at most that may stand for numbers
 
 Numbers = tuple[np.ndarray, np.ndarray | None]
@@ -128,11 +130,11 @@ def cast_cells(
 def blanked(column: pa.Array, missing: pa.Array = _MISSING) -> pa.Array:
     """The cells without space around them, null where they say that they are missing."""
     if pa.types.is_floating(column.type):
-        return pc.if_else(pc.is_nan(column), None, column)
+        return pc.if_else(pc.is_nan(column), _NULL, column)
     if not is_text(column):
         return column
     trimmed = pc.ascii_trim_whitespace(column)
-    return pc.if_else(pc.is_in(trimmed, value_set=missing), None, trimmed)
+    return pc.if_else(pc.is_in(trimmed, value_set=missing), _NULL, trimmed)
 
 
 def _with_points(cells: pa.Array) -> pa.Array:

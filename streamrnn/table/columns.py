@@ -1,12 +1,14 @@
 """Which columns of a file are meant, by name."""
 
 import difflib
+import itertools
 import re
 from collections.abc import Sequence
 
 from streamrnn.errors import UserError
 
 NAMES_SHOWN, NAME_SHOWN = 40, 60  # names in a message, and characters of one
+LISTED = 800  # characters of all names in a list
 
 
 def find_columns(wanted: Sequence[str], names: Sequence[str], where: str) -> list[int]:
@@ -53,8 +55,10 @@ def _folded(name: str) -> str:
 def _missing_text(missing: list[str], names: Sequence[str]) -> str:
     folded = {_folded(name): name for name in reversed(names)}
     near = {name: difflib.get_close_matches(_folded(name), folded, 1) for name in missing}
-    hints = [f'"{folded[match[0]]}" for "{name}"' for name, match in near.items() if match]
-    question = f"did you mean {', '.join(hints)}? " if hints else ""
+    hints = [
+        f'"{shortened(folded[match[0]])}" for "{shortened(name)}"' for name, match in near.items() if match
+    ]
+    question = f"did you mean {listed(hints)}? " if hints else ""
     unnamed = [*names] == [f"c{place + 1}" for place in range(len(names))]
     remedy = "; no line names its columns: do so with --names, or --header-line" if unnamed else ""
     return f"has no column {quoted_names(missing)}; {question}its columns are {quoted_names(names)}{remedy}"
@@ -72,5 +76,7 @@ def shortened(name: str) -> str:
 
 def listed(texts: Sequence[str]) -> str:
     """The first of many texts, and how many more there are."""
-    shown = ", ".join(texts[:NAMES_SHOWN])
-    return f"{shown} and {len(texts) - NAMES_SHOWN} more" if len(texts) > NAMES_SHOWN else shown
+    ends = itertools.accumulate(len(text) for text in texts[:NAMES_SHOWN])
+    count = max(1, sum(end <= LISTED for end in ends))
+    shown = ", ".join(texts[:count])
+    return f"{shown} and {len(texts) - count} more" if len(texts) > count else shown

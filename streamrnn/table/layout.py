@@ -24,7 +24,7 @@ from streamrnn.table.roles import (
     is_states,
     no_measurements,
 )
-from streamrnn.table.time_column import TimeColumn, choose_time, find_time, join_times
+from streamrnn.table.time_column import TimeColumn, choose_time, join_times, look_at
 from streamrnn.table.times import to_ns
 from streamrnn.table.turns import find_turns, turns_text
 from streamrnn.table.words import VALUE_OF_STATE
@@ -75,7 +75,9 @@ def find_layout(
     head, names, where = file.head(), file.names, file.where
     stream, seq = _place(file, reading.stream), _place(file, reading.seq)
     named = None if channels is None else find_columns(channels, names, where)
-    time = choose_time(names, file.units, head, {*(named or ()), seq, stream}, reading, where, again)
+    free = {*range(len(names))} - {*(named or ()), seq, stream}
+    looked = look_at(names, file.units, head, free)
+    time = choose_time(looked, free, reading, where, again)
     asked = find_columns(labels, names, where)
     excluded = {*find_columns(exclude, names, where)}
     record = seq is None and time is not None and stream is None and not reading.count_rows
@@ -89,8 +91,10 @@ def find_layout(
     decimals = find_decimals(names, head, found, reading.decimal, comma_between, where)
     commas, left_out = decimals.commas, dict[int, str]()
     if named is None:
-        head = _with_first_values(head, sorted(place for place in free if is_empty(head[place])), again)
-        named, left_out = _measurements(names, head, sorted(free), {*asked}, marks, decimals)
+        late = sorted(place for place in free if is_empty(head[place]))
+        head = _with_first_values(head, late, again)
+        times = looked.candidates.keys() | look_at(names, file.units, head, late).candidates.keys()
+        named, left_out = _measurements(names, head, sorted(free), {*asked}, times, marks, decimals)
         find_columns([names[place] for place in named], names, where)  # whose names may be there twice
     named += sorted(text - {*named})
     _check_channels(file, named, left_out, head)
@@ -133,14 +137,18 @@ def _measurements(
     head: list[pa.Array],
     free: list[int],
     asked: set[int],
+    times: set[int],
     marks: Marks,
     decimals: Decimals,
 ) -> tuple[list[int], dict[int, str]]:
-    """Which of the ``free`` columns that have a name hold measurements, and why the others hold none."""
+    """Which of the ``free`` columns that have a name hold measurements, and why the others hold none.
+
+    ``asked``: those that may be anything; ``times``: those that could be times.
+    """
     free = [place for place in free if names[place].strip()]
     numeric = [place for place in free if is_numeric(head[place], marks, *decimals.of(place))]
-    none = no_measurements(names, head, [place for place in numeric if place not in asked])
-    others = {place: _kind(names[place], head[place]) for place in free if place not in numeric}
+    none = no_measurements(names, head, [place for place in numeric if place not in asked], times)
+    others = {place: _kind(head[place], place in times) for place in free if place not in numeric}
     return [place for place in numeric if place not in none], others | none
 
 
@@ -177,12 +185,12 @@ def _with_first_values(head: list[pa.Array], empty: list[int], again: Again | No
     return head
 
 
-def _kind(name: str, head: pa.Array) -> str:
+def _kind(head: pa.Array, times: bool) -> str:
     if is_empty(head):
         return EMPTY
     if is_states(head):
         return STATES
-    return TEXT if find_time([name], {}, [head], ()) is None else TIMES
+    return TIMES if times else TEXT
 
 
 def _two_words(columns: list[pa.Array], marks: Marks) -> dict[str, float]:

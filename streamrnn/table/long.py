@@ -20,7 +20,7 @@ from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.ids import StreamIds
 from streamrnn.table.parquet_file import ParquetFile
 from streamrnn.table.reading import Reading
-from streamrnn.table.time_column import choose_time, join_times
+from streamrnn.table.time_column import choose_time, join_times, look_at
 from streamrnn.table.times import to_ns
 from streamrnn.table.turns import find_turns, turns_text
 
@@ -104,7 +104,8 @@ class LongFile:
         self._bad: dict[int, str] = {}  # the first value of a channel that is no number
         wanted = [columns.channel, columns.value, *([] if columns.stream is None else [columns.stream])]
         places, head = find_columns(wanted, file.names, file.where), file.head()
-        time = choose_time(file.names, file.units, head, {*places}, reading, file.where, again)
+        free = {*range(len(head))} - {*places}
+        time = choose_time(look_at(file.names, file.units, head, free), free, reading, file.where, again)
         if not any(len(cells) for cells in head):
             raise UserError(f"{file.where}: no row follows the names of the columns")
         if time is None:

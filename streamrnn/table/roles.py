@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.table.cells import PLAIN, Marks, blanked, is_text, to_float32, to_float64
-from streamrnn.table.time_column import find_time
 from streamrnn.table.words import is_word
 
 LEAST = 30  # rows before anything is said of how a column runs
@@ -59,16 +58,16 @@ def is_numeric(head: pa.Array, marks: Marks = PLAIN, comma: bool = False, groupe
 
 
 def no_measurements(
-    names: Sequence[str], head: Sequence[pa.Array], numeric: Collection[int]
+    names: Sequence[str], head: Sequence[pa.Array], numeric: Collection[int], clocks: Collection[int]
 ) -> dict[int, str]:
-    """Why columns of numbers are no measurements: what only counts, or runs on like a clock."""
+    """Why columns of numbers are no measurements: what only counts, or runs on like one of the ``clocks``."""
     found = {}
     for place in numeric:
         numbers, bad = to_float64(head[place])
         numbers = numbers[np.isfinite(numbers)]
         if bad is not None or len(numbers) < LEAST:
             continue
-        if find_time([names[place]], {}, [head[place]], ()) is not None:
+        if place in clocks:
             found[place] = "another clock"
         elif why := _why_none(names[place], numbers):
             found[place] = why

@@ -51,70 +51,82 @@ class Candidate(NamedTuple):
     timed: bool
 
 
+class Head(NamedTuple):
+    """The columns of a file by their first cells."""
+
+    names: Sequence[str]
+    units: dict[str, str]  # of columns by name
+    cells: Sequence[pa.Array]
+    candidates: dict[int, Candidate]  # those that may be times, by place
+
+
+def look_at(
+    names: Sequence[str], units: dict[str, str], cells: Sequence[pa.Array], places: Collection[int]
+) -> Head:
+    """The columns of a file, and what those at ``places`` would be as times."""
+    found = {
+        place: candidate
+        for place in places
+        if (candidate := _candidate(place, names[place], units.get(names[place], ""), cells[place]))
+    }
+    return Head(names, units, cells, found)
+
+
 def choose_time(
-    names: Sequence[str],
-    units: dict[str, str],
-    head: Sequence[pa.Array],
-    taken: Collection[int | None],
-    reading: Reading,
-    where: str,
-    again: Again | None,
+    head: Head, free: Collection[int], reading: Reading, where: str, again: Again | None
 ) -> TimeColumn | None:
     """The columns of the times of a file, as ``reading`` tells or they show; None for none.
 
-    ``head`` are the first cells of every column, ``taken`` the places of columns that are something else;
-    ``again`` reads the file from the beginning, where that can be done. Raises UserError for columns that
-    hold no times, or whose day and month cannot be told apart.
+    ``free`` are the places of columns that are nothing else; ``again`` reads the file from the beginning,
+    where that can be done. Raises UserError for columns that hold no times, or whose day and month cannot be
+    told apart.
     """
     if reading.time == (NO_TIME,):
         return None
     told = reading.time_format
     if reading.time is None:
-        time = find_time(names, units, head, taken)
+        time = find_time(head, free)
         if time is None and told is not None:
             raise UserError(f"{where}: no column of times was found; name it with --time-column")
         if time is None:
             return None
     else:
-        places = find_columns(reading.time, names, where)
+        places = find_columns(reading.time, head.names, where)
         if told is not None and len(places) == 1:
             form = told_form(told)
-            return TimeColumn((places[0],), form, undated=is_undated(head[places[0]], form))
-        time = told_time(places, names, units, head, where)
-    return settle_order(time, names, where, again) if told is None else time._replace(form=told_form(told))
+            return TimeColumn((places[0],), form, undated=is_undated(head.cells[places[0]], form))
+        time = told_time(places, head, where)
+    return (
+        settle_order(time, head.names, where, again) if told is None else time._replace(form=told_form(told))
+    )
 
 
-def find_time(
-    names: Sequence[str], units: dict[str, str], head: Sequence[pa.Array], taken: Collection[int | None]
-) -> TimeColumn | None:
+def find_time(head: Head, free: Collection[int]) -> TimeColumn | None:
     """The columns of the times of a file: they move from row to row, and their names or cells say so.
 
     A calendar without a time of day is taken together with a time of day beside it.
     """
-    free = [place for place in range(len(names)) if place not in taken]
-    candidates = [
-        found
-        for place in free
-        if (found := _candidate(place, names[place], units.get(names[place], ""), head[place])) is not None
-    ]
+    names, cells = head.names, head.cells
+    free = sorted(free)
+    candidates = [head.candidates[place] for place in free if place in head.candidates]
     whole = sorted((c for c in candidates if c.dated and c.timed), key=_order)
     if any(not candidate.timed for candidate in candidates):  # 730 beside a date is half past seven
         whole = [
             c
             for c in whole
-            if c.form.kind != "number" or not _is_digits_of_day(names[c.place], head[c.place])
+            if c.form.kind != "number" or not _is_digits_of_day(names[c.place], cells[c.place])
         ]
     if whole and whole[0].moves:
         return TimeColumn((whole[0].place,), whole[0].form)
     days, clocks = [c for c in candidates if not c.timed], [c for c in candidates if not c.dated]
     for day in sorted(days, key=_order):
         for clock in sorted(clocks, key=_order):
-            return joined((day.place, clock.place), head)
+            return joined((day.place, clock.place), cells)
         for place in free:
-            if _is_digits_of_day(names[place], head[place]) and place != day.place:
-                return joined((day.place, place), head)
-    if (parts := _parts(names, head, free)) is not None and not (whole and whole[0].moves):
-        return joined(parts, head)
+            if _is_digits_of_day(names[place], cells[place]) and place != day.place:
+                return joined((day.place, place), cells)
+    if (parts := _parts(names, cells, free)) is not None and not (whole and whole[0].moves):
+        return joined(parts, cells)
     rest = [*whole, *sorted(days, key=_order), *sorted(clocks, key=_order)]
     if not rest:
         return None
@@ -122,26 +134,24 @@ def find_time(
     return TimeColumn((best.place,), best.form, undated=not best.dated)
 
 
-def told_time(
-    places: Sequence[int], names: Sequence[str], units: dict[str, str], head: Sequence[pa.Array], where: str
-) -> TimeColumn:
+def told_time(places: Sequence[int], head: Head, where: str) -> TimeColumn:
     """The form of the columns that were told. Raises UserError if they hold no times."""
     if len(places) > 1:
-        return joined(tuple(places), head)
+        return joined(tuple(places), head.cells)
     if not places:
         raise UserError(f"{where}: --time-column names no column; give one, or none for no times")
     (place,) = places
-    name = names[place]
-    unit = unit_of_name(name) or unit_of_cell(units.get(name, ""))
-    form = form_of(head[place], unit, says_date(name))
+    name, cells = head.names[place], head.cells[place]
+    unit = unit_of_name(name) or unit_of_cell(head.units.get(name, ""))
+    form = form_of(cells, unit, says_date(name))
     if form is None:
-        said = blanked(head[place]).drop_null()
+        said = blanked(cells).drop_null()
         raise UserError(
             f'{where}: column "{name}" holds no times but {quoted(said[0]) if len(said) else "nothing"}; '
             "if they "
             "are, say how they are written with --time-format, such as %d.%m.%Y/%H:%M"
         )
-    return TimeColumn((place,), form, undated=is_undated(head[place], form))
+    return TimeColumn((place,), form, undated=is_undated(cells, form))
 
 
 def settle_order(time: TimeColumn, names: Sequence[str], where: str, again: Again | None) -> TimeColumn:
