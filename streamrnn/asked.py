@@ -62,9 +62,10 @@ def _raw_bounds(model: Model) -> dict[str, np.ndarray]:
     """What values of a raw message can be, see ``Rules``.
 
     Wide, as what was still in training may move later: the deviation counts as no less than the mean, or 1.
+    Like the means, the bounds are without the channels' offsets.
     """
     mean, std = model.input_mean.astype(np.float64), model.input_std.astype(np.float64)
-    spread = np.maximum(np.maximum(std, np.abs(mean)), 1)
+    spread = np.maximum(np.maximum(std, np.abs(mean + model.offsets)), 1)
     if model.normalisation == "none":
         spread[:] = _UNKNOWN_SPREAD
     float32 = np.finfo(np.float32)
@@ -77,9 +78,13 @@ def _raw_bounds(model: Model) -> dict[str, np.ndarray]:
 
 
 def _codes(model: Model, faults: Faults) -> np.ndarray:
-    """The numbers that stand for a missing value, as the model and the configuration say, float32."""
+    """The numbers that stand for a missing value, as the model and the configuration say.
+
+    (n, channels) float32: each less the offset of the channel.
+    """
     numbers = [*map(float, faults.missing_values), *model.missing_numbers]
-    return np.unique(np.array(numbers, np.float32))
+    codes = np.unique(np.array(numbers, np.float32)).astype(np.float64)
+    return np.ascontiguousarray(codes[:, np.newaxis] - model.offsets, np.float32)
 
 
 def rules_for(model: Model, faults: Faults, memory: int) -> Rules:

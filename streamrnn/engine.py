@@ -40,7 +40,7 @@ class Answers(NamedTuple):
     gap: np.ndarray  # (n,) uint32
     epoch: np.ndarray  # (n,) uint32
     residual: np.ndarray  # (n,) float32
-    values: np.ndarray  # (n, outputs) float32, physical units
+    values: np.ndarray  # (n, outputs) float32, physical units less the outputs' offsets
     several: np.ndarray  # (m, rows, outputs) float32: of the rows that get SEVERAL, in their order
     step_ns: np.ndarray  # (n,) float32: time of the row's batch, divided by its rows
 
@@ -179,6 +179,11 @@ class Engine:
                 f"model: channels {', '.join(theirs)}, the running one has {', '.join(here)}; frames do not "
                 "name their values, so all of them must stay, in their order"
             )
+        if not np.array_equal(model.offsets, self.model.offsets):
+            raise ConfigError(
+                "model: its channels have other offsets than those of the running one, without which its "
+                "streams are remembered; it cannot take them over"
+            )
         network = pack_network(model, self.core.net.memory)
         if network.forecasts != self.core.net.forecasts:
             raise ConfigError(
@@ -223,9 +228,9 @@ class Engine:
         """Steps n rows, in order, and returns what came of each.
 
         ``stream`` (n,) holds indices into ``ids``; ``values`` (n, channels) float32 in physical
-        units, NaN for a missing one; ``seq`` (n,) uint64, or None to number the rows of each
-        stream; ``ts_ns`` (n,) int64, 0 or None for no time; ``flags`` (n,) uint16, of a frame: END and
-        RESET. Runs without the GIL.
+        units less the channels' offsets, NaN for a missing one; ``seq`` (n,) uint64, or None to number the
+        rows of each stream; ``ts_ns`` (n,) int64, 0 or None for no time; ``flags`` (n,) uint16, of a frame:
+        END and RESET. Runs without the GIL.
 
         Raises ValueError for shapes that do not fit together or an id that cannot be a topic.
         """

@@ -25,7 +25,7 @@ from streamrnn.table.progress import Progress, counted
 from streamrnn.table.with_model import check_units, with_model
 from streamrnn.wire.frame import END, FRAME, RESET, SEQ, TS, VERSION
 
-FLOAT32 = 1  # its code in a frame
+FLOAT32, FLOAT64 = 1, 2  # their codes in a frame
 LOOK_AGAIN_S = 0.005
 KINDS = {"pub": zmq.XPUB, "push": zmq.PUSH}
 
@@ -76,7 +76,7 @@ def send(options: SendOptions) -> int:
             progress = Progress(options.progress)
             try:
                 for rows, last in with_ends(reader, ends or NO_ENDS):
-                    frames = make_frames(rows, options.block, last)
+                    frames = make_frames(rows, options.block, last, reader.offsets)
                     for which in pacer.slices(pacer.due(rows)[frames.last]):
                         publisher.send(frames, which, reader.streams)
                         progress.add(int(frames.heads["rows"][which].sum()))
@@ -97,16 +97,17 @@ class Frames(NamedTuple):
 
     heads: np.ndarray  # (m,) FRAME
     stream: np.ndarray  # (m,) int32: indices into RowReader.streams
-    values: bytes  # of all frames, float32
+    values: bytes  # of all frames: float32, or float64 where readings are less the offsets of channels
     begin: np.ndarray  # (m,) int64: where in ``values`` a frame's own begin
     end: np.ndarray  # (m,) int64
     last: np.ndarray  # (m,) int64: the place of the last row
 
 
-def make_frames(rows: Rows, block: int, last: np.ndarray) -> Frames:
+def make_frames(rows: Rows, block: int, last: np.ndarray, offsets: np.ndarray) -> Frames:
     """Frames of at most ``block`` rows: of one stream, numbered one after another.
 
-    The rows that ``last``, (n,) bool, names are the last ones of their streams.
+    The rows that ``last``, (n,) bool, names are the last ones of their streams; ``offsets``, (C,) float64,
+    were taken off their values.
     A frame says when its first row was and, in ``dt_ns``, how far apart its rows are on average.
     """
     order = np.argsort(rows.stream, kind="stable")  # the rows of a stream side by side
@@ -121,7 +122,10 @@ def make_frames(rows: Rows, block: int, last: np.ndarray) -> Frames:
     begin, end = begin[by_last], end[by_last]
 
     heads = np.zeros(len(begin), FRAME)
-    heads["magic"], heads["version"], heads["dtype"], heads["rows"] = b"SR", VERSION, FLOAT32, end - begin
+    values, dtype = rows.values, FLOAT32
+    if offsets.any():
+        values, dtype = values + offsets, FLOAT64
+    heads["magic"], heads["version"], heads["dtype"], heads["rows"] = b"SR", VERSION, dtype, end - begin
     timed = ts_ns[begin] != 0
     heads["flags"] = np.where(timed, SEQ | TS, SEQ)
     heads["flags"][seq[begin] == 0] |= RESET  # a file sent again begins anew, and is not late
@@ -129,11 +133,11 @@ def make_frames(rows: Rows, block: int, last: np.ndarray) -> Frames:
     heads["seq"], heads["ts_ns"] = seq[begin], ts_ns[begin]
     evenly = timed & (ts_ns[end - 1] > ts_ns[begin])
     heads["dt_ns"] = np.where(evenly, (ts_ns[end - 1] - ts_ns[begin]) // np.maximum(end - begin - 1, 1), 0)
-    row_bytes = rows.values.itemsize * rows.values.shape[1]
+    row_bytes = values.itemsize * values.shape[1]
     return Frames(
         heads=heads,
         stream=stream[begin],
-        values=rows.values[order].tobytes(),
+        values=values[order].tobytes(),
         begin=begin * row_bytes,
         end=end * row_bytes,
         last=order[end - 1],

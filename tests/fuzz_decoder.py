@@ -30,6 +30,7 @@ from streamrnn.wire.frame import TOPIC_BYTES, TS
 from streamrnn.wire.memory import address_of
 
 LONGEST = 512  # bytes of an input
+NO_OFFSETS = np.zeros(0)
 READS = {"u8": "B", "u16": "<H", "u64": "<Q", "i16": "<h", "i32": "<i", "i64": "<q", "f32": "<f", "f64": "<d"}
 BASE = 1 << 40  # the address that a message has for the decoder in Python
 
@@ -85,7 +86,7 @@ def decode_compiled(message, channels, raw, header, values):
         reason = codec.decode(at, message.size, channels, header)
     if reason < 0:
         for row in range(header[codec.ROW_COUNT]):
-            codec.decode_row(header, row, channels, values, row * channels)
+            codec.decode_row(header, row, channels, NO_OFFSETS, values, row * channels)
     return reason
 
 
@@ -156,7 +157,7 @@ class Fuzzer:
             return REASONS[reason], [], []
         with np.errstate(over="ignore", invalid="ignore"):
             for row in range(header[codec.ROW_COUNT]):
-                decoder.decode_row(header, row, channels, values, row * channels)
+                decoder.decode_row(header, row, channels, NO_OFFSETS, values, row * channels)
         return self._reading(header, values, channels)
 
     def _compiled(self, message: bytes, channels: int, raw: bool) -> Reading:

@@ -350,12 +350,6 @@ def test_machines_that_take_turns_are_seen(csv):
     assert found.reader.channels == ["a"] and '--stream-column "unit"' in found.reader.notes[0]
 
 
-def test_changes_below_the_steps_of_float32_are_told(csv):
-    cells = [f"{123_456_789 + 3 * math.sin(row / 7):.2f}" for row in ROWS]
-    (said,) = read(csv(table("time,meter\n", ISO, cells=cells))).reader.notes
-    assert said.startswith('"meter": as float32 its values have steps of 8, and it changes by 0.4')
-
-
 LONG = "time,sensor,value\n" + "".join(
     f"{t},a,{a}\n{t},b,{row % 7}.5\n" for row, (t, a) in enumerate(zip(ISO, A, strict=True))
 )

@@ -173,8 +173,8 @@ def test_the_pace(context, tmp_path, pace):
 ROW = st.tuples(st.integers(0, 3), st.sampled_from([1, 1, 1, 1, 2, 5]), st.sampled_from([0, 10, 10, 25]))
 
 
-@given(st.lists(ROW, min_size=1, max_size=60), st.integers(1, 7))
-def test_frames_hold_every_row_once(rows, block):
+@given(st.lists(ROW, min_size=1, max_size=60), st.integers(1, 7), st.sampled_from([0.0, 123456789.0]))
+def test_frames_hold_every_row_once(rows, block, offset):
     """Against a loop that puts frames together row by row."""
     stream = np.array([stream for stream, _, _ in rows], np.int32)
     seq, ts_ns, last = np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.int64), [0, 0, 0, 0]
@@ -183,7 +183,9 @@ def test_frames_hold_every_row_once(rows, block):
         seq[row], ts_ns[row] = last[at], time and 1000 * row + time
     values = np.arange(2 * len(rows), dtype=np.float32).reshape(-1, 2)
     last = np.zeros(len(seq), bool)
-    frames = make_frames(Rows(stream, values, seq, ts_ns, None, 1), block, last)
+    offsets = np.array([0.0, offset])
+    frames = make_frames(Rows(stream, values, seq, ts_ns, None, 1), block, last, offsets)
+    readings = values + offsets if offset else values  # float64 where float32 could not hold them
 
     expected: list[list[int]] = []  # the rows of each frame
     for at in range(4):
@@ -200,7 +202,7 @@ def test_frames_hold_every_row_once(rows, block):
         first, final = frame[0], frame[-1]
         spacing = (int(ts_ns[final]) - int(ts_ns[first])) // max(len(frame) - 1, 1)
         payload = pack_frame(
-            values[frame],
+            readings[frame],
             int(seq[first]),
             int(ts_ns[first]) or None,
             max(spacing, 0) if ts_ns[first] else 0,

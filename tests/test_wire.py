@@ -54,6 +54,7 @@ PREDICTION_LAYOUT = {
 }
 FRAME_FORMAT, PREDICTION_FORMAT = "<2sBBHHQqq", "<2sBBHHQqQqqfIIf"
 VALUE_BYTES = {1: 4, 2: 8, 3: 2, 4: 4}
+NO_OFFSETS = np.zeros(0)
 U64, I64 = st.integers(0, 2**64 - 1), st.integers(-(2**63), 2**63 - 1)
 
 
@@ -65,8 +66,8 @@ def _decode(payload, channels, raw, header):
 
 
 @compiled
-def _decode_row(header, row, channels, values, to):
-    codec.decode_row(header, row, channels, values, to)
+def _decode_row(header, row, channels, offsets, values, to):
+    codec.decode_row(header, row, channels, offsets, values, to)
 
 
 @compiled
@@ -328,7 +329,7 @@ def test_decode_row_converts_as_numpy_does_at_any_address(code, data, offset, ch
         expected = block.astype(np.float32)
     for row in range(rows):
         values = np.full(channels + 2, 7, np.float32)
-        _decode_row(header, row, channels, values, 1)
+        _decode_row(header, row, channels, NO_OFFSETS, values, 1)
         assert values[1:-1].view(np.uint32).tolist() == expected[row].view(np.uint32).tolist()
         assert values[0] == values[-1] == 7
 
@@ -346,9 +347,12 @@ def test_decode_row_converts_the_corners_as_numpy_does(code, values):
     row = np.array(values, DTYPES[code])
     _, header = decoded(here := placed(pack_frame(row)), len(row))
     out = np.zeros(len(row), np.float32)
-    _decode_row(header, 0, len(row), out, 0)
+    _decode_row(header, 0, len(row), NO_OFFSETS, out, 0)
     with np.errstate(over="ignore"):
         assert out.tobytes() == row.astype(np.float32).tobytes()
+        offsets = np.linspace(-3, 123456789, len(row))
+        _decode_row(header, 0, len(row), offsets, out, 0)
+        assert out.tobytes() == (row.astype(np.float64) - offsets).astype(np.float32).tobytes()
     assert len(here) == 32 + row.nbytes
 
 

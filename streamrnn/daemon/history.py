@@ -1,13 +1,14 @@
 """The last minutes of the streams that somebody looks at, sampled from their records."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from streamrnn.daemon.records import read_pairs, slot_of
 from streamrnn.engine import Engine
+from streamrnn.model.model import Channel
 from streamrnn.streams.record import EPOCH, FILLED, ID_WORDS, MISSED, RECEIVED, STEP
 from streamrnn.streams.score import EVENT, UNUSUAL, last_scores
 from streamrnn.streams.slots import id_words
@@ -163,8 +164,8 @@ class History:
             "time": [round(when, 3) for when in (self._when[place, at] + epoch_s).tolist()],
             "score": _numbers(self._score[place, at]),
             "mark": self._mark[place, at].tolist(),
-            "values": [_numbers(column) for column in self._values[place, at].T],
-            "forecasts": [_numbers(column) for column in self._forecasts[place, at].T],
+            "values": self._columns(self._values[place, at], self._engine.model.channels),
+            "forecasts": self._columns(self._forecasts[place, at], self._engine.model.outputs),
         }
 
     def curve(self, name: str, points: int, span_s: float) -> list[float | None]:
@@ -184,7 +185,12 @@ class History:
                 curve[step[seen][order]] = self._values[place, :held, 0][seen][order]
         return _numbers(curve.astype(np.float32))
 
+    @staticmethod
+    def _columns(values: np.ndarray, of: Sequence[Channel]) -> list[list[float | None]]:
+        """Values, (n, columns), of channels or outputs, column by column."""
+        return [_numbers(column, each.offset) for column, each in zip(values.T, of, strict=False)]
 
-def _numbers(values: np.ndarray) -> list[float | None]:
-    """Six digits of each; None for NaN."""
-    return [None if value != value else float(f"{value:.6g}") for value in values.tolist()]
+
+def _numbers(values: np.ndarray, offset: float = 0.0) -> list[float | None]:
+    """Six digits of each, and the offset; None for NaN."""
+    return [None if value != value else float(f"{value:.6g}") + offset for value in values.tolist()]

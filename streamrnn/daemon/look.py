@@ -46,7 +46,7 @@ def look(engine: Engine, name: str, slot: int | None = None) -> dict[str, Any] |
         "anomaly": False,
     }
     channels = [
-        {"name": channel.name, "unit": channel.unit, "value": number(record[slots.input_at + k])}
+        channel.stated() | {"value": number(record[slots.input_at + k], channel.offset)}
         for k, channel in enumerate(model.channels)
     ]
     forecasts = record[slots.prediction_at : slots.prediction_at + len(model.outputs)]
@@ -57,11 +57,12 @@ def look(engine: Engine, name: str, slot: int | None = None) -> dict[str, Any] |
         score = number(last_scores(part[np.newaxis])[0])
         said |= {"score": score, "anomaly": bool(part[EVENT] == UNUSUAL)}
         for k, channel in enumerate(channels[: len(model.outputs)]):
-            channel |= {"forecast": number(forecasts[k]), "residual": number(latest[k])}
+            forecast = number(forecasts[k], model.outputs[k].offset)
+            channel |= {"forecast": forecast, "residual": number(latest[k])}
             channel["share"] = number(shares[k])
     elif model.relation == "sequence-to-sequence":
         said["outputs"] = [
-            {"name": output.name, "unit": output.unit, "value": number(forecasts[k])}
+            output.stated() | {"value": number(forecasts[k], output.offset)}
             for k, output in enumerate(model.outputs)
         ]
     return said | {"channels": channels}

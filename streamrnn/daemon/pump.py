@@ -172,7 +172,7 @@ def _stage_row(pump, core, count, row, received):
     """Enters row ``row`` of the decoded message as row ``count`` of the batch, if it may enter."""
     header, rows = pump.header, pump.header[codec.ROW_COUNT]
     net, batch, name = core.net, core.batch, address_of(pump.name, 0)
-    codec.decode_row(header, row, net.inputs, batch.values, count * net.in_width)
+    codec.decode_row(header, row, net.inputs, net.offsets, batch.values, count * net.in_width)
     slot, reason, channel = find(core.slots, name), -1, counted.NO_CHANNEL
     if pump.raw == 1:
         of = net, core.slots, core.rules, batch, pump.doubts
@@ -257,8 +257,11 @@ def _publish_row(pump, core, row, kind, offset, published):
         batch.residual[row],
     )
     for step in range(rows):
-        target = to + _HEADER_BYTES + 4 * step * net.outputs
-        copy_bytes(target, values + 4 * step * net.out_width, 4 * net.outputs)
+        source, target = values + 4 * step * net.out_width, to + _HEADER_BYTES + 4 * step * net.outputs
+        if net.out_offsets.size > 0:
+            codec.encode_values(target, source, net.out_offsets)
+        else:
+            copy_bytes(target, source, 4 * net.outputs)
     _send(pump, core, batch.slot[row], to, message.size)
     core.stats.counters[counted.ANOMALIES if kind == _BEGINS else counted.PREDICTIONS] += 1
 

@@ -129,6 +129,8 @@ def slot_of(slots: Slots, words: np.ndarray) -> int | None:
     return int(found[0]) if found.size else None
 
 
-def number(value: Any) -> float | None:
-    """The float of fewest digits that rounds to a float32; None for NaN, which JSON has no word for."""
-    return None if np.isnan(value) else float(str(np.float32(value)))
+def number(value: Any, offset: float = 0.0) -> float | None:
+    """The float of fewest digits that rounds to a float32, and its offset; None for NaN, which JSON has no
+    word for.
+    """
+    return None if np.isnan(value) else float(str(np.float32(value))) + offset

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from streamrnn import stats as counted
 from streamrnn.daemon.records import number
 from streamrnn.engine import Engine
+from streamrnn.model.model import Channel
 
 log = logging.getLogger("streamrnn")
 
@@ -19,8 +21,10 @@ _TRIES = 1000  # of what was written to while it was read
 
 def refusals(engine: Engine) -> list[dict[str, Any]]:
     """What was refused last for each reason, the latest first, JSON-ready."""
-    stats, names = engine.stats, [channel.name for channel in engine.model.channels]
-    found = [_refusal(stats, index, names) for index in range(len(counted.REASONS)) if stats.rejected[index]]
+    stats, channels = engine.stats, engine.model.channels
+    found = [
+        _refusal(stats, index, channels) for index in range(len(counted.REASONS)) if stats.rejected[index]
+    ]
     return sorted(filter(None, found), key=lambda refusal: -refusal["latest"])
 
 
@@ -34,7 +38,7 @@ def _last(stats: counted.Stats, index: int) -> tuple[int, np.void] | None:
     return None
 
 
-def _refusal(stats: counted.Stats, index: int, names: list[str]) -> dict[str, Any] | None:
+def _refusal(stats: counted.Stats, index: int, channels: Sequence[Channel]) -> dict[str, Any] | None:
     if (found := _last(stats, index)) is None:
         return None
     count, last = found
@@ -62,9 +66,11 @@ def _refusal(stats: counted.Stats, index: int, names: list[str]) -> dict[str, An
             unit = ("part" if reason == "parts" else "byte") + ("" if size == 1 else "s")
             said["what"] = f"{size:,} {unit}" + (f", {wanted:,} wanted" if size != wanted else "")
     if last["channel"] != counted.NO_CHANNEL:
-        said["channel"] = channel = names[last["channel"]]
-        said["value"] = value = number(last["value"]) if np.isfinite(last["value"]) else None
-        said["what"] = f"{channel} is {reason if value is None else format(value, 'g')}"
+        channel, value = channels[last["channel"]], None
+        if np.isfinite(last["value"]):
+            value = number(last["value"], channel.offset)
+        said["channel"], said["value"] = channel.name, value
+        said["what"] = f"{channel.name} is {reason if value is None else format(value, 'g')}"
     return said
 
 

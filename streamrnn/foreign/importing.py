@@ -21,7 +21,7 @@ from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
-from streamrnn.table import open_rows
+from streamrnn.table import Reading, open_rows
 
 FILE_LIMIT = 1 << 30  # bytes
 HEAD = 64  # bytes that tell a format
@@ -147,7 +147,7 @@ def measure(table: str, names: Sequence[str]) -> dict[str, tuple[float, float]]:
     """
     count, total, squares = np.zeros((3, len(names)))
     origin: np.ndarray | None = None  # first values: sums of what is far from zero would lose digits
-    with open_rows(table, names) as reader:
+    with open_rows(table, names, Reading(offsets={})) as reader:
         for rows in reader:
             values = rows.values.astype(np.float64)
             values[~np.isfinite(values)] = np.nan

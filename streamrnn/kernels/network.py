@@ -85,6 +85,8 @@ class Network(NamedTuple):
     out_mean: np.ndarray  # (out_width,)
     out_scale: np.ndarray  # (out_width,) 1 / out_std
     run_scale: np.ndarray  # (out_width,) 1 / the longest usual run of equal readings; 0 = any is usual
+    offsets: np.ndarray  # (inputs,) float64: what is taken off values that come in; (0,) where there are none
+    out_offsets: np.ndarray  # (outputs,) float64: what is added to those that go out; likewise
 
 
 class Scratch(NamedTuple):
@@ -223,7 +225,13 @@ def pack_network(model: Model, memory: int = 0) -> Network:
         out_mean=_padded(model.output_mean, out_width),
         out_scale=_padded(1 / model.output_std.astype(np.float64), out_width),
         run_scale=_padded(_run_scale(model), out_width),
+        offsets=_where_any(model.offsets),
+        out_offsets=_where_any(model.output_offsets),
     )
+
+
+def _where_any(offsets: np.ndarray) -> np.ndarray:
+    return offsets if offsets.any() else offsets[:0]
 
 
 def make_scratch(network: Network) -> Scratch:

@@ -67,7 +67,10 @@ def format_description(description: dict[str, Any]) -> str:
         facts.append(("anomaly", f"from a score of {score['threshold']:g} on"))
     parts = [align([list(fact) for fact in facts], "<<")]
     for title, key in (("channel", "channels"), ("output", "outputs")):
-        rows = [[c["name"], c["unit"], f"{c['mean']:.6g}", f"{c['std']:.6g}"] for c in description[key]]
+        rows = [
+            [c["name"], c["unit"], f"{c['mean']:.{12 if 'offset' in c else 6}g}", f"{c['std']:.6g}"]
+            for c in description[key]
+        ]
         parts.append(align([[title, "unit", "mean", "std"], *rows], "<<>>"))
     if errors := description.get("errors"):
         names = [output["name"] for output in description["outputs"]]
@@ -96,6 +99,11 @@ def _optional_facts(description: dict[str, Any]) -> list[tuple[str, str]]:
             facts.append((f"dense {key}", listed))
     if frames := description.get("highway"):
         facts.append(("highway", f"{frames} frame{'s' if frames > 1 else ''}"))
+    offsets = {
+        c["name"]: c["offset"] for c in description["channels"] + description["outputs"] if "offset" in c
+    }
+    if offsets:
+        facts.append(("offsets", ", ".join(f"{name} {offset:.15g}" for name, offset in offsets.items())))
     if missing := description.get("missing"):
         facts.append(("missing values", ", ".join(missing)))
     if words := description.get("words"):
@@ -114,7 +122,7 @@ def _shown(value: object) -> str:
 
 def _describe_channels(channels: tuple[Channel, ...], mean: np.ndarray, std: np.ndarray) -> list[dict]:
     return [
-        {"name": channel.name, "unit": channel.unit, "mean": float(mean[k]), "std": float(std[k])}
+        channel.stated() | {"mean": float(mean[k]) + channel.offset, "std": float(std[k])}
         for k, channel in enumerate(channels)
     ]
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +39,19 @@ class Channel:
 
     name: str
     unit: str = ""
+    offset: float = 0.0  # what is taken off it, in float64, before it is rounded to float32
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "offset", float(self.offset))
+
+    def stated(self) -> dict[str, Any]:
+        """As a model file has it."""
+        return {"name": self.name, "unit": self.unit} | ({"offset": self.offset} if self.offset else {})
+
+    @property
+    def title(self) -> str:
+        """What a picture of it shows."""
+        return f"{self.name} \N{MINUS SIGN} {self.offset:.15g}" if self.offset else self.name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,11 +107,13 @@ def _no_highway() -> np.ndarray:
 class Model:
     """A network of C channels, H hidden units and O outputs: immutable, shared by all streams.
 
-    Arrays are copied to read-only, C-contiguous float32. A row becomes ``x = (row - input_mean) / input_std``
-    and passes the dense layers ``before``, the recurrent ``layers`` and the dense layers ``after``, which
-    leave a. With ``y = head_weight @ a + head_bias + highway_weight @ [x_t, x_t-1, ...]`` the prediction, in
-    physical units, is ``y * output_std + output_mean``. Frames older than a sequence are taken equal to its
-    first one.
+    Arrays are copied to read-only, C-contiguous float32. The channels' offsets are taken off rows as they
+    come in, and those of the outputs are added to what goes out; all between, the means too, is without them.
+
+    A row becomes ``x = (row - input_mean) / input_std`` and passes the dense layers ``before``, the recurrent
+    ``layers`` and the dense layers ``after``, which leave a. With
+    ``y = head_weight @ a + head_bias + highway_weight @ [x_t, x_t-1, ...]`` the prediction, in physical
+    units, is ``y * output_std + output_mean``. Frames older than a sequence are taken equal to its first one.
 
     What writes several rows is fed its own: in "vector-to-sequence" the layers take [x, y of the row before],
     and begin each prediction from nothing, with y = 0. In "encoder-decoder" (Sutskever et al. 2014) the
@@ -192,8 +207,8 @@ class Model:
         settings = {key: getattr(self, key) for key in SETTINGS}
         settings["layers"] = len(self.layers)
         settings["missing"], settings["words"] = list(self.missing), dict(self.words)
-        settings["channels"] = [asdict(channel) for channel in self.channels]
-        settings["outputs"] = [asdict(output) for output in self.outputs]
+        settings["channels"] = [channel.stated() for channel in self.channels]
+        settings["outputs"] = [output.stated() for output in self.outputs]
         for key in DENSE:
             settings[key] = [
                 {"units": dense.units, "activation": dense.activation} for dense in getattr(self, key)
@@ -220,6 +235,16 @@ class Model:
     def answers_sequences(self) -> bool:
         """Whether predictions are of sequences, at their END or every n rows, and not of each row."""
         return self.relation in ("sequence-to-vector", "encoder-decoder")
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Of the channels, (C,) float64."""
+        return np.array([channel.offset for channel in self.channels])
+
+    @property
+    def output_offsets(self) -> np.ndarray:
+        """Of the outputs, (O,) float64."""
+        return np.array([output.offset for output in self.outputs])
 
     @property
     def missing_numbers(self) -> list[float]:

@@ -71,6 +71,7 @@ OPTIONAL: dict[str, Any] = {
 DEFAULTS: dict[str, Any] = {"activation": "tanh", "horizon": 1, "normalisation": "standard"} | OPTIONAL
 PERIOD_LIMIT_S = 1e9  # as nanoseconds it fits the int64 of the wire
 DENSE_LIMIT = 256  # dense layers in a list
+LARGEST_OFFSET = 1e38  # a float32 can be
 
 NORMALISATION = ("input.mean", "input.std", "output.mean", "output.std")
 
@@ -212,12 +213,12 @@ def check_shapes(settings: Mapping[str, Any], found: Mapping[str, tuple[int, ...
 
 
 def _channel_problems(key: str, channels: object) -> list[str]:
-    """What is wrong with a list of ``{"name", "unit"}``; the unit may be left out."""
+    """What is wrong with a list of ``{"name", "unit", "offset"}``; all but the name may be left out."""
     if not isinstance(channels, list) or not channels:
         return [f'"{key}": expected a list of one or more {{"name", "unit"}}, found {quoted(channels)}']
     problems, names = [], set()
     for k, channel in enumerate(channels):
-        if not isinstance(channel, dict) or not {"name"} <= set(channel) <= {"name", "unit"}:
+        if not isinstance(channel, dict) or not {"name"} <= set(channel) <= {"name", "unit", "offset"}:
             problems.append(f'"{key}"[{k}]: expected {{"name", "unit"}}, found {quoted(channel)}')
             continue
         name, unit = channel["name"], channel.get("unit", "")
@@ -229,6 +230,9 @@ def _channel_problems(key: str, channels: object) -> list[str]:
             names.add(name)
         if not isinstance(unit, str) or not unit.isprintable():
             problems.append(f'"{key}"[{k}]: expected a printable unit, found {quoted(unit)}')
+        offset = channel.get("offset", 0.0)
+        if type(offset) not in (int, float) or not abs(offset) <= LARGEST_OFFSET:
+            problems.append(f'"{key}"[{k}]: expected a finite number as offset, found {quoted(offset)}')
     return problems
 
 
@@ -271,6 +275,12 @@ def _target_problems(settings: Mapping[str, Any]) -> list[str]:
         problems.append(
             f'"outputs": {quoted(outputs)} must be the first of the channels, {quoted(channels)}, in their '
             'order, for the target "next"; for other quantities say "target": "value"'
+        )
+    offsets = [[channel.get("offset", 0.0) for channel in settings[key]] for key in ("channels", "outputs")]
+    if offsets[1] != offsets[0][: len(outputs)]:
+        problems.append(
+            f'"outputs": offsets {quoted(offsets[1])} must be those of the channels, {quoted(offsets[0])}, '
+            'for the target "next"'
         )
     if settings["ahead"] != 1:
         problems.append(

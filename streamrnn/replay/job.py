@@ -98,7 +98,8 @@ def _replay(
         tally = Tally(engine)
         _compile(engine, tally, report)
         outputs = [output.name for output in model.outputs]
-        kind = ResultKind(several=engine.rows > 0, scored=bool(engine.core.net.forecasts))
+        offsets = tuple(engine.core.net.out_offsets.tolist())
+        kind = ResultKind(engine.rows > 0, bool(engine.core.net.forecasts), offsets)
         writer: Writer | Nowhere = Nowhere()
         if options.output is not None:
             writer = open_writer(options.output, options.format, outputs, reader.time_type, kind)

@@ -98,6 +98,8 @@ def _is_turned(net, rules, doubts, row):
         write_u32(address_of(doubts.turned, channel), np.uint32(word))
     for channel in range(net.inputs):
         value = doubts.turned_values[channel]
+        if net.offsets.size > 0:
+            value = np.float32(value - net.offsets[channel])
         if np.isinf(value) or _is_odd(rules, channel, value):
             return False
     return True

@@ -53,7 +53,7 @@ class Rules(NamedTuple):
     period_ns: int  # the model's sample period; 0 = unknown
     levels: np.ndarray  # (6,) float32: of a stream that begins, see ``score.update``
     threshold: np.float32  # score from which on there is an event
-    codes: np.ndarray  # (n,) float32: values that stand for a missing one
+    codes: np.ndarray  # (n, inputs) float32: values that stand for a missing one
     # of a raw message, per channel, (inputs,) float32
     lowest: np.ndarray  # below this no sensor can be
     highest: np.ndarray  # nor above this
@@ -105,9 +105,9 @@ def refusal(net, rules, batch, row, begun):
     A value that is a code for none becomes NaN.
     """
     at = row * net.in_width
-    for code in range(rules.codes.size):
+    for code in range(len(rules.codes)):
         for channel in range(net.inputs):
-            if batch.values[at + channel] == rules.codes[code]:
+            if batch.values[at + channel] == rules.codes[code, channel]:
                 batch.values[at + channel] = _NAN
     gone = NO_CHANNEL
     if all_finite(batch.values, at, net.in_width):

@@ -71,12 +71,34 @@ def to_float32(
     comma: bool = False,
     grouped: bool = False,
     state: bool = False,
+    offset: float = 0.0,
 ) -> Numbers:
     """Values, float32; NaN for a missing cell.
 
     ``comma``: the cells have decimal commas; ``grouped``: commas between thousands; ``state``: they may be
-    texts that stand for numbers.
+    texts that stand for numbers; ``offset`` is taken off them before they are rounded.
     """
+    if offset:
+        numbers, bad = to_float64(column, marks, comma, grouped, state)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+            return (numbers - offset).astype(np.float32), bad
+    return _to_numbers(column, pa.float32(), marks, comma, grouped, state)
+
+
+def to_float64(
+    column: pa.Array,
+    marks: Marks = PLAIN,
+    comma: bool = False,
+    grouped: bool = False,
+    state: bool = False,
+) -> Numbers:
+    """The same as float64."""
+    return _to_numbers(column, pa.float64(), marks, comma, grouped, state)
+
+
+def _to_numbers(
+    column: pa.Array, kind: pa.DataType, marks: Marks, comma: bool, grouped: bool, state: bool
+) -> Numbers:
     if state and is_text(column):
         column = _as_numbers(column, marks)
     elif comma and is_text(column):
@@ -84,10 +106,12 @@ def to_float32(
     elif grouped and is_text(column):
         whole = pc.match_substring_regex(column, r"^\s*[-+]?\d{1,3}(,\d{3})+(\.\d+)?\s*$")
         column = pc.if_else(whole, pc.replace_substring(column, ",", ""), column)
-    done, bad = cast_cells(column, lambda cells: pc.cast(cells, pa.float32(), safe=False), marks.missing)
+    done, bad = cast_cells(column, lambda cells: pc.cast(cells, kind, safe=False), marks.missing)
     values = done.to_numpy(zero_copy_only=False)
     if len(marks.codes):
-        values = np.where(np.isin(values, marks.codes), np.float32(np.nan), values)
+        with np.errstate(over="ignore"):
+            coded = np.isin(values.astype(np.float32, copy=False), marks.codes)
+        values = np.where(coded, values.dtype.type(np.nan), values)
     return values, bad
 
 
@@ -104,12 +128,6 @@ def to_uint64(column: pa.Array) -> Numbers:
     if done.null_count:
         bad = done.is_null().to_numpy(zero_copy_only=False)
     return done.fill_null(0).to_numpy(), bad
-
-
-def to_float64(column: pa.Array) -> Numbers:
-    """Numbers, float64; NaN for a missing cell."""
-    done, bad = cast_cells(column, lambda cells: pc.cast(cells, pa.float64(), safe=False))
-    return done.to_numpy(zero_copy_only=False), bad
 
 
 def cast_cells(

@@ -3,7 +3,7 @@
 import difflib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from streamrnn.errors import UserError
 
@@ -46,6 +46,13 @@ def joined_names(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
 def _places(name: str, names: Sequence[str]) -> list[int]:
     same = [place for place, other in enumerate(names) if other == name]
     return same or [place for place, other in enumerate(names) if _folded(other) == _folded(name)]
+
+
+def of_name(told: Mapping[str, float], name: str, default: float) -> float:
+    """What is told of a column, of its very name, else of its name but for case and outer space."""
+    if name in told:
+        return told[name]
+    return next((value for other, value in told.items() if _folded(other) == _folded(name)), default)
 
 
 def _folded(name: str) -> str:

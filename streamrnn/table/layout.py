@@ -12,11 +12,11 @@ from streamrnn.table.columns import find_columns, listed, shortened
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.decimals import Decimals, find_decimals
 from streamrnn.table.long import LongFile
+from streamrnn.table.offsets import find_offsets
 from streamrnn.table.parquet_file import ParquetFile
 from streamrnn.table.reading import Reading
 from streamrnn.table.roles import (
     RECORD,
-    coarse,
     counts,
     is_empty,
     is_label,
@@ -46,6 +46,7 @@ class Layout(NamedTuple):
     states: frozenset[int]  # channels whose texts stand for numbers
     commas: frozenset[int]  # channels of decimal commas
     groups: frozenset[int]  # channels with commas between thousands
+    offsets: dict[int, float]  # of channels: what is taken off before float32 rounds it away
     words: dict[str, float]  # what texts stand for that are of two kinds in a channel
     left_out: dict[str, str]  # columns that could be channels, and why they are none
     notes: list[str]  # what a user should look at
@@ -106,7 +107,9 @@ def find_layout(
     words = _two_words([head[place] for place in states], marks)
     for place in states:
         _check_states(file, place, head[place], marks)
-    notes = [*decimals.notes, *coarse(names, head, named)]
+    numbers = [place for place in named if place not in text]
+    offsets, too_coarse = find_offsets(names, head, numbers, decimals, marks, reading.offsets)
+    notes = [*decimals.notes, *too_coarse]
     notes += [f'"{word}" is taken for {value:g}; --words says otherwise' for word, value in words.items()]
     turns = None if stream is not None else _find_turns(names, head, free - {*asked}, named, time)
     if turns is not None:
@@ -126,6 +129,7 @@ def find_layout(
         frozenset(states),
         commas,
         decimals.groups,
+        offsets,
         words,
         {names[place]: why for place, why in sorted(left_out.items()) if place not in text},
         notes,

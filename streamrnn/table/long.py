@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Again, Block
-from streamrnn.table.cells import Marks, blanked, is_text, make_marks, quoted, to_float32
+from streamrnn.table.cells import Marks, blanked, is_text, make_marks, quoted, to_float64
 from streamrnn.table.columns import find_columns, listed, shortened
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.ids import StreamIds
@@ -39,11 +39,11 @@ class Readings(NamedTuple):
 
     stream: np.ndarray  # (n,) int32
     channel: np.ndarray  # (n,) int32
-    value: np.ndarray  # (n,) float32
+    value: np.ndarray  # (n,) float64
     ns: np.ndarray  # (n,) int64
 
 
-NOTHING = Readings(*(np.zeros(0, kind) for kind in (np.int32, np.int32, np.float32, np.int64)))
+NOTHING = Readings(*(np.zeros(0, kind) for kind in (np.int32, np.int32, np.float64, np.int64)))
 
 
 class Columns(NamedTuple):
@@ -125,7 +125,7 @@ class LongFile:
             named = channels.find(_texts(cells[places[0]]))
             of = streams.find(_texts(cells[places[2]])) if len(places) > 2 else np.zeros(len(named), np.int32)
             ns, no_time = to_ns(texts, time.form)
-            values, no_number = to_float32(cells[places[1]], marks, comma, state=bool(reading.words))
+            values, no_number = to_float64(cells[places[1]], marks, comma, state=bool(reading.words))
             keep = blanked(texts).is_valid().to_numpy(zero_copy_only=False) & (named >= 0) & (of >= 0)
             self._check(block, no_time, texts)
             self._texts(block, named, no_number, cells[places[1]])
@@ -180,7 +180,7 @@ class LongFile:
         begins = np.ones(len(order), bool)
         begins[1:] = (of[1:] != of[:-1]) | (ns[1:] != ns[:-1]) | (again[1:] != again[:-1])
         row = np.cumsum(begins) - 1
-        table = np.full((int(begins.sum()), len(channels)), np.nan, np.float32)
+        table = np.full((int(begins.sum()), len(channels)), np.nan)
         table[row, every.channel[order].astype(np.int64)] = every.value[order]
         of, ns, again = of[begins].astype(np.int64), ns[begins], again[begins]
         by_time = np.lexsort((of, again, ns))

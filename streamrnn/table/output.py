@@ -92,9 +92,9 @@ class WholeFile:
 class Writer:
     """Writes results; made by ``open_writer``. ``finish`` it or ``discard`` it, as a ``WholeFile``."""
 
-    def __init__(self, path: str, kind: str, schema: pa.Schema) -> None:
+    def __init__(self, path: str, kind: str, schema: pa.Schema, offsets: Sequence[float] = ()) -> None:
         self.rows = 0  # written so far
-        self._schema = schema
+        self._schema, self._offsets = schema, offsets
         self._file = WholeFile(path)
         self.name = self._file.name
         with self._file.told():
@@ -103,7 +103,7 @@ class Writer:
     def write(self, rows: Rows, streams: Sequence[str], answers: "Answers", learned: np.ndarray) -> None:
         """One row of results for each of the n rows; ``learned`` as of ``result_batch``."""
         with self._file.told():
-            self._format.write(result_batch(rows, streams, answers, learned, self._schema))
+            self._format.write(result_batch(rows, streams, answers, learned, self._schema, self._offsets))
             if self._file.at_once:
                 self._file.stream.flush()
         self.rows += len(rows.seq)
@@ -164,4 +164,5 @@ def open_writer(
     kind = kind or SUFFIXES.get(suffix, "csv")
     if kind == "parquet" and path == "-" and os.isatty(1):
         raise UserError("parquet is not for a terminal; name a file with -o, or write csv or ndjson")
-    return Writer(path, kind, result_schema(outputs, time_type or pa.string(), result))
+    schema = result_schema(outputs, time_type or pa.string(), result)
+    return Writer(path, kind, schema, result.offsets)

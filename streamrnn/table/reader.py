@@ -49,11 +49,11 @@ class RowReader:
 
     ``streams`` grows while it is iterated; ``skipped`` counts the bad rows left out so far; ``whole`` tells
     that all of the file was read; ``left_out`` are the columns left out and why; ``units`` those of the
-    channels that have one; ``said`` is what the file was taken for, in a line; ``notes`` is what a user
-    should
-    look at; ``time_type`` is the type of ``Rows.time``, None without a time column; ``labels`` has for each
-    column of text the texts so far; ``words`` are texts that were found to stand for numbers; ``numbers``
-    are those by time, None where rows are counted.
+    channels that have one, ``offsets``, (channels,) float64, what was taken off their values; ``said`` is
+    what the file was taken for, in a line; ``notes`` is what a user should look at; ``time_type`` is the type
+    of ``Rows.time``, None without a time column; ``labels`` has for each column of text the texts so far;
+    ``words`` are texts that were found to stand for numbers; ``numbers`` are those by time, None where rows
+    are counted.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class RowReader:
         self.counts = layout.seq is None  # whether seq only counts the rows
         self.labels = {file.names[place]: StreamIds() for place in layout.labels}
         self.words = layout.words
+        self.offsets = np.array([layout.offsets.get(place, 0.0) for place in layout.channels])
         self._everything = everything  # whether no channels were named
         self.skipped = getattr(file, "skipped", 0)
         self.whole = False
@@ -114,7 +115,7 @@ class RowReader:
 
     def opening(self) -> str:
         """What to say before the rows: what the file was taken for, and what a user should look at."""
-        warnings = [*self.notes, *self._extremes()]
+        warnings = [*self.notes, *self.extremes()]
         if self._everything and self.left_out:
             columns = [f'"{shortened(name)}" ({why})' for name, why in self.left_out.items()]
             warnings.append(f"left out: {listed(columns)}")
@@ -131,8 +132,11 @@ class RowReader:
         said = [*(self.numbers.said() if self.numbers else ()), *self._records.said()]
         return "".join(f"warning: {words}\n" for words in said)
 
-    def _extremes(self) -> list[str]:
-        return recurring_extremes(*self._head())
+    def extremes(self, of_offsets: bool = False) -> list[str]:
+        """What to say of values that may be codes, of all channels or of those that have an offset."""
+        head = dict(zip(*self._head(), strict=True))
+        names = [self._file.names[place] for place in self._layout.offsets] if of_offsets else [*head]
+        return recurring_extremes(names, [head[name] for name in names])
 
     def _first_row(self, file: CsvFile) -> list[str]:
         """What to say of a first row that may say something else than those below it."""
@@ -198,6 +202,7 @@ class RowReader:
                     place in layout.commas,
                     place in layout.groups,
                     place in layout.states,
+                    layout.offsets.get(place, 0.0),
                 )
                 values[:, channel] = self._read(place, numbers, "is not a number", faults)
         ts_ns, time = np.zeros(count, np.int64), None
@@ -325,6 +330,7 @@ def _said(file: File, layout: Layout) -> str:
     else:
         listed = " and ".join(f'"{file.names[place]}"' for place in layout.time.places)
         said.append(f"times of {listed} ({layout.time.form.said})")
+    said += [f'"{file.names[place]}" less {offset:.15g}' for place, offset in layout.offsets.items()]
     if layout.seq is not None:
         said.append(f'numbers of "{file.names[layout.seq]}"')
     return f"{file.where}: {', '.join(said)}"

@@ -24,6 +24,7 @@ class Reading:
     decimal: str | None = None  # "point" or "comma"
     missing: tuple[str, ...] = ()  # numbers and words that stand for a missing value
     words: Mapping[str, float] = field(default_factory=dict)  # texts that stand for a number
+    offsets: Mapping[str, float] | None = None  # taken off columns, by name, see ``table.offsets``
     on_error: str = "fail"  # or "skip": a row that cannot be used
     limit: int | None = None  # rows
     count_rows: bool = False  # number rows as they come, whatever their times say

@@ -26,6 +26,7 @@ class ResultKind(NamedTuple):
 
     several: bool = False  # answers of several rows: "ahead", behind the step, numbers them from 1
     scored: bool = True  # "cause", the last column: the outputs that have most to do with a score
+    offsets: tuple[float, ...] = ()  # of the outputs, where they have any: predictions are float64 then
 
 
 PLAIN = ResultKind()
@@ -33,7 +34,11 @@ PLAIN = ResultKind()
 
 def result_schema(outputs: Sequence[str], time_type: pa.DataType, kind: ResultKind) -> pa.Schema:
     """stream, seq, time, step, a prediction per output in physical units, score, residual, flags."""
-    predictions = [pa.field(f"{name}{PREDICTION}", pa.float32()) for name in outputs]
+    offsets = kind.offsets or (0.0,) * len(outputs)
+    predictions = [
+        pa.field(f"{name}{PREDICTION}", pa.float64() if offset else pa.float32())
+        for name, offset in zip(outputs, offsets, strict=True)
+    ]
     return pa.schema(
         [
             pa.field("stream", NAMES),
@@ -51,10 +56,15 @@ def result_schema(outputs: Sequence[str], time_type: pa.DataType, kind: ResultKi
 
 
 def result_batch(
-    rows: Rows, streams: Sequence[str], answers: "Answers", learned: np.ndarray, schema: pa.Schema
+    rows: Rows,
+    streams: Sequence[str],
+    answers: "Answers",
+    learned: np.ndarray,
+    schema: pa.Schema,
+    offsets: Sequence[float] = (),
 ) -> pa.RecordBatch:
     """The results of n rows. NaN is null; a row that was not predicted has its reason under flags.
-    ``learned``, (n,) bool, says which rows the model learned from.
+    ``learned``, (n,) bool, says which rows the model learned from; ``offsets`` are of the kind of results.
 
     A row without an answer is left out. One with an answer of several rows has as many; score and residual
     are in the first of them.
@@ -70,7 +80,12 @@ def result_batch(
     gone = answers.outcome[row] != PREDICTED
     names = [name.removesuffix(PREDICTION) for name in schema.names if name.endswith(PREDICTION)]
     time = schema.field("time").type
-    columns = np.ascontiguousarray(values.T)
+    columns = [
+        _with_offset(column, offset) if offset else column
+        for column, offset in zip(
+            np.ascontiguousarray(values.T), offsets or [0.0] * values.shape[1], strict=True
+        )
+    ]
     ahead = [pa.array((place + 1).astype(np.uint16), mask=gone)] if "ahead" in schema.names else []
     return pa.RecordBatch.from_arrays(
         [
@@ -87,6 +102,11 @@ def result_batch(
         ],
         schema=schema,
     )
+
+
+def _with_offset(values: np.ndarray, offset: float) -> np.ndarray:
+    """float64: the decimal numbers that float32 ones stand for, rather than their binary digits, and more."""
+    return values.astype(str).astype(np.float64) + offset
 
 
 def _answered(answers: "Answers") -> tuple[np.ndarray, np.ndarray]:

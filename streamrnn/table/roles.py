@@ -96,26 +96,3 @@ def counts(cells: pa.Array) -> bool:
         return False
     rising = (np.diff(numbers) > 0).mean() if len(numbers) > 1 else 1.0
     return bool((numbers == np.floor(numbers)).all() and numbers.min() >= 0 and rising >= EVEN)
-
-
-def coarse(names: Sequence[str], head: Sequence[pa.Array], channels: Collection[int]) -> list[str]:
-    """What to say of channels whose changes are smaller than the steps that float32 has at their values."""
-    said = []
-    for place in channels:
-        if is_text(head[place]) and is_label(head[place]):
-            continue
-        numbers, _ = to_float64(head[place])
-        numbers = numbers[np.isfinite(numbers)]
-        changes = np.abs(np.diff(numbers))
-        changes = changes[changes > 0]
-        if not len(changes):
-            continue
-        largest = np.float32(min(np.abs(numbers).max(), 1e38))
-        step, change = float(np.spacing(largest)), float(np.quantile(changes, 0.9))
-        if step > change:
-            said.append(
-                f'"{names[place]}": as float32 its values have steps of {step:g}, and it changes by '
-                f"{change:.2g}; take "
-                f"{np.floor(numbers.mean()):.9g} off it before it is recorded, or leave it out"
-            )
-    return said

@@ -10,7 +10,7 @@ class Rows(NamedTuple):
     """n rows in the order of the file, C channels."""
 
     stream: np.ndarray  # (n,) int32: indices into RowReader.streams
-    values: np.ndarray  # (n, C) float32, C-contiguous; NaN = missing
+    values: np.ndarray  # (n, C) float32, C-contiguous, less RowReader.offsets; NaN = missing
     seq: np.ndarray  # (n,) uint64
     ts_ns: np.ndarray  # (n,) int64: since the Unix epoch; 0 = none
     time: pa.Array | None  # (n,) the time column as it stands in the file

@@ -23,9 +23,10 @@ def check_units(reader: RowReader, model: Model) -> None:
 
 
 def with_model(reading: Reading, model: Model) -> Reading:
-    """How files of a model are read: with the missing values and words of its training, and what is told."""
+    """How files of a model are read: with what it knows of its channels and of words, and what is told."""
     return replace(
         reading,
         missing=tuple(dict.fromkeys((*model.missing, *reading.missing))),
         words=dict(model.words or {}) | dict(reading.words),
+        offsets={channel.name: channel.offset for channel in model.channels},
     )

@@ -49,11 +49,12 @@ def advise(recording: Recording, constant: np.ndarray, facts: Facts, period_s: f
     if recording.left_out:
         columns = [f'"{shortened(name)}" ({why})' for name, why in recording.left_out.items()]
         warnings.append(f"left out: {listed(columns)}; --channels takes the columns that it names")
-    values = [
-        np.concatenate([part.values[:, place] for part in recording.parts])
-        for place in range(len(recording.names))
-    ]
-    warnings += recurring_extremes(recording.names, values)
+    values = {  # what is far from an offset has lost its digits: readers tell of those
+        name: np.concatenate([part.values[:, place] for part in recording.parts])
+        for place, name in enumerate(recording.names)
+        if not recording.offsets.get(name)
+    }
+    warnings += recurring_extremes([*values], [*values.values()])
     times = [part.ts_ns[part.ts_ns != 0] for part in recording.parts]
     if not sum(map(len, times)):
         warnings.append(

@@ -25,8 +25,8 @@ class Sequence(NamedTuple):
     """n consecutive rows of one stream, nothing missing between them; views, not to be written to."""
 
     stream: str
-    values: np.ndarray  # (n, C) float32 in physical units; a missing cell has the value of the row before
-    targets: np.ndarray  # (n, O) float32 in physical units: what each row's output is to be; NaN = none
+    values: np.ndarray  # (n, C) float32, less the offsets; a missing cell has the value of the row before
+    targets: np.ndarray  # (n, O) float32, less the offsets: what each row's output is to be; NaN = none
     warm: int = 0  # leading rows that only bring the state up; their targets are NaN
     weights: np.ndarray | None = None  # (n,) float32: how much the error of each row counts; None = 1
 
@@ -57,6 +57,7 @@ class Dataset(NamedTuple):
     classes: Mapping[str, slice] = MappingProxyType({})  # of each target that is text: its outputs, 0 or 1
     units: Mapping[str, str] = MappingProxyType({})  # of the columns whose unit the files say
     words: Mapping[str, float] = MappingProxyType({})  # texts that stand for numbers
+    offsets: Mapping[str, float] = MappingProxyType({})  # of columns: what was taken off their values
     said: tuple[str, ...] = ()  # what each file was taken for
 
     @property
@@ -153,6 +154,7 @@ def arrange(recording: Recording, options: DataOptions) -> Dataset:
         advise(recording, constant, facts, period_s),
         units=recording.units,
         words=recording.words,
+        offsets=recording.offsets,
         said=tuple(recording.said),
     )
 

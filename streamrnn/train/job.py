@@ -15,7 +15,7 @@ import numpy as np
 
 from streamrnn import __version__
 from streamrnn.errors import UserError
-from streamrnn.model.model import Model
+from streamrnn.model.model import Channel, Model
 from streamrnn.model.native import write_model
 from streamrnn.table.progress import Line, Progress, counted
 from streamrnn.train.baselines import Linear, linear_autoregression
@@ -198,8 +198,8 @@ def to_model(network: Weights, dataset: Dataset, **found: Any) -> Model:
         "layers": shape.layers,
         "hidden": shape.hidden,
         "highway": shape.highway,
-        "channels": [{"name": name, "unit": dataset.units.get(name, "")} for name in dataset.channels],
-        "outputs": [{"name": name, "unit": dataset.units.get(name, "")} for name in dataset.names],
+        "channels": [_channel(name, dataset) for name in dataset.channels],
+        "outputs": [_channel(name, dataset) for name in dataset.names],
         "sample_period_s": dataset.period_s,
         "relation": shape.relation,
         "horizon": shape.horizon,
@@ -214,6 +214,10 @@ def to_model(network: Weights, dataset: Dataset, **found: Any) -> Model:
         "output.std": scaling.output_std[:outputs],
     }
     return Model.from_tensors(settings, tensors)
+
+
+def _channel(name: str, dataset: Dataset) -> dict[str, Any]:
+    return Channel(name, dataset.units.get(name, ""), dataset.offsets.get(name, 0.0)).stated()
 
 
 def _score(network: Trained, dataset: Dataset) -> dict[str, Any] | None:

@@ -53,6 +53,7 @@ class Recording(NamedTuple):
     classes: dict[str, list[str]]  # of each output that is text: what its numbers stand for
     units: dict[str, str]  # of the columns whose unit a file says
     words: dict[str, float]  # texts that stand for numbers
+    offsets: dict[str, float]  # of the columns that have one: what was taken off their values
     said: list[str]  # what each file was taken for
     notes: list[str]  # what of the files a user should look at
 
@@ -79,13 +80,15 @@ def read_recording(options: DataOptions, progress: Callable[[int], object]) -> R
         wanted = None if options.channels is None else column_names(*_named(options))
         reading = options.reading
         if recording is not None:
-            reading = replace(reading, words=recording.words)
+            reading = replace(reading, words=recording.words, offsets=recording.offsets)
         with open_rows(source, wanted, reading, options.targets or (), options.exclude) as reader:
             channels, outputs = _choose(reader, source, options)
+            notes = [*reader.notes, *reader.extremes(of_offsets=True)]
             if recording is None:
                 left_out = {} if options.channels is not None else dict(reader.left_out)
                 words = {**options.reading.words, **reader.words}
-                recording = Recording(channels, outputs, left_out, parts, 0, {}, {}, words, [], [])
+                offsets = dict(zip(reader.channels, reader.offsets.tolist(), strict=True))
+                recording = Recording(channels, outputs, left_out, parts, 0, {}, {}, words, offsets, [], [])
             elif options.channels is None:
                 _check_same(recording, channels, outputs, options.sources[0], source)
                 channels, outputs = recording.channels, recording.outputs
@@ -96,7 +99,7 @@ def read_recording(options: DataOptions, progress: Callable[[int], object]) -> R
             _take_units(recording, names, reader, source)
             _take_words(recording, reader, source)
             recording.said.append(reader.said)
-            recording.notes.extend(note for note in reader.notes if note not in recording.notes)
+            recording.notes.extend(note for note in notes if note not in recording.notes)
             parts += found
             skipped += reader.skipped + infinite
     if recording is None:

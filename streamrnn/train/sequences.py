@@ -91,6 +91,7 @@ def load_sequences(
         },
         recording.units,
         recording.words,
+        recording.offsets,
         tuple(recording.said),
     )
 

@@ -132,11 +132,29 @@ def size_wanted(header, channels, raw):
 
 
 @inlined
-def decode_row(header, row, channels, values, to):
-    """Writes row ``row`` of a decoded message as float32 to ``values[to:]``."""
+def _number(dtype, at, channel):
+    """Value ``channel`` of the row at address ``at``, float64."""
+    if dtype == _F32:
+        return np.float64(read_f32(at + 4 * channel))
+    if dtype == _F64:
+        return read_f64(at + 8 * channel)
+    if dtype == _I16:
+        return np.float64(read_i16(at + 2 * channel))
+    return np.float64(read_i32(at + 4 * channel))
+
+
+@inlined
+def decode_row(header, row, channels, offsets, values, to):
+    """Writes row ``row`` of a decoded message, less the ``offsets`` if there are any, to ``values[to:]``.
+
+    ``values`` are float32, ``offsets`` float64, (channels,) or (0,).
+    """
     dtype = header[DTYPE]
     at = header[AT] + row * channels * _value_bytes(dtype)
-    if dtype == _F32:
+    if offsets.size > 0:
+        for channel in range(channels):
+            values[to + channel] = np.float32(_number(dtype, at, channel) - offsets[channel])
+    elif dtype == _F32:
         for channel in range(channels):
             values[to + channel] = read_f32(at + 4 * channel)
     elif dtype == _F64:
@@ -172,6 +190,13 @@ def encode_header(to, flags, seq, ts, step, received, published, score, gap, epo
     write_u32(to + _OUT_GAP, gap)
     write_u32(to + _OUT_EPOCH, epoch)
     write_f32(to + _OUT_RESIDUAL, residual)
+
+
+@inlined
+def encode_values(to, values, offsets):
+    """Writes the float32 values at address ``values``, with the ``offsets``, (n,) float64, to ``to``."""
+    for output in range(offsets.size):
+        write_f32(to + 4 * output, np.float32(read_f32(values + 4 * output) + offsets[output]))
 
 
 @inlined

@@ -111,7 +111,7 @@ def _figures(model: Model, envelope: Envelope, charts: list[Chart]) -> Html:
     rows = []
     for chart in charts:
         cells = [cell for series in (chart.input, chart.output) for cell in _extremes(envelope, series)]
-        rows.append([chart.channel.name, chart.channel.unit or NONE, *cells])
+        rows.append([chart.channel.title, chart.channel.unit or NONE, *cells])
     said = "output" if not any(chart.label == "forecast" for chart in charts) else "forecast"
     head = ["Channel", "Unit", "Lowest", "Highest", f"Lowest {said}", f"Highest {said}"]
     listing = table(head, rows, "<<>>>>", "What the charts show, in figures")
@@ -132,7 +132,7 @@ def _answer(model: Model, envelope: Envelope) -> Html:
     if len(envelope.ahead) > 1:
         return element("div", paragraph(f"{to}, by rows ahead:", class_="muted"), class_="answer")
     rows = [
-        [output.name, f"{value:.6g}", output.unit or NONE]
+        [output.title, f"{value:.6g}", output.unit or NONE]
         for output, value in zip(model.outputs, envelope.ahead[0].tolist(), strict=True)
     ]
     return join([paragraph(f"{to}:", class_="muted"), table(["Output", "Value", "Unit"], rows, "<><", to)])
@@ -182,7 +182,7 @@ def _chart_data(envelope: Envelope, chart: Chart) -> dict[str, Any]:
         ends = (envelope.low, envelope.high) if envelope.rows > 1 else (envelope.low,)
         packed = [_packed(_held(envelope, end[:, series], label), "<f4") for end in ends]
         lines.append({"tone": tone, "label": label, "ends": packed})
-    return {"title": chart.channel.name, "unit": chart.channel.unit, "lines": lines}
+    return {"title": chart.channel.title, "unit": chart.channel.unit, "lines": lines}
 
 
 def _held(envelope: Envelope, values: np.ndarray, label: str) -> np.ndarray:
@@ -200,7 +200,7 @@ def _answer_data(model: Model, envelope: Envelope) -> list[dict[str, Any]]:
     if len(envelope.ahead) < 2:
         return []
     return [
-        {"title": output.name, "unit": output.unit, "values": _packed(envelope.ahead[:, k], "<f4")}
+        {"title": output.title, "unit": output.unit, "values": _packed(envelope.ahead[:, k], "<f4")}
         for k, output in enumerate(model.outputs[:CHANNELS])
     ]
 

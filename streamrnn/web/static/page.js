@@ -180,6 +180,12 @@ function showStream(event) {
 let drawn = null; // the charts, and what they were made for
 let frame = 0;
 
+// A channel that has an offset is drawn without it: of 123456789 no axis has room for what changes.
+const titleOf = ({ name, offset }) => (offset ? `${name} \u2212 ${offset}` : name);
+const withoutOffset = (columns, { offset }) =>
+  offset ? columns.map((column, k) => (k ? column.map((value) => (value === null ? null : value - offset)) : column)) : columns;
+const figure = (value, offset) => (offset && typeof value === "number" ? String(Number(value.toPrecision(13))) : number(value));
+
 function draw() {
   if (!frame) frame = requestAnimationFrame(redraw);
 }
@@ -191,13 +197,13 @@ function makeCharts({ model, forecasts, threshold }) {
   }
   const lines = [{ label: "input", tone: "input", width: 3 }, { label: "forecast", tone: "forecast", width: 1.2 }]; // both seen where they agree
   const shown = store.all ? model.channels.length : Math.min(CHARTS, model.channels.length);
-  model.channels.slice(0, shown).forEach(({ name, unit }, k) => {
+  model.channels.slice(0, shown).forEach((channel, k) => {
     const both = forecasts && k < model.outputs.length;
-    made.channels.push(charts.make(at("charts"), { title: name, unit, lines: both ? lines : lines.slice(0, 1), sync: "page" }));
+    made.channels.push(charts.make(at("charts"), { title: titleOf(channel), unit: channel.unit, lines: both ? lines : lines.slice(0, 1), sync: "page" }));
   });
   if (!forecasts && model.relation === "sequence-to-sequence") {
-    made.outputs = model.outputs.map(({ name, unit }) =>
-      charts.make(at("charts"), { title: `${name}, output`, unit, lines: [{ label: "output", tone: "forecast" }], sync: "page" }),
+    made.outputs = model.outputs.map((output) =>
+      charts.make(at("charts"), { title: `${titleOf(output)}, output`, unit: output.unit, lines: [{ label: "output", tone: "forecast" }], sync: "page" }),
     );
   }
   at("more").hidden = shown === model.channels.length;
@@ -221,8 +227,9 @@ function redraw() {
   const range = span ? [now - span, now] : null;
   const marks = samples.marks();
   drawn.score?.set(samples.score, marks, range);
-  drawn.channels.forEach((chart, k) => chart.set(samples.channel(k), marks, range));
-  drawn.outputs.forEach((chart, k) => chart.set(samples.output(k), marks, range));
+  const { channels, outputs } = status.model;
+  drawn.channels.forEach((chart, k) => chart.set(withoutOffset(samples.channel(k), channels[k]), marks, range));
+  drawn.outputs.forEach((chart, k) => chart.set(withoutOffset(samples.output(k), outputs[k]), marks, range));
   at("key").hidden = false;
   at("stream").classList.remove("empty");
 }
@@ -261,11 +268,11 @@ function showTable(stands, { forecasts }) {
     table.hidden = false;
   }
   const rows = [...stands.channels, ...(stands.outputs ?? []).map((output) => ({ ...output, name: `${output.name}, output` }))];
-  const texts = rows.map(({ name, unit, value, forecast, residual, share }) =>
+  const texts = rows.map(({ name, unit, offset, value, forecast, residual, share }) =>
     [
       unit ? `${name} (${unit})` : name,
-      number(value),
-      number(forecast),
+      figure(value, offset),
+      figure(forecast, offset),
       number(residual),
       share === undefined || share === null ? "–" : `${Math.round(100 * share)} %`,
     ].slice(0, titles.length),
