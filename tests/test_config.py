@@ -162,8 +162,8 @@ def test_all_errors_are_named_at_once(file):
         "faults.max_gap: 65536 is too large; use at most 1024",
         "http.listen: 9464 is not text; write it in quotes",
         'log.levle: unknown key; did you mean "level"? allowed: level, format',
-        "port: unknown key; allowed: "
-        "model, input, output, predict, streams, faults, adapt, state, security, http, log",
+        "port: unknown key; allowed: model, input, output, predict, streams, faults, adapt, state, "
+        "security, http, log",
     ]
 
 

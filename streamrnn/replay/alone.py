@@ -200,8 +200,7 @@ def _text(learned: Learned, report: Report, seconds: float) -> str:
     if report.loses:
         said.append(
             "warning: that is worse than taking each row for the next, so what it says of this recording "
-            "means "
-            "little; learn from more rows (--learn), or leave columns out with --exclude"
+            "means little; learn from more rows (--learn), or leave columns out with --exclude"
         )
     if learned.interrupted:
         said.append("interrupted: the replay goes on with the best so far; Ctrl-C again ends it")

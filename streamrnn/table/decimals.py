@@ -61,9 +61,8 @@ def find_decimals(
 def _text(name: str, cells: pa.Array, where: str) -> str:
     cell = next(cell for cell in blanked(cells).drop_null().to_pylist() if "," in cell or "." in cell)
     return (
-        f'{where}: column "{name}": "{cell}" may have thousands or decimals; say which with --decimal '
-        "comma or "
-        "--decimal point"
+        f'{where}: column "{name}": "{cell}" may have thousands or decimals; say which with --decimal comma '
+        "or --decimal point"
     )
 
 

@@ -49,8 +49,7 @@ class Utf8:
         except UnicodeError as error:
             raise UserError(
                 f"{self._where}: is not text in {self.name} ({getattr(error, 'reason', error)}); name "
-                "another "
-                "with --encoding"
+                "another with --encoding"
             ) from None
 
     def records(self, chunk: bytes) -> bytes:

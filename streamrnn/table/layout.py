@@ -223,8 +223,7 @@ def _check_states(file: File, place: int, cells: pa.Array, marks: Marks) -> None
         alike = ", ".join(f'"{text}"' for text in sorted(numbers))
         raise UserError(
             f'{file.where}: column "{file.names[place]}" holds {alike}, of which two would be one number; '
-            "say what "
-            f"they stand for with --words {min(numbers)}=0,..."
+            f"say what they stand for with --words {min(numbers)}=0,..."
         )
 
 
@@ -243,8 +242,8 @@ def _check_channels(file: File, named: list[int], left_out: dict[int, str], head
         columns = [f'"{shortened(file.names[place])}" ({why})' for place, why in left_out.items()]
         raise UserError(
             f"{file.where}: no column holds measurements; it was taken for {file.said}; its columns: "
-            f"{listed(columns)}. If "
-            "that is wrong, see --header-line, --delimiter and --decimal; name channels with --channels"
+            f"{listed(columns)}. If that is wrong, see --header-line, --delimiter and --decimal; name "
+            "channels with --channels"
         )
     raise UserError(f"{file.where}: no row follows the names of the columns")
 

@@ -113,8 +113,7 @@ class LongFile:
         if time.undated:
             raise UserError(
                 f"{file.where}: the times of its readings have no date; name the columns of both with "
-                "--time-column "
-                "DATE,TIME"
+                "--time-column DATE,TIME"
             )
         comma = reading.decimal == "comma" or (isinstance(file, CsvFile) and places[1] in file.dialect.commas)
         self.notes = _turns(file.names, head, places[0], {*places, *time.places}) if len(places) < 3 else []
@@ -169,9 +168,8 @@ class LongFile:
         known = {*np.unique(every.channel[~np.isnan(every.value)]).tolist()}
         if not self._skips and (mixed := sorted(known & {*self._bad})):
             raise UserError(
-                f"{self._bad[mixed[0]]}; if it means a missing value give --missing and that word, or "
-                "leave such "
-                "rows out with --on-error skip"
+                f"{self._bad[mixed[0]]}; if it means a missing value give --missing and that word, or leave "
+                "such rows out with --on-error skip"
             )
         again = _occurrence(every)
         self._leave_out(channels, known)

@@ -68,8 +68,7 @@ class TimeNumbers:
             at = _in_words(self._counts[FIRST_LATE])
             said.append(
                 f"{counted(late, 'row')} came late or twice, the first of them of {at}: they are left out; "
-                "--no-time "
-                "counts rows instead"
+                "--no-time counts rows instead"
             )
         return said
 
@@ -117,8 +116,7 @@ class TimeNumbers:
         if usual < 0:
             raise UserError(
                 "the time runs backwards; sort the rows by time, the oldest first, or count them as they "
-                "are with "
-                "--no-time"
+                "are with --no-time"
             )
 
 

@@ -122,8 +122,7 @@ class RowReader:
         if self.time_type is None:
             warnings.append(
                 "no column of times was found, so rows are counted and missing ones cannot be seen; see "
-                "--time-column "
-                "and --time-format"
+                "--time-column and --time-format"
             )
         return "".join([f"{self.said}\n", *(f"warning: {warning}\n" for warning in warnings)])
 

@@ -153,8 +153,7 @@ def _check_nearest(above: list[Record], width: int, where: str) -> None:
     if nearest is not None and len(nearest.fields) > 2:
         raise UserError(
             f"{where}: line {nearest.line} has {len(nearest.fields)} fields, and every row {width}; if it "
-            "has "
-            "the names, give all of them with --names; else say that none has them with --header-line 0"
+            "has the names, give all of them with --names; else say that none has them with --header-line 0"
         )
 
 

@@ -147,9 +147,8 @@ def told_time(places: Sequence[int], head: Head, where: str) -> TimeColumn:
     if form is None:
         said = blanked(cells).drop_null()
         raise UserError(
-            f'{where}: column "{name}" holds no times but {quoted(said[0]) if len(said) else "nothing"}; '
-            "if they "
-            "are, say how they are written with --time-format, such as %d.%m.%Y/%H:%M"
+            f'{where}: column "{name}" holds no times but {quoted(said[0]) if len(said) else "nothing"}; if '
+            "they are, say how they are written with --time-format, such as %d.%m.%Y/%H:%M"
         )
     return TimeColumn((place,), form, undated=is_undated(cells, form))
 

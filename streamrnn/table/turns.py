@@ -64,8 +64,7 @@ def turns_text(name: str, cells: pa.Array, measurements: int) -> str:
     )
     return (
         f'"{name}" holds {len(texts.unique())} {kind} that take turns ({shown}, ... in the first rows); if '
-        "they name "
-        f'machines, give --stream-column "{name}"{readings}'
+        f'they name machines, give --stream-column "{name}"{readings}'
     )
 
 

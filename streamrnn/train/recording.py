@@ -146,8 +146,7 @@ def _take_units(recording: Recording, names: list[str], reader: RowReader, sourc
         if recording.units.setdefault(name, unit) != unit:
             raise UserError(
                 f'{source}: "{name}" is in {unit} here, and in {recording.units[name]} in a file before; '
-                "bring them "
-                "to one unit"
+                "bring them to one unit"
             )
 
 
@@ -157,8 +156,7 @@ def _take_words(recording: Recording, reader: RowReader, source: str) -> None:
         if recording.words.setdefault(word, value) != value:
             raise UserError(
                 f'{source}: "{word}" would be {value:g} here, and was {recording.words[word]:g} in a file '
-                "before; say "
-                f"what words stand for with --words {word}=..."
+                f"before; say what words stand for with --words {word}=..."
             )
 
 

@@ -131,8 +131,7 @@ class Report:
         if gain < PAYS:
             beside = f"{-gain:.1%} above" if gain < 0 else f"{np.floor(gain * 1e4) / 1e4:.2%} below"
             return (
-                f"the network does not pay here: its squared error is {beside} that of {name}; it should "
-                "be at "
-                f"least {PAYS:.0%} below"
+                f"the network does not pay here: its squared error is {beside} that of {name}; it should be "
+                f"at least {PAYS:.0%} below"
             )
         return f"the network pays: its squared error is {gain:.1%} below that of {name}"
