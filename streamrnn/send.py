@@ -106,9 +106,9 @@ class Frames(NamedTuple):
 def make_frames(rows: Rows, block: int, last: np.ndarray, offsets: np.ndarray) -> Frames:
     """Frames of at most ``block`` rows: of one stream, numbered one after another.
 
-    The rows that ``last``, (n,) bool, names are the last ones of their streams; ``offsets``, (C,) float64,
-    were taken off their values.
-    A frame says when its first row was and, in ``dt_ns``, how far apart its rows are on average.
+    The rows that ``last``, (n,) bool, names are the last ones of their streams; ``offsets``, (C,)
+    float64, were taken off their values. A frame says when its first row was and, in ``dt_ns``, how far
+    apart its rows are on average.
     """
     order = np.argsort(rows.stream, kind="stable")  # the rows of a stream side by side
     stream, seq, ts_ns = rows.stream[order], rows.seq[order], rows.ts_ns[order]

@@ -35,9 +35,8 @@ def find_decimals(
     """What the first cells say of columns with commas, of which ``found`` were seen; ``told`` is --decimal.
 
     ``between``: commas stand between the columns, too. A column has decimal commas where some column
-    surely has,
-    unless points are all that it has. Raises UserError where three digits follow each comma, or each point
-    beside decimal commas, and nothing tells what these are.
+    surely has, unless points are all that it has. Raises UserError where three digits follow each comma,
+    or each point beside decimal commas, and nothing tells what these are.
     """
     found = [place for place in found if place < len(head)]  # there may be names alone
     threes = [place for place in found if _all_threes(head[place], ",")]

@@ -24,11 +24,11 @@ def open_rows(
 ) -> RowReader:
     """The rows of a CSV or parquet file; ``-`` is CSV on standard input. Gzip is told by its content.
 
-    ``channels`` are the columns to read, in this order; None reads every column of measurements: of numbers,
-    and not seq, time or stream, none of ``exclude``, nor what only counts or runs like a clock. What
-    ``reading`` does not tell is
-    found out. Rows are numbered by their times where ``period_s``, the time between rows, is not 0 and there
-    are times, else from 0 per stream; the file's stem is the one stream without a stream column.
+    ``channels`` are the columns to read, in this order; None reads every column of measurements: of
+    numbers, and not seq, time or stream, none of ``exclude``, nor what only counts or runs like a clock.
+    What ``reading`` does not tell is found out. Rows are numbered by their times where ``period_s``, the
+    time between rows, is not 0 and there are times, else from 0 per stream; the file's stem is the one
+    stream without a stream column.
 
     A cell that is empty or says NaN is missing, not bad. At a row with another bad cell, or of another
     number of fields, ``on_error`` "fail" raises UserError with its line; "skip" leaves it out and counts
