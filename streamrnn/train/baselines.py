@@ -1,6 +1,6 @@
 """Simple forecasts, for a network to be measured beside: persistence and linear autoregression."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +60,10 @@ def persistence(dataset: Dataset) -> Baseline:
 
 
 def linear_autoregression(
-    dataset: Dataset, frames: tuple[int, ...] = FRAMES, ridges: tuple[float, ...] = RIDGES
+    dataset: Dataset,
+    frames: tuple[int, ...] = FRAMES,
+    ridges: tuple[float, ...] = RIDGES,
+    progress: Callable[[float], object] = lambda done: None,
 ) -> Linear:
     """The linear function of the last frames with the least squared error on the training part.
 
@@ -71,7 +74,7 @@ def linear_autoregression(
     good as the best but for a share of WORTH. Frames before the first of a sequence are taken equal to it,
     as the highway of a model takes them. Numbers of frames that would take long are left out, but for the
     least. Where some rows lack some targets, the products of features are those of all rows, as if targets
-    were missing by chance. All in float64; ridges must be above 0.
+    were missing by chance. All in float64; ridges must be above 0. ``progress`` is told the share done.
     """
     channels, outputs = len(dataset.channels), len(dataset.outputs)
     rows = sum(len(sequence.values) for sequence in (*dataset.train, *dataset.validation))
@@ -80,9 +83,11 @@ def linear_autoregression(
     size = min(size, WORK / (rows * outputs))
     tried = [count for count in sorted(frames) if count * channels < size and count <= WARM] or [min(frames)]
     learned = _sums(dataset, dataset.train, max(tried))
+    progress(0.3)
     checked = _sums(dataset, dataset.validation, max(tried))
     best = dict[int, Linear]()
-    for ridge in ridges:
+    for which, ridge in enumerate(ridges):
+        progress(0.4 + 0.6 * which / len(ridges))
         penalty = ridge * np.diag(np.arange(len(learned.gram)) > 0)  # the constant is free
         lower = np.linalg.cholesky(learned.gram + penalty)
         for prior in _priors(dataset, learned.cross.shape):

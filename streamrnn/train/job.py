@@ -31,7 +31,7 @@ from streamrnn.train.relations import Trained, fit_network, load_dataset, residu
 from streamrnn.train.report import Errors, Report
 from streamrnn.train.runs import usual_runs
 from streamrnn.train.sequences import BY_SEQUENCE
-from streamrnn.train.simple import simple_methods
+from streamrnn.train.simple import Simple, simple_methods
 from streamrnn.train.validation import validate
 
 CELLS = ("rnn", "gru", "lstm")
@@ -73,7 +73,7 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, Report]:
     """``train`` from a dataset that was loaded, with the model itself."""
     with not_begun():
         sys.stderr.write(found_text(dataset, options.relation, options.settings))
-        linear, said, simple = simple_methods(dataset, options.relation)
+        linear, said, simple = _simple(dataset, options)
     shape, start = _plan(dataset, linear, options)
     weights = Weights(shape)
     told = {"missing": list(options.data.reading.missing), "words": dict(dataset.words)}
@@ -155,6 +155,19 @@ def _load(options: TrainOptions) -> Dataset:
         return load_dataset(options.data, *how, progress.add)
     finally:
         progress.clear()
+
+
+def _simple(dataset: Dataset, options: TrainOptions) -> Simple:
+    """``simple_methods``, with a line of progress: of many channels they take longer than the network."""
+    line = Line(options.progress)
+    try:
+        return simple_methods(
+            dataset,
+            options.relation,
+            lambda done: line.show(lambda: f"choosing the linear forecast to compare with, {done:.0%} done"),
+        )
+    finally:
+        line.clear()
 
 
 def _plan(dataset: Dataset, linear: Linear, options: TrainOptions) -> tuple[Shape, Linear | None]:

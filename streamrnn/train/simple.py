@@ -3,6 +3,7 @@
 Linear in what sums a sequence up, in a frame, or in the last rows.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,15 +23,20 @@ class Simple(NamedTuple):
     other: Baseline
 
 
-def simple_methods(dataset: Dataset, relation: str) -> Simple:
-    """Those of a relation; ``dataset`` is one of ``windows`` for an encoder and decoder."""
+def simple_methods(
+    dataset: Dataset, relation: str, progress: Callable[[float], object] = lambda done: None
+) -> Simple:
+    """Those of a relation; ``dataset`` is one of ``windows`` for an encoder and decoder.
+
+    ``progress`` is told the share that is done.
+    """
     if relation == "sequence-to-vector":
         said = "of each channel's mean, deviation and change from first to last"
         return Simple(linear_autoregression(summaries(dataset), (1,)), said, mean_target(dataset, "mean"))
     if relation == "vector-to-sequence":
         linear = linear_autoregression(dataset, (1,))
         return Simple(linear, "from the frame to each row of the curve", mean_target(dataset, "mean curve"))
-    linear = linear_autoregression(dataset)
+    linear = linear_autoregression(dataset, progress=progress)
     rows = counted(linear.frames, "row")
     said = f"autoregression over {rows}"
     if relation == "encoder-decoder":
