@@ -316,10 +316,55 @@ def test_a_line_of_json_above_rows_is_passed_over(csv):
     check(read(csv('{"logger": "east", "rate": 1}\n' + table("time,a\n", ISO))))
 
 
-def test_columns_of_a_day_of_the_year_are_no_date(csv):
-    path = csv("Year,DOY,MST,a\n" + "".join(f"2018,291,{row},{a}\n" for row, a in enumerate(A)))
-    problem = fails(path, time=("Year", "DOY", "MST"))
-    assert problem.startswith('"2018-291-0" in column "Year" and "DOY" and "MST" is no date; say how ')
+DATES, DOYS = ["2024,2,28", "2024,2,29", "2024,3,1"], ["2024,59", "2024,60", "2024,61"]
+DAYS_FIRST, COMPACT = ["28/02/2024", "29/02/2024", "01/03/2024"], ["20240228", "20240229", "20240301"]
+# names of the columns of a time, and what stands in them at minute n of 2024-02-28 and on
+PARTS: list[tuple[str, Callable[[int, int], str]]] = [
+    ("Year,DOY,MST", lambda day, minute: f"2024,{59 + day},{minute // 60 * 100 + minute % 60}"),
+    ("Year,Day,Hour/Minute", lambda day, minute: f"2024,{59 + day},{minute // 60:02}{minute % 60:02}"),
+    ("Year,JDay,Time", lambda day, minute: f"2024,{59 + day},{minute // 60:02}:{minute % 60:02}"),
+    ("Year,DOY,Hour,Minute", lambda day, minute: f"2024,{59 + day},{minute // 60},{minute % 60}"),
+    ("Year,Month,Day,HHMM", lambda day, minute: f"{DATES[day]},{minute // 60 * 100 + minute % 60}"),
+    ("Year,Month,Day,Time", lambda day, minute: f"{DATES[day]},{minute // 60:02}:{minute % 60:02}"),
+    ("Date,Hour,Minute", lambda day, minute: f"{DATES[day].replace(',', '-')},{minute // 60},{minute % 60}"),
+    ("Date,Time", lambda day, minute: f"{DAYS_FIRST[day]},{minute // 60 * 100 + minute % 60}"),
+    ("Date,Time", lambda day, minute: f"{COMPACT[day]},{minute // 60:02}:{minute % 60:02}:00"),
+]
+
+
+@pytest.mark.parametrize(("names", "cells"), PARTS)
+@pytest.mark.parametrize("told", [False, True])
+def test_times_whose_parts_stand_in_columns_of_their_own(csv, names, cells, told):
+    minutes = range(7, 3 * 1440, 31)
+    lines = [f"{cells(*divmod(minute, 1440))},{minute % 13}.5\n" for minute in minutes]
+    found = read(csv(f"{names},a\n" + "".join(lines)), **({"time": tuple(names.split(","))} if told else {}))
+    assert found.reader.channels == ["a"]
+    begin = 1_709_078_400 * 10**9  # 2024-02-28
+    assert found.rows.ts_ns.tolist() == [begin + MINUTE * minute for minute in minutes]
+
+
+def test_hours_alone_stand_beside_a_date(csv):
+    hours = range(72)
+    for names, date in (("Date,Hour", [d.replace(",", "-") for d in DATES]), ("Year,DOY,Hour", DOYS)):
+        lines = [f"{date[hour // 24]},{hour % 24},{hour % 7}.5\n" for hour in hours]
+        found = read(csv(f"{names},a\n" + "".join(lines)))
+        assert np.diff(found.rows.ts_ns).tolist() == [60 * MINUTE] * 71 and found.reader.channels == ["a"]
+
+
+def test_a_day_that_its_year_has_not_is_no_time(csv):
+    days = [*range(300, 367)]
+    path = csv("Year,DOY,a\n" + "".join(f"2023,{day},{day % 7}.5\n" for day in days))
+    assert fails(path).startswith('line 68, column "Year": ')
+    assert len(read(path, on_error="skip").rows.seq) == 66
+    leap = read(csv("Year,DOY,a\n" + "".join(f"2024,{day},{day % 7}.5\n" for day in days)))
+    assert np.datetime64(int(leap.rows.ts_ns[-1]), "ns") == np.datetime64("2024-12-31")
+
+
+def test_the_rate_of_a_heart_is_no_hour(csv):
+    lines = [f"2024-03-{1 + row:02},{60 + row * 7 % 40},{row % 5}.5\n" for row in range(30)]
+    found = read(csv("Date,hr,a\n" + "".join(lines)))
+    assert found.reader.channels == ["hr", "a"]
+    assert np.diff(found.rows.ts_ns).tolist() == [1440 * MINUTE] * 29
 
 
 def test_a_column_that_is_empty_for_long_is_a_channel(csv):

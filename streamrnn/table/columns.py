@@ -2,7 +2,6 @@
 
 import difflib
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 
 from streamrnn.errors import UserError
@@ -56,7 +55,7 @@ def of_name(told: Mapping[str, float], name: str, default: float) -> float:
 
 
 def _folded(name: str) -> str:
-    return re.sub(r"\s*,\s*", ",", name.strip().casefold())
+    return ",".join(piece.strip() for piece in name.casefold().split(","))
 
 
 def _missing_text(missing: list[str], names: Sequence[str]) -> str:

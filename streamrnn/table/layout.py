@@ -24,7 +24,8 @@ from streamrnn.table.roles import (
     is_states,
     no_measurements,
 )
-from streamrnn.table.time_column import TimeColumn, choose_time, join_times, look_at
+from streamrnn.table.time_column import choose_time, look_at
+from streamrnn.table.time_parts import TimeColumn, join_times
 from streamrnn.table.times import to_ns
 from streamrnn.table.turns import find_turns, turns_text
 from streamrnn.table.words import VALUE_OF_STATE
@@ -162,7 +163,7 @@ def _find_turns(
     """See ``find_turns``; by the times of the first rows, too, where there are any."""
     ns = None
     if time is not None:
-        ns = to_ns(join_times([head[place] for place in time.places], time.digits), time.form)[0]
+        ns = to_ns(join_times([head[place] for place in time.places], time), time.form)[0]
     return find_turns(names, head, sorted(free), named, ns)
 
 

@@ -20,7 +20,8 @@ from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.ids import StreamIds
 from streamrnn.table.parquet_file import ParquetFile
 from streamrnn.table.reading import Reading
-from streamrnn.table.time_column import choose_time, join_times, look_at
+from streamrnn.table.time_column import choose_time, look_at
+from streamrnn.table.time_parts import join_times
 from streamrnn.table.times import to_ns
 from streamrnn.table.turns import find_turns, turns_text
 
@@ -120,7 +121,7 @@ class LongFile:
         channels, streams, parts = StreamIds(), StreamIds(), [NOTHING]
         for block in file.blocks(list(dict.fromkeys([*places, *time.places]))):
             cells = dict(zip(dict.fromkeys([*places, *time.places]), block.columns, strict=True))
-            texts = join_times([cells[place] for place in time.places], time.digits)
+            texts = join_times([cells[place] for place in time.places], time)
             named = channels.find(_texts(cells[places[0]]))
             of = streams.find(_texts(cells[places[2]])) if len(places) > 2 else np.zeros(len(named), np.int32)
             ns, no_time = to_ns(texts, time.form)

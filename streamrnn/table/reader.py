@@ -19,7 +19,7 @@ from streamrnn.table.layout import File, Layout
 from streamrnn.table.reading import Reading
 from streamrnn.table.records import Records
 from streamrnn.table.rows import Rows
-from streamrnn.table.time_column import join_times
+from streamrnn.table.time_parts import join_times
 from streamrnn.table.times import to_ns
 from streamrnn.table.words import MISSING
 from streamrnn.wire.frame import TOPIC_BYTES
@@ -206,7 +206,7 @@ class RowReader:
                 values[:, channel] = self._read(place, numbers, "is not a number", faults)
         ts_ns, time = np.zeros(count, np.int64), None
         if layout.time is not None:
-            time = join_times([cells[place] for place in layout.time.places], layout.time.digits)
+            time = join_times([cells[place] for place in layout.time.places], layout.time)
             times = to_ns(time, layout.time.form)
             ts_ns = self._read(layout.time.places[0], times, NO_TIME, faults)
             if len(self._marks.missing) > len(MISSING):  # what means no value means no time
@@ -328,7 +328,7 @@ def _said(file: File, layout: Layout) -> str:
         said.append("no times")
     else:
         listed = " and ".join(f'"{file.names[place]}"' for place in layout.time.places)
-        said.append(f"times of {listed} ({layout.time.form.said})")
+        said.append(f"times of {listed} ({layout.time.said})")
     said += [f'"{file.names[place]}" less {offset:.15g}' for place, offset in layout.offsets.items()]
     if layout.seq is not None:
         said.append(f'numbers of "{file.names[layout.seq]}"')

@@ -5,21 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Again
 from streamrnn.table.cells import blanked, is_text, quoted
 from streamrnn.table.columns import find_columns
 from streamrnn.table.reading import NO_TIME, Reading
-from streamrnn.table.time_names import (
-    is_time_name,
-    part_of_date,
-    rank_of,
-    says_date,
-    unit_of_cell,
-    unit_of_name,
-)
+from streamrnn.table.time_names import rank_of, says_date, unit_of_cell, unit_of_name
+from streamrnn.table.time_parts import TimeColumn, find_clock, find_date, is_digits_of_day, join_times, joined
 from streamrnn.table.time_text import parse_times
 from streamrnn.table.times import TimeForm, form_of, is_undated, orders_of, to_ns, told_form
 
@@ -31,15 +24,6 @@ RISING = 0.9  # the share of steps that a clock goes forward in; between machine
 LEAST = 5  # steps of numbers that no name says to be times
 THIS_CENTURY = (946684800 * 10**9, 2524608000 * 10**9)  # ns
 MOST_ROWS = 1 << 20  # rows looked at to tell the day from the month
-
-
-class TimeColumn(NamedTuple):
-    """Where times stand, and how."""
-
-    places: tuple[int, ...]  # one column, or date and time, or the parts of both
-    form: TimeForm
-    digits: int = 0  # that a time of day in a column of its own has at least: 0730
-    undated: bool = False  # times of a day, whose date nobody says
 
 
 class Candidate(NamedTuple):
@@ -114,30 +98,29 @@ def find_time(head: Head, free: Collection[int]) -> TimeColumn | None:
         whole = [
             c
             for c in whole
-            if c.form.kind != "number" or not _is_digits_of_day(names[c.place], cells[c.place])
+            if c.form.kind != "number" or not is_digits_of_day(names[c.place], cells[c.place])
         ]
     if whole and whole[0].moves:
         return TimeColumn((whole[0].place,), whole[0].form)
-    days, clocks = [c for c in candidates if not c.timed], [c for c in candidates if not c.dated]
-    for day in sorted(days, key=_order):
-        for clock in sorted(clocks, key=_order):
-            return joined((day.place, clock.place), cells)
-        for place in free:
-            if _is_digits_of_day(names[place], cells[place]) and place != day.place:
-                return joined((day.place, place), cells)
-    if (parts := _parts(names, cells, free)) is not None and not (whole and whole[0].moves):
-        return joined(parts, cells)
-    rest = [*whole, *sorted(days, key=_order), *sorted(clocks, key=_order)]
-    if not rest:
+    days, clocks = (
+        sorted(some, key=_order)
+        for some in ((c for c in candidates if not c.timed), (c for c in candidates if not c.dated))
+    )
+    for date in (*((day.place,) for day in days), find_date(names, cells, free)):
+        rest = [place for place in free if place not in date]
+        clock = find_clock(names, cells, rest, [clock.place for clock in clocks])
+        if date and (clock or len(date) > 1):
+            return joined((*date, *clock), names, cells)
+    if not (others := [*whole, *days, *clocks]):
         return None
-    best = rest[0]
+    best = others[0]
     return TimeColumn((best.place,), best.form, undated=not best.dated)
 
 
 def told_time(places: Sequence[int], head: Head, where: str) -> TimeColumn:
     """The form of the columns that were told. Raises UserError if they hold no times."""
     if len(places) > 1:
-        return joined(tuple(places), head.cells)
+        return joined(tuple(places), head.names, head.cells)
     if not places:
         raise UserError(f"{where}: --time-column names no column; give one, or none for no times")
     (place,) = places
@@ -163,7 +146,7 @@ def settle_order(time: TimeColumn, names: Sequence[str], where: str, again: Agai
         return time
     cells: list[pa.Array] = []
     for block in again(list(time.places)) if again is not None else ():
-        cells.append(join_times(block.columns, time.digits))
+        cells.append(join_times(block.columns, time))
         rows = pa.concat_arrays([part.cast(pa.string()) for part in cells])
         if len(orders := orders_of(rows)) == 1 or len(rows) >= MOST_ROWS:
             break
@@ -182,35 +165,6 @@ def settle_order(time: TimeColumn, names: Sequence[str], where: str, again: Agai
             "--time-format day-first or --time-format month-first"
         )
     return time._replace(form=TimeForm("text", orders[0]))
-
-
-def join_times(columns: Sequence[pa.Array], digits: int) -> pa.Array:
-    """The cells of the columns of times as one: that of a single one, else text."""
-    if len(columns) == 1:
-        return columns[0]
-    texts = [_texts(column) for column in columns]
-    if len(texts) > 2:
-        day = pc.binary_join_element_wise(*texts[:3], "-")
-        clock = [pc.replace_substring_regex(part, r"^(\d)(\.|$)", r"0\1\2") for part in texts[3:]]
-        clock += [pa.array(["00"] * len(day))] if len(clock) == 1 else []
-        return (
-            pc.binary_join_element_wise(day, pc.binary_join_element_wise(*clock, ":"), " ") if clock else day
-        )
-    day, clock_text = texts
-    if digits:
-        clock_text = pc.utf8_lpad(clock_text, digits, "0")
-        day = pc.replace_substring(pc.replace_substring(day, "-", ""), "/", "")
-    return pc.binary_join_element_wise(day, clock_text, " ")
-
-
-def joined(places: tuple[int, ...], head: Sequence[pa.Array]) -> TimeColumn:
-    """Columns of a date and a time of day, or of the parts of both from the year on, as one."""
-    digits = 0
-    if len(places) == 2 and _are_digits(clock := _texts(head[places[1]])):
-        digits = 4 if (pc.max(pc.utf8_length(clock)).as_py() or 0) <= 4 else 6
-    cells = join_times([head[place] for place in places], digits)
-    orders = ["ymd"] if digits else orders_of(cells)
-    return TimeColumn(places, TimeForm("text", orders[0] if len(orders) == 1 else ""), digits)
 
 
 def _order(candidate: Candidate) -> tuple[bool, int, int]:
@@ -272,61 +226,3 @@ def _runs(ns: np.ndarray, name: str) -> bool:
         return usual > 0 and float((np.abs(steps - usual) <= 0.01 * usual + 1).mean()) >= EVEN
     rising = RISING if len(steps) > 2 * LEAST else 0.5
     return _moves(ns) and (float((steps >= 0).mean()) >= rising or bool((steps <= 0).all()))
-
-
-def _parts(names: Sequence[str], head: Sequence[pa.Array], free: Sequence[int]) -> tuple[int, ...] | None:
-    """The columns that hold year, month and day, and smaller parts as far as there are any, as numbers."""
-    found: dict[int, int] = {}
-    for place in free:
-        part = part_of_date(names[place])
-        if part is None or not (is_text(head[place]) or _is_number(head[place].type)):
-            continue
-        texts = _texts(head[place])
-        if _are_digits(texts) or (part == 5 and _matches(texts, r"^\d{1,2}(\.\d+)?$")):
-            found.setdefault(part, place)
-    if not {0, 1, 2} <= {*found}:
-        return None
-    parts = [found[part] for part in range(6) if {*range(part + 1)} <= {*found}]
-    return tuple(parts)
-
-
-def _is_digits_of_day(name: str, cells: pa.Array) -> bool:
-    """Whether a column holds times of day as numbers: 730 for half past seven, or 73000."""
-    if not (
-        is_time_name(name)
-        and unit_of_name(name) is None
-        and (is_text(cells) or pa.types.is_integer(cells.type))
-    ):
-        return False
-    texts = _texts(cells)
-    if not _are_digits(texts):
-        return False
-    numbers = pc.cast(texts, pa.int64()).drop_null().to_numpy(zero_copy_only=False)
-    if numbers.max() >= 240000:
-        return False
-    minutes = numbers % 100 if numbers.max() < 2400 else numbers // 100 % 100
-    return bool((minutes < 60).all())
-
-
-def _are_digits(texts: pa.Array) -> bool:
-    return _matches(texts, r"^\d{1,6}$")
-
-
-def _matches(texts: pa.Array, pattern: str) -> bool:
-    known = texts.drop_null()
-    return len(known) > 0 and bool(pc.all(pc.match_substring_regex(known, pattern)).as_py())
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
-
-
-def _texts(column: pa.Array) -> pa.Array:
-    cells = blanked(column)
-    texts = cells if is_text(cells) else pc.cast(cells, pa.string())
-    return pc.replace_substring_regex(texts, r"\.0*$", "") if not _has_colons(texts) else texts
-
-
-def _has_colons(texts: pa.Array) -> bool:
-    known = texts.drop_null()
-    return len(known) > 0 and ":" in known[0].as_py()

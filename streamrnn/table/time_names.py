@@ -96,10 +96,24 @@ def says_date(name: str) -> bool:
 _PARTS = (
     ("year", "yr", "yyyy", "jahr"), ("month", "mon", "mo", "mm", "monat"), ("day", "dd", "tag"),
     ("hour", "hr", "hh", "stunde"), ("minute", "min", "mi"), ("second", "sec", "ss"),
+    ("doy", "day of year", "dayofyear", "day_of_year", "jday", "julian day", "julianday", "julian_day"),
+)  # fmt: skip
+YEAR, MONTH, DAY, HOUR, _, SECOND, DAY_OF_YEAR = range(len(_PARTS))
+# names of times of day that are written as numbers, 730, and are not times by another form
+_CLOCKS = frozenset(
+    (
+        "hhmm", "hhmmss", "hh:mm", "hour/minute", "hour minute", "hourminute", "hour_minute", "hrmn", "hrmin",
+        "utc", "gmt", "lst", "mst", "pst", "est", "cst", "cet",
+    )
 )  # fmt: skip
 
 
 def part_of_date(name: str) -> int | None:
-    """Which part of a date a column holds, 0 the year to 5 the second; None for none."""
+    """Which part of a date a column holds, YEAR to SECOND, or DAY_OF_YEAR; None for none."""
     word = name.strip().casefold()
     return next((part for part, words in enumerate(_PARTS) if word in words), None)
+
+
+def is_clock_name(name: str) -> bool:
+    """Whether numbers in a column of this name, beside a date, may be times of day."""
+    return (is_time_name(name) and unit_of_name(name) is None) or name.strip().casefold() in _CLOCKS

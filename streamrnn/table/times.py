@@ -311,7 +311,7 @@ def _float_ns(cells: pa.Array, unit: int) -> pa.Array:
 def _serial_tick(known: pa.Array) -> int:
     """What spreadsheet days are good to, by their digits: a power of ten of ns, a millisecond at least."""
     resolution = 86400e9 * 10.0 ** -_decimals(known)
-    return 10 ** max(int(np.ceil(np.log10(resolution))), 6)
+    return 10 ** max(int(np.ceil(np.log10(max(resolution, 1.0)))), 6)
 
 
 def _serial_ns(cells: pa.Array, good_to: int) -> pa.Array:
