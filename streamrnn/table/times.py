@@ -6,6 +6,7 @@ Text without a zone is UTC. Everything becomes ns since 1970, exact where the ce
 
 import datetime
 import decimal
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -92,14 +93,20 @@ def to_ns(column: pa.Array, form: TimeForm) -> Numbers:
         case "strptime":
             done, bad = cast_cells(_as_text(column), lambda cells: _strptime(cells, form.detail))
         case "serial":
-            done, bad = cast_cells(
-                _pointed(blanked(column)), lambda cells: _serial_ns(cells, int(form.detail))
-            )
+            done, bad = _cast_plain(column, lambda cells: _serial_ns(cells, int(form.detail)))
         case _:
-            done, bad = cast_cells(
-                _pointed(blanked(column)), lambda cells: _number_ns(cells, NS[form.detail])
-            )
+            done, bad = _cast_plain(column, lambda cells: _number_ns(cells, NS[form.detail]))
     return done.fill_null(0).to_numpy(zero_copy_only=False), bad
+
+
+def _cast_plain(
+    column: pa.Array, cast: Callable[[pa.Array], pa.Array]
+) -> tuple[pa.Array, np.ndarray | None]:
+    """``cast_cells`` of numbers with decimal commas in the usual way, if not all can be read as they are."""
+    try:
+        return cast(column), None
+    except pa.ArrowInvalid:
+        return cast_cells(_pointed(blanked(column)), cast)
 
 
 def is_undated(cells: pa.Array, form: TimeForm) -> bool:
@@ -269,12 +276,15 @@ def _to_float64(column: pa.Array) -> Numbers:
 
 
 def _number_ns(cells: pa.Array, unit: int) -> pa.Array:
-    try:
-        return pc.multiply_checked(pc.cast(cells, pa.int64()), unit)
-    except pa.ArrowInvalid:
-        if pa.types.is_floating(cells.type):
-            return _float_ns(cells, unit)
-        return _exact_ns(cells, unit)
+    # a cast that fails makes an error of every cell: of a column of fractions that takes longer than all else
+    if not (is_text(cells) and len(cells) and "." in (cells[0].as_py() or "")):
+        try:
+            return pc.multiply_checked(pc.cast(cells, pa.int64()), unit)
+        except pa.ArrowInvalid:
+            pass
+    if pa.types.is_floating(cells.type):
+        return _float_ns(cells, unit)
+    return _exact_ns(cells, unit)
 
 
 def _exact_ns(cells: pa.Array, unit: int) -> pa.Array:
@@ -282,8 +292,7 @@ def _exact_ns(cells: pa.Array, unit: int) -> pa.Array:
     digits = {10**9: 9, 10**6: 6, 10**3: 3}.get(unit)
     if digits is not None:
         try:
-            scaled = pc.cast(cells, pa.decimal128(18 + digits, digits))
-            return pc.cast(pc.multiply(scaled, pa.scalar(decimal.Decimal(unit))), pa.int64())
+            return _unscaled(pc.cast(cells, pa.decimal128(18 + digits, digits)))
         except pa.ArrowInvalid:  # more digits than a ns has
             pass
     try:
@@ -292,6 +301,17 @@ def _exact_ns(cells: pa.Array, unit: int) -> pa.Array:
         return _float_ns(pc.cast(cells, pa.float64(), safe=False), unit)
     scaled = pc.multiply(exact, pa.scalar(decimal.Decimal(unit), pa.decimal256(20, 0)))
     return pc.cast(pc.round(scaled), pa.int64())
+
+
+def _unscaled(numbers: pa.Decimal128Array) -> pa.Array:
+    """The integers, int64, that decimal numbers are before the point is set."""
+    _, data = numbers.buffers()
+    words = np.frombuffer(data, np.int64).reshape(-1, 2)[numbers.offset : numbers.offset + len(numbers)]
+    low, high = words[:, 0], words[:, 1]
+    missing = numbers.is_null().to_numpy(zero_copy_only=False)
+    if ((high != low >> 63) & ~missing).any():
+        raise pa.ArrowInvalid("beyond the years that ns count")
+    return pa.array(low, mask=missing)
 
 
 def _float_ns(cells: pa.Array, unit: int) -> pa.Array:
