@@ -17,6 +17,8 @@ LONGEST = 40  # characters of a cell in a message
 _MISSING = pa.array(MISSING)
 # pyarrow looks for pandas at each call that is given a scalar of Python's, where there is none, for 0.1 ms
 _NULL = pa.scalar(None)
+# all that pyarrow reads as a number, and little else
+NUMBER = r"(?i)^[-+]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|inf(inity)?|nan(\(\w*\))?)$"
 _STATES = 1000  # different texts at most that may stand for numbers
 
 Numbers = tuple[np.ndarray, np.ndarray | None]
@@ -106,8 +108,8 @@ def _to_numbers(
     elif grouped and is_text(column):
         whole = pc.match_substring_regex(column, r"^\s*[-+]?\d{1,3}(,\d{3})+(\.\d+)?\s*$")
         column = pc.if_else(whole, pc.replace_substring(column, ",", ""), column)
-    done, bad = cast_cells(column, lambda cells: pc.cast(cells, kind, safe=False), marks.missing)
-    values = done.to_numpy(zero_copy_only=False)
+    cast = cast_cells(column, lambda cells: pc.cast(cells, kind, safe=False), marks.missing, NUMBER)
+    values, bad = cast[0].to_numpy(zero_copy_only=False), cast[1]
     if len(marks.codes):
         with np.errstate(over="ignore"):
             coded = np.isin(values.astype(np.float32, copy=False), marks.codes)
@@ -124,22 +126,32 @@ def to_codes(column: pa.Array, find: Callable[[pa.Array], np.ndarray], marks: Ma
 
 def to_uint64(column: pa.Array) -> Numbers:
     """Sequence numbers, uint64; a missing cell is bad."""
-    done, bad = cast_cells(column, lambda cells: pc.cast(cells, pa.uint64()))
+    done, bad = cast_cells(
+        column, lambda cells: pc.cast(cells, pa.uint64()), like=r"^(\d+|0[xX][0-9a-fA-F]+)$"
+    )
     if done.null_count:
         bad = done.is_null().to_numpy(zero_copy_only=False)
     return done.fill_null(0).to_numpy(), bad
 
 
 def cast_cells(
-    column: pa.Array, cast: Callable[[pa.Array], pa.Array], missing: pa.Array = _MISSING
+    column: pa.Array,
+    cast: Callable[[pa.Array], pa.Array],
+    missing: pa.Array = _MISSING,
+    like: str | None = None,
 ) -> tuple[pa.Array, np.ndarray | None]:
-    """``cast`` of the whole column if it can be, else of every cell that can be; the rest is null and bad."""
+    """``cast`` of the whole column if it can be, else of every cell that can be; the rest is null and bad.
+
+    ``like`` is a pattern that text has where it can be cast: a cast that fails takes long.
+    """
     try:
         return cast(column), None
     except pa.ArrowInvalid:
-        cells = blanked(column, missing)
+        cells = some = blanked(column, missing)
+    if like is not None and is_text(cells):
+        some = pc.if_else(pc.match_substring_regex(cells, like), cells, _NULL)
     pieces: list[pa.Array] = []
-    _cast_by_halves(cells, cast, pieces)
+    _cast_by_halves(some, cast, pieces)
     done = pa.concat_arrays(pieces)
     bad = pc.and_(done.is_null(), cells.is_valid()).to_numpy(zero_copy_only=False)
     return done, bad if bad.any() else None

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.table.cells import Numbers, blanked, cast_cells, is_text
+from streamrnn.table.cells import NUMBER, Numbers, blanked, cast_cells, is_text
 from streamrnn.table.time_names import NS
 from streamrnn.table.time_text import ORDERS, parse_times
 
@@ -99,14 +99,12 @@ def to_ns(column: pa.Array, form: TimeForm) -> Numbers:
     return done.fill_null(0).to_numpy(zero_copy_only=False), bad
 
 
-def _cast_plain(
-    column: pa.Array, cast: Callable[[pa.Array], pa.Array]
-) -> tuple[pa.Array, np.ndarray | None]:
+def _cast_plain(column: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> tuple[pa.Array, np.ndarray | None]:
     """``cast_cells`` of numbers with decimal commas in the usual way, if not all can be read as they are."""
     try:
         return cast(column), None
     except pa.ArrowInvalid:
-        return cast_cells(_pointed(blanked(column)), cast)
+        return cast_cells(_pointed(blanked(column)), cast, like=NUMBER)
 
 
 def is_undated(cells: pa.Array, form: TimeForm) -> bool:
@@ -271,7 +269,7 @@ def _typed_ns(cells: pa.Array) -> pa.Array:
 
 
 def _to_float64(column: pa.Array) -> Numbers:
-    done, bad = cast_cells(column, lambda cells: pc.cast(cells, pa.float64(), safe=False))
+    done, bad = cast_cells(column, lambda cells: pc.cast(cells, pa.float64(), safe=False), like=NUMBER)
     return done.to_numpy(zero_copy_only=False), bad
 
 
