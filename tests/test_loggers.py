@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -362,6 +363,40 @@ def test_a_day_that_its_year_has_not_is_no_time(csv):
     assert len(read(path, on_error="skip").rows.seq) == 66
     leap = read(csv("Year,DOY,a\n" + "".join(f"2024,{day},{day % 7}.5\n" for day in days)))
     assert np.datetime64(int(leap.rows.ts_ns[-1]), "ns") == np.datetime64("2024-12-31")
+
+
+DATED = [datetime(2017, 10, 2, 21, 15) + timedelta(minutes=17 * row) for row in range(900)]
+DATED_NS = [(1_506_978_900 + 1020 * row) * 10**9 for row in range(900)]
+
+
+UNNAMED = [
+    "{t.day},{t.month},{t.year},{t.hour},{t.minute},0",
+    "{t.year},{t:%j},{t.month},{t.day},{t.hour},{t.minute}",
+    "7,{t.year},{t:%j},{t.hour},{t.minute}",
+    "{t.year},{t.month},{t.day},{t.hour},{t.minute}",
+]
+
+
+@pytest.mark.parametrize("form", UNNAMED)
+def test_columns_without_names_are_times_where_they_rise_evenly(csv, form):
+    found = read(csv("".join(form.format(t=t) + f",{row % 7}.5\n" for row, t in enumerate(DATED))))
+    assert found.rows.ts_ns.tolist() == DATED_NS
+    assert set(found.reader.channels) <= {"c1", f"c{form.count(',') + 2}"}  # the 7 stands still
+    one_day = DATED[10:60]  # the 3rd of October, or the 10th of March
+    lines = [f"{t.day},{t.month},{t.year},{t.hour},{t.minute},{t.hour % 7}.5\n" for t in one_day]
+    assert read(csv("".join(lines))).reader.time_type is None
+
+
+def test_a_part_of_the_time_is_no_channel_unless_asked_for(csv):
+    lines = [
+        f"{t},{(t.hour + 2) % 24},{t.isoweekday()},{t.month},{t.hour * 2},{row % 7}.5\n"
+        for row, t in enumerate(DATED)
+    ]
+    path = csv("timestamp,hour,weekday,month,twice,a\n" + "".join(lines))
+    found = read(path)
+    assert found.reader.channels == ["twice", "a"]
+    assert found.reader.left_out == dict.fromkeys(["hour", "weekday", "month"], "a part of the time")
+    assert read(path, ["hour", "a"]).reader.channels == ["hour", "a"]
 
 
 def test_the_rate_of_a_heart_is_no_hour(csv):

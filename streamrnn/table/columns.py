@@ -65,9 +65,13 @@ def _missing_text(missing: list[str], names: Sequence[str]) -> str:
         f'"{shortened(folded[match[0]])}" for "{shortened(name)}"' for name, match in near.items() if match
     ]
     question = f"did you mean {listed(hints)}? " if hints else ""
-    unnamed = [*names] == [f"c{place + 1}" for place in range(len(names))]
-    remedy = "; no line names its columns: do so with --names, or --header-line" if unnamed else ""
+    remedy = "; no line names its columns: do so with --names, or --header-line" if is_unnamed(names) else ""
     return f"has no column {quoted_names(missing)}; {question}its columns are {quoted_names(names)}{remedy}"
+
+
+def is_unnamed(names: Sequence[str]) -> bool:
+    """Whether columns have the names of those that have none."""
+    return [*names] == [f"c{place + 1}" for place in range(len(names))]
 
 
 def quoted_names(names: Sequence[str]) -> str:

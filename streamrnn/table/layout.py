@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Again
-from streamrnn.table.cells import Marks, Numbers, blanked, is_text, to_float32, to_uint64
+from streamrnn.table.calendar import calendar_columns
+from streamrnn.table.cells import Marks, Numbers, blanked, is_text, to_float32, to_float64, to_uint64
 from streamrnn.table.columns import find_columns, listed, shortened
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.decimals import Decimals, find_decimals
@@ -32,6 +34,7 @@ from streamrnn.table.words import VALUE_OF_STATE
 
 File = CsvFile | ParquetFile | LongFile
 TEXT, TIMES, STATES, EMPTY = "text", "times", "true and false, or words for them", "without any value"
+CALENDAR = "a part of the time"
 
 
 class Layout(NamedTuple):
@@ -80,6 +83,7 @@ def find_layout(
     free = {*range(len(names))} - {*(named or ()), seq, stream}
     looked = look_at(names, file.units, head, free)
     time = choose_time(looked, free, reading, where, again)
+    ns = None if time is None else to_ns(join_times([head[p] for p in time.places], time), time.form)[0]
     asked = find_columns(labels, names, where)
     excluded = {*find_columns(exclude, names, where)}
     record = seq is None and time is not None and stream is None and not reading.count_rows
@@ -96,7 +100,7 @@ def find_layout(
         late = sorted(place for place in free if is_empty(head[place]))
         head = _with_first_values(head, late, again)
         times = looked.candidates.keys() | look_at(names, file.units, head, late).candidates.keys()
-        named, left_out = _measurements(names, head, sorted(free), {*asked}, times, marks, decimals)
+        named, left_out = _measurements(names, head, sorted(free), {*asked}, times, ns, marks, decimals)
         find_columns([names[place] for place in named], names, where)  # whose names may be there twice
     named += sorted(text - {*named})
     _check_channels(file, named, left_out, head)
@@ -112,7 +116,7 @@ def find_layout(
     offsets, too_coarse = find_offsets(names, head, numbers, decimals, marks, reading.offsets)
     notes = [*decimals.notes, *too_coarse]
     notes += [f'"{word}" is taken for {value:g}; --words says otherwise' for word, value in words.items()]
-    turns = None if stream is not None else _find_turns(names, head, free - {*asked}, named, time)
+    turns = None if stream is not None else find_turns(names, head, sorted(free - {*asked}), named, ns)
     if turns is not None:
         place, surely = turns
         others = [channel for channel in named if channel != place]
@@ -143,28 +147,24 @@ def _measurements(
     free: list[int],
     asked: set[int],
     times: set[int],
+    ns: np.ndarray | None,
     marks: Marks,
     decimals: Decimals,
 ) -> tuple[list[int], dict[int, str]]:
     """Which of the ``free`` columns that have a name hold measurements, and why the others hold none.
 
-    ``asked``: those that may be anything; ``times``: those that could be times.
+    ``asked``: those that may be anything; ``times``: those that could be times; ``ns``: the times of the
+    rows, 0 for none.
     """
     free = [place for place in free if names[place].strip()]
     numeric = [place for place in free if is_numeric(head[place], marks, *decimals.of(place))]
-    none = no_measurements(names, head, [place for place in numeric if place not in asked], times)
+    maybe = [place for place in numeric if place not in asked]
+    none = no_measurements(names, head, maybe, times)
+    if ns is not None:
+        numbers = {place: to_float64(head[place], marks)[0] for place in maybe if place not in none}
+        none |= dict.fromkeys(calendar_columns(ns, numbers, names), CALENDAR)
     others = {place: _kind(head[place], place in times) for place in free if place not in numeric}
     return [place for place in numeric if place not in none], others | none
-
-
-def _find_turns(
-    names: list[str], head: list[pa.Array], free: set[int], named: list[int], time: TimeColumn | None
-) -> tuple[int, bool] | None:
-    """See ``find_turns``; by the times of the first rows, too, where there are any."""
-    ns = None
-    if time is not None:
-        ns = to_ns(join_times([head[place] for place in time.places], time), time.form)[0]
-    return find_turns(names, head, sorted(free), named, ns)
 
 
 def _record(file: File, head: list[pa.Array], taken: set[int | None]) -> int | None:

@@ -12,7 +12,15 @@ from streamrnn.table.cells import blanked, is_text, quoted
 from streamrnn.table.columns import find_columns
 from streamrnn.table.reading import NO_TIME, Reading
 from streamrnn.table.time_names import rank_of, says_date, unit_of_cell, unit_of_name
-from streamrnn.table.time_parts import TimeColumn, find_clock, find_date, is_digits_of_day, join_times, joined
+from streamrnn.table.time_parts import (
+    TimeColumn,
+    find_clock,
+    find_date,
+    is_digits_of_day,
+    join_times,
+    joined,
+    unnamed,
+)
 from streamrnn.table.time_text import parse_times
 from streamrnn.table.times import TimeForm, form_of, is_undated, orders_of, to_ns, told_form
 
@@ -112,7 +120,7 @@ def find_time(head: Head, free: Collection[int]) -> TimeColumn | None:
         if date and (clock or len(date) > 1):
             return joined((*date, *clock), names, cells)
     if not (others := [*whole, *days, *clocks]):
-        return None
+        return unnamed(names, cells)
     best = others[0]
     return TimeColumn((best.place,), best.form, undated=not best.dated)
 

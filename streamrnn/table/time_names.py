@@ -98,7 +98,8 @@ _PARTS = (
     ("hour", "hr", "hh", "stunde"), ("minute", "min", "mi"), ("second", "sec", "ss"),
     ("doy", "day of year", "dayofyear", "day_of_year", "jday", "julian day", "julianday", "julian_day"),
 )  # fmt: skip
-YEAR, MONTH, DAY, HOUR, _, SECOND, DAY_OF_YEAR = range(len(_PARTS))
+YEAR, MONTH, DAY, HOUR, MINUTE, SECOND, DAY_OF_YEAR = range(len(_PARTS))
+NAME_OF_PART = [words[0] for words in _PARTS]
 # names of times of day that are written as numbers, 730, and are not times by another form
 _CLOCKS = frozenset(
     (

@@ -9,12 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.table.calendar import find_calendar
 from streamrnn.table.cells import blanked, is_text
+from streamrnn.table.columns import is_unnamed
 from streamrnn.table.time_names import (
     DAY,
     DAY_OF_YEAR,
     HOUR,
     MONTH,
+    NAME_OF_PART,
     SECOND,
     YEAR,
     is_clock_name,
@@ -134,6 +137,19 @@ def _parts(names: Sequence[str], cells: Sequence[pa.Array], free: Sequence[int])
             if pc.max(numbers).as_py() <= _MOST[part]:  # "hr" may be the rate of a heart
                 found.setdefault(part, place)
     return found
+
+
+def unnamed(names: Sequence[str], cells: Sequence[pa.Array]) -> TimeColumn | None:
+    """The parts of times in columns that have no names, known by their values."""
+    if not is_unnamed(names) or not (found := find_calendar(cells)):
+        return None
+    names, parts = [*names], [part for part in (YEAR, MONTH, DAY) if part in found]
+    if len(parts) < 3:
+        parts = [YEAR, DAY_OF_YEAR]
+    parts += [part for part in range(HOUR, SECOND + 1) if part in found]
+    for part in parts:
+        names[found[part]] = NAME_OF_PART[part]
+    return joined(tuple(found[part] for part in parts), names, cells)
 
 
 def is_digits_of_day(name: str, cells: pa.Array) -> bool:
