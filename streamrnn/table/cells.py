@@ -15,7 +15,7 @@ from streamrnn.table.words import MISSING, VALUE_OF_STATE
 
 LONGEST = 40  # characters of a cell in a message
 _MISSING = pa.array(MISSING)
-# pyarrow looks for pandas at each call that is given a scalar of Python's, where there is none, for 0.1 ms
+# pyarrow looks for dateutil at each call with a scalar of Python's, where there is none: 0.1 ms
 _NULL = pa.scalar(None)
 # all that pyarrow reads as a number, and little else
 NUMBER = r"(?i)^[-+]?((\d+\.?\d*|\.\d+)(e[-+]?\d+)?|inf(inity)?|nan(\(\w*\))?)$"
