@@ -164,6 +164,23 @@ def test_of_an_event_that_began_before_only_what_is_unusual_counts():
     assert (told["stretches"][0]["first_seq"], told["stretches"][0]["score"]) == (5, 4.0)
 
 
+def test_a_stretch_that_many_outputs_cause_names_the_foremost():
+    names = [f"c{k}" for k in range(8)]
+    found = Anomalies(SimpleNamespace(outputs=[SimpleNamespace(name=name) for name in names]), 3.0)
+    shares = np.array([[0.1, 0.2, 0.05, 0.15, 0.2, 0.1, 0.1, 0.1]] * 3)
+    none = np.zeros(3, np.int64)
+    answers: Any = SimpleNamespace(
+        outcome=none,
+        flags=np.full(3, ANOMALY),
+        score=np.full(3, 5, np.float32),
+        begins=np.arange(3) == 0,
+        shares=shares,
+    )
+    rows = Rows(none.astype(np.int32), np.zeros((3, 8), np.float32), np.arange(3), none, None, 1)
+    found.add(rows, ["a"], answers, np.zeros(3, bool))
+    assert found.kept[0].cause == "c1|c4|c3"
+
+
 def test_the_report_shows_what_was_learned_from_and_counts_the_rest(alone):
     page, count = alone.page, f"{sum(LEARNED.values())} of {len(alone.rows):,}"
     until = "2023-11-14 22:19:19"  # of the last row learned from, 359 s after the first

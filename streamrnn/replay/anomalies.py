@@ -17,6 +17,7 @@ from streamrnn.wire.frame import ANOMALY
 
 KEPT = 1000  # stretches; of more, only their number
 SHOWN = 12  # in a text, the highest
+FOREMOST = 3  # outputs that are named where no share is large
 
 
 @dataclass
@@ -70,7 +71,8 @@ class Anomalies:
     def _name_cause(self, stream: int) -> None:
         """Says of a stream's last stretch, if any, which outputs it is by their shares so far."""
         if (shares := self._shares.get(stream)) is not None:
-            self._last[stream].cause = cause_of(shares / max(shares.sum(), 1.0), self._names)
+            cause = cause_of(shares / max(shares.sum(), 1.0), self._names)
+            self._last[stream].cause = cause or _foremost(shares, self._names)
 
     def _begin(self, rows: Rows, stream: str, row: int) -> Stretch:
         seq, time, ns = int(rows.seq[row]), _time(rows, row), int(rows.ts_ns[row])
@@ -107,6 +109,12 @@ class Anomalies:
         of = f"{self.count:,}" if self.count <= KEPT else f"the first {KEPT:,}"
         more = "" if len(shown) == self.count else f"\n  (the highest {len(shown)} of {of})"
         return f"{said}\n{align(table, '<<<>><')}{more}"
+
+
+def _foremost(shares: np.ndarray, names: Sequence[str]) -> str:
+    """The outputs of the largest shares, where many have a part and none a large one."""
+    order = np.argsort(-shares, kind="stable")[:FOREMOST]
+    return "|".join(names[output] for output in order if shares[output] > 0)
 
 
 def _go_on(stretch: Stretch, rows: Rows, answers: Answers, row: int) -> None:
