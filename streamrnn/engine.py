@@ -179,11 +179,15 @@ class Engine:
                 f"model: channels {', '.join(theirs)}, the running one has {', '.join(here)}; frames do not "
                 "name their values, so all of them must stay, in their order"
             )
-        if not np.array_equal(model.offsets, self.model.offsets):
-            raise ConfigError(
-                "model: its channels have other offsets than those of the running one, without which its "
-                "streams are remembered; it cannot take them over"
-            )
+        for one, other in (
+            (model.offsets, self.model.offsets),
+            (model.output_offsets, self.model.output_offsets),
+        ):
+            if not np.array_equal(one, other):
+                raise ConfigError(
+                    "model: its channels or outputs have other offsets than those of the running one, less "
+                    "which its streams are remembered; start the daemon anew to use it"
+                )
         network = pack_network(model, self.core.net.memory)
         if network.forecasts != self.core.net.forecasts:
             raise ConfigError(

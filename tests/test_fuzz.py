@@ -20,7 +20,10 @@ PLANTS = {
     "a message that is too long": ("if size == expected:", "if size >= expected:"),
     "a header that is cut short": ("if size < _HEAD:", "if size < 8:"),
     "an unknown flag": ("header[FLAGS] & ~_KNOWN_FLAGS", "header[FLAGS] & ~31"),
-    "a row of another width": ("read_f64(at + 8 * channel)", "read_f64(at + 4 * channel)"),
+    "a row of another width": (
+        "np.float32(read_f64(at + 8 * channel))",
+        "np.float32(read_f64(at + 4 * channel))",
+    ),
     "an id longer than need be": ("(more == 3 and code < 0x10000)", "(more == 3 and code < 0x1000)"),
 }
 

@@ -372,7 +372,7 @@ DATED_NS = [(1_506_978_900 + 1020 * row) * 10**9 for row in range(900)]
 UNNAMED = [
     "{t.day},{t.month},{t.year},{t.hour},{t.minute},0",
     "{t.year},{t:%j},{t.month},{t.day},{t.hour},{t.minute}",
-    "7,{t.year},{t:%j},{t.hour},{t.minute}",
+    "7,{t.year},{t.month},{t.day},{t.hour},{t.minute}",
     "{t.year},{t.month},{t.day},{t.hour},{t.minute}",
 ]
 
@@ -397,6 +397,74 @@ def test_a_part_of_the_time_is_no_channel_unless_asked_for(csv):
     assert found.reader.channels == ["twice", "a"]
     assert found.reader.left_out == dict.fromkeys(["hour", "weekday", "month"], "a part of the time")
     assert read(path, ["hour", "a"]).reader.channels == ["hour", "a"]
+
+
+def test_a_bad_part_of_a_time_is_told_and_does_not_lose_the_columns(csv):
+    lines = [f"2024,{1 + row // 24},{row % 24 * 100},{row % 7}.5\n" for row in range(96)]
+    lines[9] = lines[9].replace("2024", "2023.5")
+    path = csv("year,doy,hhmm,a\n" + "".join(lines))
+    assert (
+        fails(path)
+        == 'line 11, column "year": "2023.5" is not a time; leave such rows out with --on-error skip'
+    )
+    assert (
+        np.diff(read(path, on_error="skip").rows.ts_ns).tolist()
+        == [60 * MINUTE] * 8 + [120 * MINUTE] + [60 * MINUTE] * 85
+    )
+
+
+HOURS = [datetime(2024, 1, 1) + timedelta(hours=row) for row in range(200)]
+EVEN_HOURS = [(1_704_067_200 + 3600 * row) * 10**9 for row in range(200)]
+# what stands beside the parts of a time, and is none, or is read in one way only
+BESIDE = {
+    "date,hour,min,max": ("{t:%Y-%m-%d},{t.hour},{noise},{noise}", ["min", "max", "a"]),
+    "year,month,day,hour,changed": ("{t.year},{t.month},{t.day},{t.hour},{flag}", ["changed", "a"]),
+    "year,doy,time": ("{t.year},{t:%j},{t.hour}00", ["a"]),
+    "date,time": ("{t:%Y-%m-%d},{t.hour}", ["a"]),
+    "date,Hour": ("{t:%Y-%m-%d},{t.hour}00", ["a"]),
+    "year,day,hour": ("{t.year},{t:%j},{t.hour}", ["a"]),
+}
+
+
+@pytest.mark.parametrize("names", BESIDE)
+def test_what_stands_beside_a_date(csv, names):
+    form, channels = BESIDE[names]
+    lines = [
+        form.format(t=t, noise=row * 37 % 59, flag=int(row % 50 > 40)) + f",{row % 7}.5\n"
+        for row, t in enumerate(HOURS)
+    ]
+    found = read(csv(f"{names},a\n" + "".join(lines)))
+    assert found.rows.ts_ns.tolist() == EVEN_HOURS and found.reader.channels == channels
+
+
+def test_columns_without_names_that_are_no_calendar(csv):
+    state = [f"2024,1,1,{t // 60},{t % 60},{int(t % 9 > 6)},{t % 7}.5\n" for t in range(200)]
+    found = read(csv("".join(state)))
+    assert found.reader.channels == ["c6", "c7"] and np.diff(found.rows.ts_ns).tolist() == [MINUTE] * 199
+    whole = [f"2024,1,{1 + h // 24},{h % 24},{20 + h // 90},{h % 7}.5\n" for h in range(200)]
+    assert read(csv("".join(whole))).reader.time_type is None
+
+
+def test_a_measurement_that_changes_at_a_full_hour_is_a_channel(csv):
+    lines = [f"{t},{int(t.day > 1)},{20 + (t.hour >= 12)},{row % 7}.5\n" for row, t in enumerate(HOURS[:48])]
+    assert read(csv("time,heating,setpoint,a\n" + "".join(lines))).reader.channels == [
+        "heating",
+        "setpoint",
+        "a",
+    ]
+
+
+def test_a_pattern_for_two_columns_is_for_what_stands_in_them(csv):
+    lines = [f"{t:%Y%m%d},{t:%H%M},{row % 7}.5\n" for row, t in enumerate(HOURS)]
+    found = read(csv("d,t,a\n" + "".join(lines)), time=("d", "t"), time_format="%Y%m%d %H%M")
+    assert found.rows.ts_ns.tolist() == EVEN_HOURS
+
+
+def test_one_missing_number_leaves_the_others_their_nanoseconds(csv):
+    times = [f"{1_700_000_000 + row}.123456789" for row in range(50)]
+    times[7] = "nan"
+    found = read(csv("time,a\n" + "".join(f"{t},{row % 7}.5\n" for row, t in enumerate(times))))
+    assert found.rows.ts_ns[[6, 7, 8]].tolist() == [1_700_000_006_123456789, 0, 1_700_000_008_123456789]
 
 
 def test_the_rate_of_a_heart_is_no_hour(csv):

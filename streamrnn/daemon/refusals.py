@@ -70,7 +70,8 @@ def _refusal(stats: counted.Stats, index: int, channels: Sequence[Channel]) -> d
         if np.isfinite(last["value"]):
             value = number(last["value"], channel.offset)
         said["channel"], said["value"] = channel.name, value
-        said["what"] = f"{channel.name} is {reason if value is None else format(value, 'g')}"
+        shown = reason if value is None else format(value, ".15g" if channel.offset else "g")
+        said["what"] = f"{channel.name} is {shown}"
     return said
 
 

@@ -9,6 +9,7 @@ from streamrnn.table.cells import is_text, to_float64
 from streamrnn.table.time_names import DAY, DAY_OF_YEAR, HOUR, MINUTE, MONTH, SECOND, YEAR, part_of_date
 
 LEAST = 30  # rows before a column of the calendar is told from a measurement
+SEVERAL = 4  # hours or weekdays that are not by chance
 FEW = 5  # rows before columns without names are taken for a calendar
 EVEN = 0.8  # the share of steps that are the usual one, in such a calendar
 FIRST = 3  # the first columns that it may begin with
@@ -25,7 +26,6 @@ _ORDERS = (
     (YEAR, MONTH, DAY, HOUR, MINUTE),
     (DAY, MONTH, YEAR, HOUR, MINUTE),
     (MONTH, DAY, YEAR, HOUR, MINUTE),
-    (YEAR, DAY_OF_YEAR, HOUR, MINUTE),
 )
 
 
@@ -65,16 +65,19 @@ def calendar_columns(ns: np.ndarray, columns: Mapping[int, np.ndarray], names: S
             continue
         if (values == values[0]).all() and part_of_date(names[place]) is None:
             continue
-        if any(_repeats(values, part, turn) for part, turn in parts):
+        named = part_of_date(names[place]) is not None
+        if any(_repeats(values, part, turn, named) for part, turn in parts):
             found.add(place)
     return found
 
 
-def _repeats(values: np.ndarray, part: np.ndarray, turn: int) -> bool:
+def _repeats(values: np.ndarray, part: np.ndarray, turn: int, named: bool) -> bool:
+    """Whether values are a part of the time; few values that may be shifted are one only if ``named`` so."""
     if not turn:
         return bool((values == part).all())
     shift = (values - part) % turn
-    return bool((shift == shift[0]).all() and np.ptp(values) < turn)
+    several = named or len(np.unique(values)) >= SEVERAL
+    return bool(several and (shift == shift[0]).all() and np.ptp(values) < turn)
 
 
 def _whole(column: pa.Array) -> np.ndarray | None:
@@ -102,9 +105,14 @@ def _runs(numbers: Mapping[int, np.ndarray | None]) -> bool:
         return False  # the 30th of February
     if DAY_OF_YEAR in parts and (_day_of_year(days) != parts[DAY_OF_YEAR]).any():
         return False
+    last = parts[SECOND if SECOND in parts else MINUTE]
+    if (last == last[0]).all() and last[0] > 0:  # a number that stands still fits always
+        return False
     seconds = (parts[HOUR] * 60 + parts[MINUTE]) * 60 + parts.get(SECOND, 0)
     steps = np.diff(days.astype("datetime64[s]").astype(np.int64) + seconds)
-    return bool((steps > 0).all() and (steps == np.median(steps)).mean() >= EVEN)
+    usual = int(np.median(steps))
+    even = usual > 0 and (steps > 0).all() and (steps % usual == 0).all()  # where rows are missing, several
+    return bool(even and (steps == usual).mean() >= EVEN)
 
 
 def _parts_of(ns: np.ndarray) -> list[tuple[np.ndarray, int]]:

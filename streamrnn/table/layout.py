@@ -113,7 +113,8 @@ def find_layout(
     for place in states:
         _check_states(file, place, head[place], marks)
     numbers = [place for place in named if place not in text]
-    offsets, too_coarse = find_offsets(names, head, numbers, decimals, marks, reading.offsets)
+    ids = None if stream is None else head[stream].cast(pa.string())
+    offsets, too_coarse = find_offsets(names, head, numbers, decimals, marks, ids, reading.offsets)
     notes = [*decimals.notes, *too_coarse]
     notes += [f'"{word}" is taken for {value:g}; --words says otherwise' for word, value in words.items()]
     turns = None if stream is not None else find_turns(names, head, sorted(free - {*asked}), named, ns)
@@ -134,7 +135,7 @@ def find_layout(
         frozenset(states),
         commas,
         decimals.groups,
-        offsets,
+        {place: offset for place, offset in offsets.items() if place in named},
         words,
         {names[place]: why for place, why in sorted(left_out.items()) if place not in text},
         notes,

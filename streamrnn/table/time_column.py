@@ -16,6 +16,7 @@ from streamrnn.table.time_parts import (
     TimeColumn,
     find_clock,
     find_date,
+    in_order,
     is_digits_of_day,
     join_times,
     joined,
@@ -102,7 +103,8 @@ def find_time(head: Head, free: Collection[int]) -> TimeColumn | None:
     free = sorted(free)
     candidates = [head.candidates[place] for place in free if place in head.candidates]
     whole = sorted((c for c in candidates if c.dated and c.timed), key=_order)
-    if any(not candidate.timed for candidate in candidates):  # 730 beside a date is half past seven
+    parts = find_date(names, cells, free)
+    if parts or any(not candidate.timed for candidate in candidates):  # 730 beside a date is half past seven
         whole = [
             c
             for c in whole
@@ -114,10 +116,10 @@ def find_time(head: Head, free: Collection[int]) -> TimeColumn | None:
         sorted(some, key=_order)
         for some in ((c for c in candidates if not c.timed), (c for c in candidates if not c.dated))
     )
-    for date in (*((day.place,) for day in days), find_date(names, cells, free)):
+    for date in (*((day.place,) for day in days), *([parts] if parts else [])):
         rest = [place for place in free if place not in date]
-        clock = find_clock(names, cells, rest, [clock.place for clock in clocks])
-        if date and (clock or len(date) > 1):
+        clock = find_clock(names, cells, rest, [clock.place for clock in clocks], date)
+        if clock or len(date) > 1:
             return joined((*date, *clock), names, cells)
     if not (others := [*whole, *days, *clocks]):
         return unnamed(names, cells)
@@ -128,7 +130,7 @@ def find_time(head: Head, free: Collection[int]) -> TimeColumn | None:
 def told_time(places: Sequence[int], head: Head, where: str) -> TimeColumn:
     """The form of the columns that were told. Raises UserError if they hold no times."""
     if len(places) > 1:
-        return joined(tuple(places), head.names, head.cells)
+        return joined(in_order(places, head.names), head.names, head.cells)
     if not places:
         raise UserError(f"{where}: --time-column names no column; give one, or none for no times")
     (place,) = places

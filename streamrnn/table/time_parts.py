@@ -23,10 +23,14 @@ from streamrnn.table.time_names import (
     is_clock_name,
     part_of_date,
 )
+from streamrnn.table.time_text import parse_times
 from streamrnn.table.times import TimeForm, orders_of
 
 _YEARS = (1678, 2261)  # that ns since 1970 count
 _MOST = (_YEARS[1], 12, 366, 24, 59, 61, 366)  # that the parts of a date can be
+EVEN = 0.8  # the share of steps that are the usual one, or forward, in a clock
+NEARLY = 0.95  # the share of cells that are what their column holds
+_CLOCK, _YEAR_OR_LESS, _SECONDS = r"^\d{1,6}$", r"^\d{1,4}$", r"^\d{1,2}(\.\d+)?$"
 ORDINAL = 2  # columns: a year and which of its days
 _WITH_COLONS = {  # of so many digits
     2: (r"^(\d+)$", r"\1:00"),
@@ -55,9 +59,9 @@ def joined(places: tuple[int, ...], names: Sequence[str], cells: Sequence[pa.Arr
     days = 1
     if _is_ordinal(places, names, cells):
         days = ORDINAL
-    elif len(places) > 2 and _matches(_texts(cells[places[0]]), r"^\d{1,4}$"):
+    elif len(places) > 2 and _numbers(_texts(cells[places[0]]), _YEAR_OR_LESS) is not None:
         days = 3
-    digits = _digits(names[places[-1]], cells[places[-1]]) if len(places) == days + 1 else 0
+    digits = _digits(places, names, cells) if len(places) == days + 1 else 0
     time = TimeColumn(places, TimeForm("text", "ymd"), days, digits)
     if days == ORDINAL:
         return time
@@ -69,35 +73,38 @@ def join_times(columns: Sequence[pa.Array], time: TimeColumn) -> pa.Array:
     """The cells of the columns of times as one: that of a single one, else text."""
     if len(columns) == 1:
         return columns[0]
-    texts = [_texts(column) for column in columns]
+    texts, as_told = [_texts(column) for column in columns], time.form.kind == "strptime"
     clock = texts[time.days :]
-    if time.days == ORDINAL:
+    if time.days == ORDINAL and not as_told:
         day = _day_of_year(*texts[:2])
     elif time.days == 1:
-        day = pc.replace_substring_regex(texts[0], r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3")
+        compact, dashed = r"^(\d{4})(\d{2})(\d{2})$", r"\1-\2-\3"
+        day = texts[0] if as_told else pc.replace_substring_regex(texts[0], compact, dashed)
     else:
-        day = pc.binary_join_element_wise(texts[0], *(pc.utf8_lpad(part, 2, "0") for part in texts[1:3]), "-")
+        smaller = [pc.utf8_lpad(part, 2, "0") for part in texts[1 : time.days]]
+        day = pc.binary_join_element_wise(texts[0], *smaller, "-")
     if not clock:
         return day
     if len(clock) > 1:
         padded = [pc.replace_substring_regex(part, r"^(\d)(\.|$)", r"0\1\2") for part in clock]
         clock = [pc.binary_join_element_wise(*padded, ":")]
     elif time.digits:
-        padded = [pc.utf8_lpad(clock[0], time.digits, "0")]
-        pattern, with_colons = _WITH_COLONS[time.digits]
-        clock = [pc.replace_substring_regex(padded[0], pattern, with_colons)]
+        clock = [pc.utf8_lpad(clock[0], time.digits, "0")]
+        if not as_told:
+            clock = [pc.replace_substring_regex(clock[0], *_WITH_COLONS[time.digits])]
     return pc.binary_join_element_wise(day, clock[0], " ")
 
 
-def _digits(name: str, cells: pa.Array) -> int:
-    """``TimeColumn.digits`` of a column of times of day."""
-    texts = _texts(cells)
-    if not _are_digits(texts):
+def _digits(places: Sequence[int], names: Sequence[str], cells: Sequence[pa.Array]) -> int:
+    """``TimeColumn.digits`` of columns of which the last has the times of day."""
+    texts, name = _texts(cells[places[-1]]), names[places[-1]]
+    if (numbers := _numbers(texts, _CLOCK)) is None:
         return 0
-    largest = pc.max(pc.cast(texts, pa.int64())).as_py()
-    if part_of_date(name) == HOUR or (largest <= 24 and not is_clock_name(name)):
-        return 2
-    return 4 if pc.max(pc.utf8_length(texts)).as_py() <= 4 else 6
+    if numbers.max() <= 24:  # hours, or the first minutes of a day
+        days = pc.binary_join_element_wise(*(_texts(cells[place]) for place in places[:-1]), "-")
+        if part_of_date(name) == HOUR or not is_clock_name(name) or pc.count_distinct(days).as_py() > 1:
+            return 2
+    return 4 if numbers.max() < 10_000 and pc.max(pc.utf8_length(texts)).as_py() <= 4 else 6
 
 
 def find_date(names: Sequence[str], cells: Sequence[pa.Array], free: Sequence[int]) -> tuple[int, ...]:
@@ -112,16 +119,31 @@ def find_date(names: Sequence[str], cells: Sequence[pa.Array], free: Sequence[in
 
 
 def find_clock(
-    names: Sequence[str], cells: Sequence[pa.Array], free: Sequence[int], clocks: Sequence[int]
+    names: Sequence[str],
+    cells: Sequence[pa.Array],
+    free: Sequence[int],
+    clocks: Sequence[int],
+    date: tuple[int, ...],
 ) -> tuple[int, ...]:
-    """The columns that hold the time of day beside a date: the first of ``clocks``, whose cells say so;
-    numbers such as 730; or hours and what there is of smaller parts.
+    """The columns that hold the time of day beside a date: the first of ``clocks``, whose cells say so; hours
+    and what there is of smaller parts; or numbers such as 730.
     """
-    whole = [place for place in free if is_digits_of_day(names[place], cells[place])]
-    if clocks or whole:
-        return ([*clocks, *whole][0],)
+    if clocks:
+        return (clocks[0],)
     found = _parts(names, cells, free)
-    return tuple(found[part] for part in range(HOUR, SECOND + 1) if {*range(HOUR, part + 1)} <= {*found})
+    parts = tuple(found[part] for part in range(HOUR, SECOND + 1) if {*range(HOUR, part + 1)} <= {*found})
+    if parts:
+        hours = joined((*date, parts[0]), names, cells)
+        return parts[:1] if _runs_evenly(hours, cells) else parts  # "min" may be the least of an hour
+    return tuple(place for place in free if is_digits_of_day(names[place], cells[place]))[:1]
+
+
+def _runs_evenly(time: TimeColumn, cells: Sequence[pa.Array]) -> bool:
+    """Whether the times of columns go forward in even steps."""
+    parsed = parse_times(join_times([cells[place] for place in time.places], time), time.form.detail or "dmy")
+    steps = np.diff(parsed.ns[parsed.good])
+    usual = np.median(steps) if len(steps) else 0
+    return bool(usual > 0 and (steps == usual).mean() >= EVEN)
 
 
 def _parts(names: Sequence[str], cells: Sequence[pa.Array], free: Sequence[int]) -> dict[int, int]:
@@ -131,12 +153,18 @@ def _parts(names: Sequence[str], cells: Sequence[pa.Array], free: Sequence[int])
         part = part_of_date(names[place])
         if part is None or not (is_text(cells[place]) or _is_number(cells[place].type)):
             continue
-        texts = _texts(cells[place])
-        if _matches(texts, r"^\d{1,2}(\.\d+)?$" if part == SECOND else r"^\d{1,4}$"):
-            numbers = pc.cast(texts, pa.float64())
-            if pc.max(numbers).as_py() <= _MOST[part]:  # "hr" may be the rate of a heart
-                found.setdefault(part, place)
+        numbers = _numbers(_texts(cells[place]), _SECONDS if part == SECOND else _YEAR_OR_LESS)
+        if numbers is not None and numbers.max() <= _MOST[part]:  # "hr" may be the rate of a heart
+            found.setdefault(part, place)
     return found
+
+
+def in_order(places: Sequence[int], names: Sequence[str]) -> tuple[int, ...]:
+    """Columns that are all named for parts of a date, from the year on; others as they come."""
+    parts = {part_of_date(names[place]): place for place in places}
+    if None in parts or len(parts) < len(places) or not {YEAR, MONTH, DAY} <= parts.keys():
+        return tuple(places)
+    return tuple(place for _, place in sorted((part or 0, place) for part, place in parts.items()))
 
 
 def unnamed(names: Sequence[str], cells: Sequence[pa.Array]) -> TimeColumn | None:
@@ -154,31 +182,32 @@ def unnamed(names: Sequence[str], cells: Sequence[pa.Array]) -> TimeColumn | Non
 
 def is_digits_of_day(name: str, cells: pa.Array) -> bool:
     """Whether a column holds times of day as numbers: 730 for half past seven, or 73000."""
-    if not (is_clock_name(name) and (is_text(cells) or pa.types.is_integer(cells.type))):
+    named = is_clock_name(name) or part_of_date(name) == HOUR
+    if not (named and (is_text(cells) or pa.types.is_integer(cells.type))):
         return False
-    texts = _texts(cells)
-    if not _are_digits(texts):
-        return False
-    numbers = pc.cast(texts, pa.int64()).drop_null().to_numpy(zero_copy_only=False)
-    if numbers.max() >= 240000:
+    numbers = _numbers(_texts(cells), _CLOCK)
+    if numbers is None or numbers.max() >= 240000:
         return False
     minutes = numbers % 100 if numbers.max() < 2400 else numbers // 100 % 100
-    return bool((minutes < 60).all())
+    steps = np.diff(numbers)
+    steps = steps[steps != 0]  # several rows a minute
+    return bool((minutes < 60).all()) and len(steps) > 0 and float((steps > 0).mean()) >= EVEN
 
 
 def _is_ordinal(places: Sequence[int], names: Sequence[str], cells: Sequence[pa.Array]) -> bool:
     """Whether columns begin with a year and its day: days past 31, or a name, tell these from months."""
     if not 2 <= len(places) <= 5:
         return False
-    year, day = (_texts(cells[place]) for place in places[:2])
-    if not (_matches(year, r"^\d{4}$") and _matches(day, r"^\d{1,3}$")):
+    years, days = (
+        _numbers(_texts(cells[places[0]]), r"^\d{4}$"),
+        _numbers(_texts(cells[places[1]]), r"^\d{1,3}$"),
+    )
+    if years is None or days is None:
         return False
-    years, days = (pc.cast(of, pa.int64()).drop_null().to_numpy(zero_copy_only=False) for of in (year, day))
     if years.min() < _YEARS[0] or years.max() > _YEARS[1] or days.min() < 1 or days.max() > 366:
         return False
-    named = part_of_date(names[places[1]])
-    by_day = named == DAY and len(places) > 2 and part_of_date(names[places[2]]) != MONTH
-    return bool(days.max() > 31) or named == DAY_OF_YEAR or by_day
+    named, after = part_of_date(names[places[1]]), [part_of_date(names[place]) for place in places[2:3]]
+    return bool(days.max() > 31) or named == DAY_OF_YEAR or (named == DAY and after != [MONTH])
 
 
 def _day_of_year(years: pa.Array, days: pa.Array) -> pa.Array:
@@ -187,7 +216,7 @@ def _day_of_year(years: pa.Array, days: pa.Array) -> pa.Array:
         pc.match_substring_regex(years, r"^\d{4}$"), pc.match_substring_regex(days, r"^0*[1-9]\d{0,2}$")
     )
     known = good.fill_null(False).to_numpy(zero_copy_only=False)
-    texts = np.array(pc.binary_join_element_wise(years, days, "-").to_pylist(), object)
+    texts = np.array(pc.binary_join_element_wise(years, days, " day ").to_pylist(), object)
     year, day = (
         pc.cast(pc.if_else(good, of, "1"), pa.int64()).fill_null(1).to_numpy(zero_copy_only=False)
         for of in (years, days)
@@ -199,13 +228,13 @@ def _day_of_year(years: pa.Array, days: pa.Array) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-def _are_digits(texts: pa.Array) -> bool:
-    return _matches(texts, r"^\d{1,6}$")
-
-
-def _matches(texts: pa.Array, pattern: str) -> bool:
+def _numbers(texts: pa.Array, pattern: str) -> np.ndarray | None:
+    """The numbers of the cells of this pattern, float64, if nearly all are: one may be bad."""
     known = texts.drop_null()
-    return len(known) > 0 and bool(pc.all(pc.match_substring_regex(known, pattern)).as_py())
+    fits = pc.match_substring_regex(known, pattern)
+    if not len(known) or pc.mean(fits).as_py() < NEARLY:
+        return None
+    return pc.cast(known.filter(fits), pa.float64()).to_numpy(zero_copy_only=False)
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -93,18 +93,20 @@ def to_ns(column: pa.Array, form: TimeForm) -> Numbers:
         case "strptime":
             done, bad = cast_cells(_as_text(column), lambda cells: _strptime(cells, form.detail))
         case "serial":
-            done, bad = _cast_plain(column, lambda cells: _serial_ns(cells, int(form.detail)))
+            done, bad = _cast_numbers(column, lambda cells: _serial_ns(cells, int(form.detail)))
         case _:
-            done, bad = _cast_plain(column, lambda cells: _number_ns(cells, NS[form.detail]))
+            unit = NS[form.detail]
+            try:
+                done, bad = _plain_ns(column, unit), None
+            except pa.ArrowInvalid:
+                done, bad = _cast_numbers(column, lambda cells: _number_ns(cells, unit))
     return done.fill_null(0).to_numpy(zero_copy_only=False), bad
 
 
-def _cast_plain(column: pa.Array, cast: Callable[[pa.Array], pa.Array]) -> tuple[pa.Array, np.ndarray | None]:
-    """``cast_cells`` of numbers with decimal commas in the usual way, if not all can be read as they are."""
-    try:
-        return cast(column), None
-    except pa.ArrowInvalid:
-        return cast_cells(_pointed(blanked(column)), cast, like=NUMBER)
+def _cast_numbers(
+    column: pa.Array, cast: Callable[[pa.Array], pa.Array]
+) -> tuple[pa.Array, np.ndarray | None]:
+    return cast_cells(_pointed(blanked(column)), cast, like=NUMBER)
 
 
 def is_undated(cells: pa.Array, form: TimeForm) -> bool:
@@ -273,26 +275,29 @@ def _to_float64(column: pa.Array) -> Numbers:
     return done.to_numpy(zero_copy_only=False), bad
 
 
-def _number_ns(cells: pa.Array, unit: int) -> pa.Array:
+def _plain_ns(cells: pa.Array, unit: int) -> pa.Array:
+    """Of whole numbers, and of decimal ones of no more digits than a ns has; ArrowInvalid for others."""
     # a cast that fails makes an error of every cell: of a column of fractions that takes longer than all else
     if not (is_text(cells) and len(cells) and "." in (cells[0].as_py() or "")):
         try:
             return pc.multiply_checked(pc.cast(cells, pa.int64()), unit)
         except pa.ArrowInvalid:
             pass
-    if pa.types.is_floating(cells.type):
-        return _float_ns(cells, unit)
-    return _exact_ns(cells, unit)
+    digits = {10**9: 9, 10**6: 6, 10**3: 3}.get(unit)
+    if digits is None or pa.types.is_floating(cells.type):
+        raise pa.ArrowInvalid("no whole ns")
+    return _unscaled(pc.cast(cells, pa.decimal128(18 + digits, digits)))
+
+
+def _number_ns(cells: pa.Array, unit: int) -> pa.Array:
+    try:
+        return _plain_ns(cells, unit)
+    except pa.ArrowInvalid:
+        return _float_ns(cells, unit) if pa.types.is_floating(cells.type) else _exact_ns(cells, unit)
 
 
 def _exact_ns(cells: pa.Array, unit: int) -> pa.Array:
     """Of decimal numbers, to the ns: float64 holds a time of today to a quarter of a microsecond."""
-    digits = {10**9: 9, 10**6: 6, 10**3: 3}.get(unit)
-    if digits is not None:
-        try:
-            return _unscaled(pc.cast(cells, pa.decimal128(18 + digits, digits)))
-        except pa.ArrowInvalid:  # more digits than a ns has
-            pass
     try:
         exact = pc.cast(pc.cast(cells, _EXACT), pa.decimal256(40, 18))
     except pa.ArrowInvalid:

@@ -174,7 +174,8 @@ def _settle_labels(
     """
     for place, (name, here) in enumerate(zip(recording.names, names, strict=True)):
         texts = reader.labels[here].names if here in reader.labels else []
-        numbers = to_float32(pa.array(texts, pa.string()))[0]
+        offset = recording.offsets.get(name, 0.0)
+        numbers = to_float32(pa.array(texts, pa.string()), offset=offset)[0]
         is_text = not np.isfinite(numbers).all()
         if is_text:
             what = f'{source}: column "{here}" is text, such as "{texts[int(np.isfinite(numbers).argmin())]}"'
