@@ -1,13 +1,12 @@
 """How streamrnn compiles, and where compiled code is kept between starts.
 
 Numba keys its cache by the one file a function stands in; ours inlines code from several. So the
-cache folder carries a digest of every source that compiled code comes from: changed code never meets
-a stale entry, and two versions can share a machine.
+cache folder of an entry point carries a digest of every source that its module imports: changed code never
+meets a stale entry, and two versions can share a machine.
 """
 
 import functools
 import gc
-import hashlib
 import os
 import tempfile
 import threading
@@ -20,21 +19,10 @@ import numba
 from numba.core.registry import cpu_target
 
 from streamrnn.part import PartCompiler, whatever_values
+from streamrnn.sources import digest_of
 
 _QUIET_S = 2.0
 _SELDOM = 20_000  # objects made between two looks of the garbage collector
-_COMPILED_SOURCES = (
-    "jit.py",
-    "part.py",
-    "bundle.py",
-    "stats.py",
-    "kernels/*.py",
-    "streams/*.py",
-    "wire/*.py",
-    "advance.py",
-    "engine.py",
-    "daemon/pump.py",
-)
 
 
 def _cache_root() -> Path:
@@ -50,13 +38,8 @@ def _cache_root() -> Path:
 
 
 def _cache_folder() -> tuple[Path | None, str | None]:
-    """A writable folder for this source and these libraries, or why there is none."""
-    digest = hashlib.sha256(numba.__version__.encode())
-    package = Path(__file__).parent
-    for pattern in _COMPILED_SOURCES:
-        for source in sorted(package.glob(pattern)):
-            digest.update(source.read_bytes())
-    folder = Path(digest.hexdigest()[:16])
+    """A writable folder for what is compiled with this Numba, or why there is none."""
+    folder = Path(f"numba-{numba.__version__}")
     try:
         folder = _cache_root() / folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what is loaded from here is run
@@ -115,8 +98,6 @@ def _rare_collections() -> Iterator[None]:
 
 
 CACHE, UNCACHED = _cache_folder()  # UNCACHED: what to tell a user whose kernels cannot be kept
-if CACHE is not None:
-    numba.config.CACHE_DIR = str(CACHE)
 
 # Division by zero gives inf or nan as NumPy does, so that no exception path stands in the way of a
 # frame. `_nrt=False` turns Numba's reference counting off: nothing here allocates, the caller keeps
@@ -130,13 +111,22 @@ _OPTIONS: dict[str, Any] = {
     "no_cfunc_wrapper": True,
 }
 
-# An entry point: called from Python without the GIL, kept in the cache.
-compiled: Any = functools.partial(numba.njit, cache=CACHE is not None, **_OPTIONS)
 # A part is always inlined, and without a wrapper for Python, which would take longer to compile than the
 # function.
 _part: Any = functools.partial(
     numba.njit, forceinline=True, no_cpython_wrapper=True, pipeline_class=PartCompiler, **_OPTIONS
 )
+
+
+def compiled(function: Any = None, *, cache: bool = True, **options: Any) -> Any:
+    """An entry point: called from Python without the GIL, kept in the ``cache``. ``options`` are Numba's."""
+    if function is None:
+        return functools.partial(compiled, cache=cache, **options)
+    source = Path(function.__code__.co_filename)
+    cache = cache and CACHE is not None and source.is_file()
+    if cache:  # Numba reads it as it makes the function
+        numba.config.CACHE_DIR = f"{CACHE}/{digest_of(source)[:16]}"
+    return numba.njit(function, cache=cache, **_OPTIONS | options)
 
 
 def inlined(function: Callable[..., Any]) -> Any:

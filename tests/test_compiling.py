@@ -1,17 +1,25 @@
 """How what is compiled is put together: what a first start waits for."""
 
 import gc
+import importlib
+import importlib.util
 import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
-from typing import NamedTuple
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 
+from streamrnn import sources
 from streamrnn.bundle import Bundle, by_address
 from streamrnn.jit import compiled, compiling, inlined
 
@@ -101,3 +109,82 @@ def test_a_first_start_compiles_in_little_time(model_file, tmp_path, request):
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, str(model_file)], env=environment, check=True)
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < FIRST_START_S
+
+
+PACKAGE = Path(sources.__file__).parent
+ENTRIES = sorted(
+    path for path in PACKAGE.rglob("*.py") if re.search(r"^@compiled", path.read_text(), re.MULTILINE)
+)
+
+
+def compiled_from(function: Any) -> set[Path]:
+    """The files of all functions that are compiled into one, by what its names mean when it runs."""
+    found, left = set[Path](), [function]
+    seen = set[Any]()
+    while left:
+        function = left.pop()
+        if function in seen:
+            continue
+        seen.add(function)
+        found.add(Path(function.__code__.co_filename))
+        names = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+        modules = [value for value in names.values() if isinstance(value, ModuleType)]
+        values = [*names.values(), *(getattr(module, name, None) for module in modules for name in names)]
+        left += [value.py_func for value in values if isinstance(value, Dispatcher)]
+    return found
+
+
+def entry_points(source: Path) -> list[Any]:
+    name = ".".join(source.relative_to(PACKAGE.parent).with_suffix("").parts)
+    module = importlib.import_module(name)
+    functions = [value.py_func for value in vars(module).values() if isinstance(value, Dispatcher)]
+    return [function for function in functions if function.__module__ == name]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_key_of_the_cache_knows_every_source_of_an_entry_point(entry):
+    """What is left out of it would run on as it was, once it is changed."""
+    known = sources.sources_of(entry)
+    found = set[Path]().union(*map(compiled_from, entry_points(entry)))
+    assert entry in found
+    assert found <= known | {path for path in found if not path.is_relative_to(PACKAGE)}
+
+
+def test_a_change_anywhere_in_the_sources_is_another_key(tmp_path):
+    copy = tmp_path / PACKAGE.name
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("*.pyc", "static"))
+    spec = importlib.util.spec_from_file_location("sources_of_a_copy", copy / "sources.py")
+    assert spec is not None and spec.loader is not None
+    of_copy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(of_copy)
+    entry = copy / "daemon" / "pump.py"
+    before, known = of_copy.digest_of(entry), of_copy.sources_of(entry)
+    assert {path.relative_to(copy) for path in known} == {
+        path.relative_to(PACKAGE) for path in sources.sources_of(PACKAGE / "daemon" / "pump.py")
+    }
+    for path in copy.rglob("*.py"):
+        content = path.read_bytes()
+        path.write_bytes(content + b"\n# changed\n")
+        assert (of_copy.digest_of(entry) != before) == (path in known), path
+        path.write_bytes(content)
+    assert of_copy.digest_of(entry) == before
+
+
+def test_a_changed_part_is_not_met_by_what_was_kept(tmp_path):
+    copy = tmp_path / PACKAGE.name
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("*.pyc", "static"))
+    part, cache = copy / "kernels" / "doubled.py", tmp_path / "cache"
+    source = "from streamrnn.jit import inlined\n\n\n@inlined\ndef doubled(x):\n    return 2 * x + {}\n"
+    entry = "from streamrnn.jit import compiled\nfrom streamrnn.kernels.doubled import doubled\n\n\n"
+    (copy / "streams" / "probe.py").write_text(f"{entry}@compiled\ndef probe(x):\n    return doubled(x)\n")
+    program = (
+        "from streamrnn.streams.probe import probe; print(probe(2), sum(probe.stats.cache_hits.values()))"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(tmp_path)}
+    said = []
+    for added in (1, 1, 1000, 1):  # the last is back where it was: what was kept then is right
+        part.write_text(source.format(added))
+        words = [sys.executable, "-B", "-c", program]
+        ended = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, check=True)
+        said.append(ended.stdout.decode().split())
+    assert said == [["5", "0"], ["5", "1"], ["1004", "0"], ["5", "1"]]

@@ -177,3 +177,22 @@ def test_a_publisher_of_ones_own(language, tmp_path):
 def test_scripts_that_measure_say_how(script):
     said = run([sys.executable, str(ROOT / script), "--help"], ROOT)
     assert f"usage: {Path(script).name}" in said.stdout
+
+
+def test_how_it_works_names_what_is_there():
+    (table,) = re.findall(r"\| to read \| in \|\n\|---\|---\|\n((?:\|.*\n)+)", section("How it works"))
+    files, names = 0, 0
+    for line in table.splitlines():
+        folder, name = ROOT, ""
+        for word in re.findall(r"`([^`]+)`", line):
+            if not word.endswith(".py"):
+                name = word
+                continue
+            path = ROOT / word if "/" in word else folder / word
+            assert path.is_file(), line
+            folder, files = path.parent, files + 1
+            if name:
+                assert re.search(rf"^(def|class) {name}\b", path.read_text(), re.MULTILINE), line
+                name, names = "", names + 1
+        assert not name, line
+    assert files > 10 and names > 0
