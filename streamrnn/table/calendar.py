@@ -63,9 +63,9 @@ def calendar_columns(ns: np.ndarray, columns: Mapping[int, np.ndarray], names: S
         values = column[known]
         if not np.isfinite(values).all() or (values != np.floor(values)).any():
             continue
-        if (values == values[0]).all() and part_of_date(names[place]) is None:
-            continue
         named = part_of_date(names[place]) is not None
+        if not named and (values == values[0]).all():
+            continue
         if any(_repeats(values, part, turn, named) for part, turn in parts):
             found.add(place)
     return found
