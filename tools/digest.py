@@ -1,0 +1,79 @@
+"""A digest of what the engine answers to random rows and what it remembers.
+
+    python tools/digest.py > before; git switch ...; python tools/digest.py | diff before -
+
+Five models, 20,000 rows of 40 streams each: rows missing, late and twice, missing and infinite values, ends
+and resets of sequences, corrections of forecasts, answers of several rows. The same on every processor, and
+for every Numba.
+"""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from streamrnn.config import Faults, Predict
+from streamrnn.engine import Engine
+from streamrnn.model.model import Model, random_model
+from streamrnn.streams.record import CHECK, RECEIVED
+from streamrnn.wire.frame import END, RESET, SEQ
+
+ROWS, STREAMS, CHANNELS = 20_000, 40, 5
+VALUES: dict[str, Any] = {"outputs": [{"name": "y0"}, {"name": "y1"}], "target": "value"}
+MODELS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "two LSTM layers": ("lstm", 24, {"layers": 2, "highway": 4}),
+    "GRU": ("gru", 20, {"missing": ["-9999"]}),
+    "ReLU neuron": ("rnn", 17, {"activation": "relu"}),
+    "encoder-decoder": ("lstm", 12, {"relation": "encoder-decoder", "horizon": 3} | VALUES),
+    "vector-to-sequence": ("gru", 12, {"relation": "vector-to-sequence", "horizon": 4} | VALUES),
+}
+HOW: dict[str, dict[str, Any]] = {  # beside the default
+    "two LSTM layers": {"faults": Faults(gap="predict", missing="predict"), "memory": 200},
+    "GRU": {"faults": Faults(max_gap=8), "predict": Predict(horizon=3, every=7)},
+    "ReLU neuron": {"faults": Faults(gap="step", missing="reject")},
+    "encoder-decoder": {"predict": Predict(every=9)},
+}
+
+
+def make(name: str) -> Model:
+    cell, hidden, settings = MODELS[name]
+    rng = np.random.default_rng(hidden)
+    mean, std = rng.normal(0, 10, CHANNELS), rng.uniform(0.5, 20, CHANNELS)
+    return random_model(cell, CHANNELS, hidden, mean=mean, std=std, sample_period_s=0.01, **settings)
+
+
+def digest_of(name: str) -> str:
+    """SHA-256, in hex, of all answers of a model and of its streams' last records but for when they came."""
+    model, rng = make(name), np.random.default_rng(7)
+    engine = Engine(model, STREAMS + 2, **{"faults": Faults()} | HOW.get(name, {}))
+    ids = [f"stream {k}" for k in range(STREAMS)]
+    stream = rng.integers(0, STREAMS, ROWS)
+    steps = rng.choice([1, 1, 1, 1, 1, 1, 1, 1, 0, 2, 5, 12], ROWS)
+    seq = np.zeros(ROWS, np.uint64)
+    for k in range(STREAMS):
+        seq[stream == k] = np.cumsum(steps[stream == k])
+    values = (rng.normal(0, 1.5, (ROWS, CHANNELS)) * model.input_std + model.input_mean).astype(np.float32)
+    values[rng.random(values.shape) < 0.02] = np.nan
+    values[rng.random(values.shape) < 0.005] = -9999
+    values[rng.random(values.shape) < 0.001] = np.inf
+    flags = SEQ | np.where(rng.random(ROWS) < 0.01, END, 0) | np.where(rng.random(ROWS) < 0.005, RESET, 0)
+    digest, begin = hashlib.sha256(), 0
+    while begin < ROWS:
+        part = slice(begin, begin + int(rng.integers(1, 700)))
+        said = engine.feed(ids, stream[part], values[part], seq[part], None, flags[part].astype(np.uint16))
+        for field, array in said._asdict().items():
+            if field != "step_ns":
+                digest.update(np.ascontiguousarray(array).tobytes())
+        begin = part.stop
+    slots = engine.core.slots
+    words = slots.state_64.reshape(-1, slots.words // 2).copy()
+    words[:, [CHECK, RECEIVED]] = 0
+    newer = (slots.committed & np.uint64(1)).astype(np.int64)
+    digest.update(words[2 * np.arange(slots.capacity) + newer].tobytes())
+    digest.update(engine.stats.resets.tobytes() + engine.stats.rejected.tobytes())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    for model_name in MODELS:
+        print(f"{digest_of(model_name)}  {model_name}")
