@@ -17,7 +17,8 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "part": set(),
     "bundle": set(),
-    "jit": {"part"},
+    "sources": set(),
+    "jit": {"part", "sources"},
     "stats": set(),  # what is counted: plain data
     "model": {"errors"},
     "wire": {"jit", "stats"},
