@@ -8,9 +8,9 @@ import numpy as np
 
 from streamrnn.advance import Core, advance, slot_for, stage
 from streamrnn.asked import AT_END, ROOM_BYTES, Faults, Predict, batch_rows, rows_of_answer, rules_for
-from streamrnn.bundle import by_address
+from streamrnn.compiling.jit import UNCACHED, compiled, inlined
+from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.errors import ConfigError
-from streamrnn.jit import UNCACHED, compiled, inlined
 from streamrnn.kernels.network import Network, make_scratch, pack_network
 from streamrnn.kernels.rls import make_adaptation
 from streamrnn.model.model import Model

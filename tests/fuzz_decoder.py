@@ -23,7 +23,7 @@ import numpy as np
 from hostile import is_utf8, read_frame
 from numba.core.dispatcher import Dispatcher
 
-from streamrnn.jit import compiled
+from streamrnn.compiling.jit import compiled
 from streamrnn.stats import REASONS
 from streamrnn.wire import codec
 from streamrnn.wire.frame import TOPIC_BYTES, TS

@@ -11,10 +11,10 @@ from slots_by_hand import find_slot
 
 from streamrnn.advance import advance, slot_for, stage
 from streamrnn.asked import Predict
-from streamrnn.bundle import by_address
+from streamrnn.compiling.jit import compiled
+from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.config import Faults
 from streamrnn.engine import Engine
-from streamrnn.jit import compiled
 from streamrnn.model.model import Model
 from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS, STREAMS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED, ROWS

@@ -1,6 +1,6 @@
 """Single operations of the slots, which streamrnn has only within compiled code, for Python to call."""
 
-from streamrnn.jit import compiled
+from streamrnn.compiling.jit import compiled
 from streamrnn.streams.slots import admit, find, release
 from streamrnn.wire.memory import address_of
 

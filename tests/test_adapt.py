@@ -12,7 +12,7 @@ import numpy as np
 import plain_rls
 import pytest
 
-from streamrnn.jit import compiled
+from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.network import aligned, make_scratch, pack_network
 from streamrnn.kernels.rls import LIMIT, NOTHING, PROVES, RIDGE, TEACHES, adapt, make_adaptation
 from streamrnn.model.model import random_model

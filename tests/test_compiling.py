@@ -19,9 +19,9 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 
-from streamrnn import sources
-from streamrnn.bundle import Bundle, by_address
-from streamrnn.jit import compiled, compiling, inlined
+from streamrnn.compiling import sources
+from streamrnn.compiling.jit import compiled, compiling, inlined
+from streamrnn.compiling.tuples_by_address import Bundle, by_address
 
 FIRST_START_S = 20.0
 
@@ -111,7 +111,7 @@ def test_a_first_start_compiles_in_little_time(model_file, tmp_path, request):
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < FIRST_START_S
 
 
-PACKAGE = Path(sources.__file__).parent
+PACKAGE = Path(sources.__file__).parents[1]
 ENTRIES = sorted(
     path for path in PACKAGE.rglob("*.py") if re.search(r"^@compiled", path.read_text(), re.MULTILINE)
 )
@@ -153,7 +153,7 @@ def test_the_key_of_the_cache_knows_every_source_of_an_entry_point(entry):
 def test_a_change_anywhere_in_the_sources_is_another_key(tmp_path):
     copy = tmp_path / PACKAGE.name
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("*.pyc", "static"))
-    spec = importlib.util.spec_from_file_location("sources_of_a_copy", copy / "sources.py")
+    spec = importlib.util.spec_from_file_location("sources_of_a_copy", copy / "compiling" / "sources.py")
     assert spec is not None and spec.loader is not None
     of_copy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(of_copy)
@@ -174,8 +174,12 @@ def test_a_changed_part_is_not_met_by_what_was_kept(tmp_path):
     copy = tmp_path / PACKAGE.name
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("*.pyc", "static"))
     part, cache = copy / "kernels" / "doubled.py", tmp_path / "cache"
-    source = "from streamrnn.jit import inlined\n\n\n@inlined\ndef doubled(x):\n    return 2 * x + {}\n"
-    entry = "from streamrnn.jit import compiled\nfrom streamrnn.kernels.doubled import doubled\n\n\n"
+    source = (
+        "from streamrnn.compiling.jit import inlined\n\n\n@inlined\ndef doubled(x):\n    return 2 * x + {}\n"
+    )
+    entry = (
+        "from streamrnn.compiling.jit import compiled\nfrom streamrnn.kernels.doubled import doubled\n\n\n"
+    )
     (copy / "streams" / "probe.py").write_text(f"{entry}@compiled\ndef probe(x):\n    return doubled(x)\n")
     program = (
         "from streamrnn.streams.probe import probe; print(probe(2), sum(probe.stats.cache_hits.values()))"

@@ -15,28 +15,24 @@ PACKAGE = ROOT / "streamrnn"
 ARROWS: dict[str, set[str]] = {
     "streamrnn": set(),  # the version
     "errors": set(),
-    "part": set(),
-    "bundle": set(),
-    "sources": set(),
-    "jit": {"part", "sources"},
+    "compiling": set(),
     "stats": set(),  # what is counted: plain data
     "model": {"errors"},
-    "wire": {"jit", "stats"},
-    "kernels": {"jit", "model"},
-    "streams": {"errors", "bundle", "jit", "stats", "wire", "kernels"},
-    "advance": {"jit", "stats", "wire", "kernels", "streams"},  # the compiled path of a row
+    "wire": {"compiling", "stats"},
+    "kernels": {"compiling", "model"},
+    "streams": {"errors", "compiling", "stats", "wire", "kernels"},
+    "advance": {"compiling", "stats", "wire", "kernels", "streams"},  # the compiled path of a row
     "asked": {"errors", "model", "kernels", "streams"},
-    "engine": {"errors", "bundle", "jit", "stats", "model", "wire", "kernels", "streams", "advance", "asked"},
+    "engine": {"errors", "compiling", "stats", "model", "wire", "kernels", "streams", "advance", "asked"},
     "values": set(),  # what settings can be
     "keys": {"errors", "values"},
     "config": {"errors", "values"},
-    "table": {"errors", "jit", "stats", "model", "wire", "engine"},
+    "table": {"errors", "compiling", "stats", "model", "wire", "engine"},
     "web": {"streamrnn", "errors", "stats"},
     "daemon": {
         "streamrnn",
         "errors",
-        "bundle",
-        "jit",
+        "compiling",
         "stats",
         "model",
         "wire",
@@ -49,9 +45,9 @@ ARROWS: dict[str, set[str]] = {
         "config",
         "web",
     },
-    "train": {"streamrnn", "errors", "jit", "model", "kernels", "streams", "table"},
+    "train": {"streamrnn", "errors", "compiling", "model", "kernels", "streams", "table"},
     "replay": {
-        *("errors", "jit", "stats", "model", "wire", "streams", "asked", "engine", "table", "train"),
+        *("errors", "compiling", "stats", "model", "wire", "streams", "asked", "engine", "table", "train"),
     },
     "foreign": {"errors", "model", "engine", "config", "table"},
     "send": {"errors", "model", "wire", "keys", "table"},
@@ -59,7 +55,7 @@ ARROWS: dict[str, set[str]] = {
     "target": {"errors", "config", "daemon", "streams"},
     "state": {"errors", "model", "streams", "daemon", "target"},
     "demo": {"errors", "model", "wire"},
-    "bench": {"errors", "jit", "stats", "model", "wire", "kernels", "streams", "engine", "daemon"},
+    "bench": {"errors", "compiling", "stats", "model", "wire", "kernels", "streams", "engine", "daemon"},
     "cli": {
         *("streamrnn", "errors", "model", "values", "keys", "config", "table"),
         *("asked", "daemon", "replay", "train", "foreign", "send", "tail", "state", "demo", "bench"),

@@ -18,10 +18,10 @@ import pytest
 from models import ADDED, untrained
 
 from streamrnn.advance import advance
-from streamrnn.bundle import by_address
+from streamrnn.compiling.jit import compiled
+from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.config import Faults
 from streamrnn.engine import Answers, Engine
-from streamrnn.jit import compiled
 from streamrnn.kernels import cells
 from streamrnn.kernels.affine import TILE_STREAMS, affine, pack
 from streamrnn.kernels.network import forward, make_scratch, pack_network

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamrnn.jit import compiled
+from streamrnn.compiling.jit import compiled
 from streamrnn.streams import score
 from streamrnn.streams.levels import HIGHEST, first_levels
 from streamrnn.streams.score import event_after, keep, score_words, update

@@ -24,10 +24,10 @@ from click.testing import CliRunner, Result
 from daemon import DEADLINE_S, PROBE, Daemon, Line, rows_answers, serving, wait_for
 
 from streamrnn.cli import main
+from streamrnn.compiling.jit import compiled
 from streamrnn.daemon.ask import LINE_BYTES, SOCKET, address_in, ask
 from streamrnn.daemon.control import CALLERS
 from streamrnn.errors import UserError
-from streamrnn.jit import compiled
 from streamrnn.streams.live import hold_lock
 from streamrnn.streams.record import CHECK, DEGRADED, check_of, id_check
 from streamrnn.streams.slots import id_words

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streamrnn.jit import compiled
+from streamrnn.compiling.jit import compiled
 from streamrnn.stats import REASONS
 from streamrnn.wire import codec, frame
 from streamrnn.wire.frame import (

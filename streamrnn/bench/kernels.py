@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.jit import compiled
+from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import LSTM, aligned, forward, make_scratch, pack_network, scale_input
 from streamrnn.model.model import random_model

@@ -11,8 +11,8 @@ import time
 import numpy as np
 import zmq
 
+from streamrnn.compiling.jit import compiled
 from streamrnn.daemon.sockets import HIGH_WATER
-from streamrnn.jit import compiled
 from streamrnn.streams.slots import id_words
 from streamrnn.wire import codec, frame, libzmq
 from streamrnn.wire.clock import monotonic_ns, realtime_ns

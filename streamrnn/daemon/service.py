@@ -17,6 +17,7 @@ import zmq
 
 from streamrnn import stats as counted
 from streamrnn.asked import Predict
+from streamrnn.compiling.jit import compiling
 from streamrnn.config import Config
 from streamrnn.daemon.backlog import Backlog
 from streamrnn.daemon.control import Control
@@ -32,7 +33,6 @@ from streamrnn.daemon.systemd import notify, watchdog_s
 from streamrnn.daemon.views import Views
 from streamrnn.engine import Core, Engine
 from streamrnn.errors import UserError
-from streamrnn.jit import compiling
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
 from streamrnn.web.app import WebServer

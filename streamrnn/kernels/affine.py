@@ -15,7 +15,7 @@ the tile: so a stream's bits depend neither on its neighbours nor on the machine
 import numpy as np
 from numba.core.registry import cpu_target
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.simd import LANES, fma, load, splat, store, tile_fma, tile_load, tile_store
 
 GROUP = 4  # blocks packed side by side

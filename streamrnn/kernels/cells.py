@@ -6,7 +6,7 @@ layer gives goes to ``z``, too, where the product after it reads.
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.simd import LANES, clamp, fill, fma, load, positive, store
 
 LINEAR, TANH, RELU, SIGMOID = range(4)  # what dense layers do with their sums

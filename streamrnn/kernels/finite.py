@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.simd import LANES, fma, load, splat, total
 
 _ZERO = np.float32(0)

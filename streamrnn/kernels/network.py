@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.kernels import cells
 from streamrnn.kernels.affine import TILE_STREAMS, affine, pack, packed_rows
 from streamrnn.kernels.simd import LANES, fma, load, store

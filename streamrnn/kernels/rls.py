@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import Network, aligned, copy
 from streamrnn.kernels.simd import LANES, clamp, fma, load, positive, splat, store, total

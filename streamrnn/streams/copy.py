@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.bundle import by_address
-from streamrnn.jit import compiled, inlined
+from streamrnn.compiling.jit import compiled, inlined
+from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.streams.record import CHECK, ID_WORDS, check_of, id_check
 from streamrnn.streams.slots import Slots, record
 from streamrnn.wire.memory import address_of, copy_bytes, load_ordered

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.network import (
     DECODED,

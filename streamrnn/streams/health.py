@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.finite import probe
 from streamrnn.kernels.network import LSTM, RNN_RELU
 from streamrnn.kernels.simd import LANES, beyond, load, splat, total

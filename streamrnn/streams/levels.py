@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 
 HIGHEST = 30.0  # -log10 of a share
 LEVELS, GAPS = (-8.0, 21.0), (0.1, 4.0)  # that a first level, and the gaps to the next, are held within

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.network import DECODED, copy, scale_output
 from streamrnn.kernels.simd import LANES, splat, store
 from streamrnn.stats import NO_CHANNEL, REASONS, RESETS

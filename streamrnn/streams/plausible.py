@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.network import Network
 from streamrnn.stats import NO_CHANNEL, REASONS
 from streamrnn.streams.slots import id_hash

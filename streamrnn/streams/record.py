@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.network import LSTM, Network
 from streamrnn.kernels.rls import make_adaptation
 from streamrnn.streams.score import score_words

@@ -5,8 +5,8 @@ Nothing that is read is trusted: a record must have its check, and hold what a s
 
 import numpy as np
 
-from streamrnn.bundle import by_address
-from streamrnn.jit import compiled, inlined
+from streamrnn.compiling.jit import compiled, inlined
+from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.network import RNN_RELU
 from streamrnn.kernels.simd import total

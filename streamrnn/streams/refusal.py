@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.stats import NO_SIZE, REFUSAL, TOPIC_KEPT
 from streamrnn.streams.batch import REJECTED
 from streamrnn.streams.record import ID_WORDS

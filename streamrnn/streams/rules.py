@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.bundle import by_address
-from streamrnn.jit import compiled, inlined
+from streamrnn.compiling.jit import compiled, inlined
+from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.network import FROM_VECTOR, copy, look_back, scale_input
 from streamrnn.kernels.rls import NOTHING, PROVES, TEACHES

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.simd import LANES, beyond, clamp, load, positive, splat, store, total
 from streamrnn.streams.levels import GAPS, HIGHEST, LEVELS, log2, rarity, track

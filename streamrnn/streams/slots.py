@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import Network
 from streamrnn.streams.record import CHECK, COUNT, ID_WORDS, RECEIVED, check_of, id_check, layout_of

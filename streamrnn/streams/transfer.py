@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from streamrnn.bundle import by_address
+from streamrnn.compiling.jit import compiled
+from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.errors import UserError
-from streamrnn.jit import compiled
 from streamrnn.kernels.network import LSTM, RNN_RELU
 from streamrnn.streams.record import CHECK, COUNT, HEADER, ID_WORDS, Layout, check_of, id_check
 from streamrnn.streams.recovery import sane

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from streamrnn.compiling.jit import compiled
 from streamrnn.errors import UserError
-from streamrnn.jit import compiled
 from streamrnn.table.clock import slack_ns, tick_ns
 from streamrnn.table.progress import counted
 

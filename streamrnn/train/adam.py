@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from streamrnn.jit import compiled
+from streamrnn.compiling.jit import compiled
 from streamrnn.train.network import Weights
 
 _MEAN, _SQUARE = 0.9, 0.999  # how much of the running moments each update keeps

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.jit import compiled
+from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.simd import LANES
 from streamrnn.streams.levels import first_levels
 from streamrnn.streams.score import (

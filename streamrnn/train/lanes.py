@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.jit import compiled
+from streamrnn.compiling.jit import compiled
 from streamrnn.train.data import Scaling, Sequence
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.jit import compiled, inlined
+from streamrnn.compiling.jit import compiled, inlined
 from streamrnn.kernels.affine import TILE_BLOCKS
 from streamrnn.kernels.cells import sigmoid, tanh
 from streamrnn.kernels.network import GRU, LSTM, RNN_RELU

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.jit import compiled
+from streamrnn.compiling.jit import compiled
 from streamrnn.train.data import Sequence
 
 # Of a channel that flickers, so that standing still says something: no more than this share of its readings

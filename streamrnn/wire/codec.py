@@ -5,7 +5,7 @@ Hostile bytes stop here: ``decode`` compares every count with the length before 
 
 import numpy as np
 
-from streamrnn.jit import inlined
+from streamrnn.compiling.jit import inlined
 from streamrnn.stats import REASONS
 from streamrnn.wire import frame
 from streamrnn.wire.memory import (

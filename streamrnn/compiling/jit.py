@@ -18,8 +18,8 @@ from typing import Any
 import numba
 from numba.core.registry import cpu_target
 
-from streamrnn.part import PartCompiler, whatever_values
-from streamrnn.sources import digest_of
+from streamrnn.compiling.parts import PartCompiler, whatever_values
+from streamrnn.compiling.sources import digest_of
 
 _QUIET_S = 2.0
 _SELDOM = 20_000  # objects made between two looks of the garbage collector
