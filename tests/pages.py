@@ -14,9 +14,9 @@ from models import untrained
 from prometheus_client import CollectorRegistry
 from slots_by_hand import find_slot
 
-from streamrnn.config import Faults
 from streamrnn.daemon.views import Views
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
+from streamrnn.settings.config import Faults
 from streamrnn.streams.record import RECEIVED
 from streamrnn.streams.score import OF_SMOOTHED, ROWS, WARMING_ROWS
 from streamrnn.streams.slots import id_words

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from slots_by_hand import find_slot
 
-from streamrnn.advance import advance, slot_for, stage
-from streamrnn.asked import Predict
 from streamrnn.compiling.jit import compiled
 from streamrnn.compiling.tuples_by_address import by_address
-from streamrnn.config import Faults
-from streamrnn.engine import Engine
+from streamrnn.engine.advance import advance, slot_for, stage
+from streamrnn.engine.engine import Engine
+from streamrnn.engine.options import Predict
 from streamrnn.model.model import Model
+from streamrnn.settings.config import Faults
 from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS, STREAMS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED, ROWS
 from streamrnn.streams.copy import Copy, copied, make_copy, refresh

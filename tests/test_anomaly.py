@@ -10,12 +10,12 @@ from daemon import rows_answers, serving, wait_for
 from models import untrained
 from plain_rules import moved, put_back, record_of, saved, vouch_for
 
-from streamrnn.config import Faults
-from streamrnn.engine import Answers, Engine
+from streamrnn.engine.engine import Answers, Engine
 from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.replay.anomalies import Anomalies
+from streamrnn.settings.config import Faults
 from streamrnn.streams import score
 from streamrnn.streams.recovery import DAMAGED, drop, recover
 from streamrnn.streams.score import QUIET, WARMING_ROWS

@@ -21,13 +21,13 @@ from models import RELATIONS, untrained
 from pages import Events, NoSnapshots, Site, crowd, paced, site
 from slots_by_hand import find_slot, release_slot
 
-from streamrnn.config import Faults
 from streamrnn.daemon.history import ANOMALY, GAP, IMPUTED, KEPT, RESET, History
 from streamrnn.daemon.overview import Overview
 from streamrnn.daemon.records import number, read_heads
 from streamrnn.daemon.views import Views
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.model.native import write_model
+from streamrnn.settings.config import Faults
 from streamrnn.streams.slots import id_words
 from streamrnn.web import app
 from streamrnn.web.api import PAGES

@@ -19,12 +19,12 @@ from click.testing import CliRunner, Result
 from models import untrained
 
 from streamrnn import __version__
-from streamrnn.asked import Predict
 from streamrnn.cli import main
-from streamrnn.config import Faults, Http, config_text, describe_keys, load_config
+from streamrnn.engine.options import Predict
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.model.native import write_model
 from streamrnn.replay.learned import Learning
+from streamrnn.settings.config import Faults, Http, config_text, describe_keys, load_config
 from streamrnn.table import Reading
 
 ROOT = Path(__file__).parents[1]
@@ -240,13 +240,13 @@ def test_wrong_usage_of_the_program_itself():
     ids=lambda value: type(value).__name__,
 )
 def test_what_stops_a_command_decides_its_exit_code(stub, failure, code, words):
-    stub("streamrnn.tail", "tail", result=failure)
+    stub("streamrnn.client.tail", "tail", result=failure)
     result = run("tail", "tcp://localhost:5556")
     assert (result.exit_code, result.stdout, result.stderr) == (code, "", words)
 
 
 def test_a_bug_is_not_hidden(stub):
-    stub("streamrnn.tail", "tail", result=ZeroDivisionError())
+    stub("streamrnn.client.tail", "tail", result=ZeroDivisionError())
     assert isinstance(run("tail", "tcp://localhost:5556").exception, ZeroDivisionError)
 
 
@@ -257,7 +257,7 @@ import signal, sys, threading, types
 def tail(*_):
     {body}
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.modules["streamrnn.tail"] = types.SimpleNamespace(tail=tail)
+sys.modules["streamrnn.client.tail"] = types.SimpleNamespace(tail=tail)
 from streamrnn.cli import main
 main(["tail", "tcp://localhost:5556"])
 """
@@ -410,7 +410,7 @@ def test_the_summary_as_json_stays_out_of_the_data(replay_calls):
 
 def test_send(stub):
     stub("streamrnn.table", Reading=Reading)
-    calls = stub("streamrnn.send", "send", result=0, SendOptions=SimpleNamespace)
+    calls = stub("streamrnn.client.send", "send", result=0, SendOptions=SimpleNamespace)
     result = run(
         *("send", "a.csv", "--to", "tcp://*:1", "--bind", "--socket", "push", "-m", "m", "--rate", "50"),
         *("--block", "8", "--limit", "9", "--wait", "2", "--timeout", "3", "--delimiter", ";"),
@@ -435,7 +435,7 @@ def test_send(stub):
 
 
 def test_tail(stub):
-    calls = stub("streamrnn.tail", "tail", result=0)
+    calls = stub("streamrnn.client.tail", "tail", result=0)
     assert run("tail", "tcp://a:1").exit_code == 0
     flags = ["--json", "--topic", "p", "--topic", "q", "--limit", 2, "-m", "m", "--bind"]
     assert run("tail", "tcp://*:1", *flags).exit_code == 0
@@ -448,7 +448,7 @@ def test_tail(stub):
 @pytest.mark.parametrize(
     ("words", "module", "name"),
     [
-        (["send", "a.csv", "--to", "tcp://a:1"], "streamrnn.send", "SendOptions"),
+        (["send", "a.csv", "--to", "tcp://a:1"], "streamrnn.client.send", "SendOptions"),
         (["replay", "a.csv", "-m", "m"], "streamrnn.replay", "ReplayOptions"),
     ],
 )
@@ -477,7 +477,7 @@ def test_a_socket_open_to_the_network_is_refused(stub):
 def test_client_keys(stub, tmp_path):
     run("keygen", tmp_path / "daemon")
     run("keygen", tmp_path / "me")
-    calls = stub("streamrnn.tail", "tail", result=0)
+    calls = stub("streamrnn.client.tail", "tail", result=0)
     flags = ["--server-key", tmp_path / "daemon.public", "--secret", tmp_path / "me.secret"]
     assert run("tail", "tcp://a:1", *flags).exit_code == 0
     (*_, keys) = calls[0].args

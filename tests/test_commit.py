@@ -22,11 +22,11 @@ from llvmlite import binding
 from models import ADDED, untrained
 from slots_by_hand import find_slot, release_slot
 
-from streamrnn.advance import advance
-from streamrnn.config import Faults
-from streamrnn.engine import Engine, _feed
+from streamrnn.engine.advance import advance
+from streamrnn.engine.engine import Engine, _feed
 from streamrnn.kernels.network import Network
 from streamrnn.model.model import Model
+from streamrnn.settings.config import Faults
 from streamrnn.streams.live import LiveFile
 from streamrnn.streams.recovery import recover
 from streamrnn.streams.rules import request_reset

@@ -101,7 +101,7 @@ def test_a_first_start_compiles_in_little_time(model_file, tmp_path, request):
     if not request.config.getoption("--long"):
         pytest.skip("compiles everything once more: with --long")
     program = (
-        "import sys; from pathlib import Path; from streamrnn.config import load_config\n"
+        "import sys; from pathlib import Path; from streamrnn.settings.config import load_config\n"
         "from streamrnn.daemon.service import Service\n"
         "Service(lambda: load_config(None, {'model': sys.argv[1], 'http.listen': ''}))._compile()"
     )

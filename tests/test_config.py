@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from zmq.utils import z85
 
-from streamrnn.config import Config, Http, Section, config_text, describe_keys, load_config
 from streamrnn.errors import ConfigError
-from streamrnn.values import (
+from streamrnn.settings.config import Config, Http, Section, config_text, describe_keys, load_config
+from streamrnn.settings.values import (
     LONGEST_MS,
     STREAM_BYTES,
     check_endpoint,

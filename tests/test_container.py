@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from containers import ROOT, compose
 
-from streamrnn.config import load_config
+from streamrnn.settings.config import load_config
 
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()

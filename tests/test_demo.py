@@ -22,13 +22,13 @@ from click.testing import CliRunner
 from daemon import COMPILE_S, wait_for
 
 from streamrnn.cli import main
-from streamrnn.config import Faults as Rules
 from streamrnn.demo.faults import FIRST_S, KINDS, Faults
 from streamrnn.demo.live import MODEL, PAST_ROWS, publish
 from streamrnn.demo.pumps import CHANNELS, MACHINES, PERIOD_S, Pumps
 from streamrnn.demo.recording import record
-from streamrnn.engine import Answers, Engine
+from streamrnn.engine.engine import Answers, Engine
 from streamrnn.model.native import read_model
+from streamrnn.settings.config import Faults as Rules
 from streamrnn.streams.batch import PREDICTED
 from streamrnn.wire.frame import FRAME, GAP, IMPUTED
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from streamrnn.cli import main
-from streamrnn.config import Config, config_text, describe_keys
+from streamrnn.settings.config import Config, config_text, describe_keys
 from streamrnn.stats import WHY
 from streamrnn.web.metrics import METRICS
 

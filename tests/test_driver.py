@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from daemon import DEADLINE_S
 
-from streamrnn.config import Faults
 from streamrnn.daemon import driver as module
 from streamrnn.daemon.driver import Driver
 from streamrnn.daemon.pump import STOP, make_pump
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.model.model import random_model
+from streamrnn.settings.config import Faults
 
 
 class Slow(threading.Event):

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from models import ADDED, ARCHITECTURES, untrained
 from plain_rules import Row, feed_by_hand, moved, record_of
 
-from streamrnn.config import Faults
-from streamrnn.engine import Answers, Engine
+from streamrnn.engine.engine import Answers, Engine
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Channel, Model
+from streamrnn.settings.config import Faults
 from streamrnn.stats import LATE, MISSING_ROWS, PREDICTIONS, REASONS, RESETS, STREAMS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED, ROWS
 from streamrnn.streams.slots import live_streams

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamrnn.config import Faults
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.foreign import hdf5, keras_archive, keras_file
 from streamrnn.foreign.complete import to_model
@@ -25,6 +24,7 @@ from streamrnn.foreign.importing import import_model, measure
 from streamrnn.foreign.network import Foreign, ImportOptions
 from streamrnn.model.model import Model
 from streamrnn.model.settings import ModelError
+from streamrnn.settings.config import Faults
 
 h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in Keras

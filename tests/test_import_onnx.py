@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from streamrnn.config import Faults
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.foreign import onnx_file, onnx_folding, onnx_walk
 from streamrnn.foreign.complete import to_model
@@ -19,6 +18,7 @@ from streamrnn.foreign.importing import import_model, measure
 from streamrnn.foreign.network import Foreign, ImportOptions
 from streamrnn.model.model import Model
 from streamrnn.model.settings import GATES, ModelError
+from streamrnn.settings.config import Faults
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

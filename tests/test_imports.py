@@ -21,44 +21,25 @@ ARROWS: dict[str, set[str]] = {
     "wire": {"compiling", "stats"},
     "kernels": {"compiling", "model"},
     "streams": {"errors", "compiling", "stats", "wire", "kernels"},
-    "advance": {"compiling", "stats", "wire", "kernels", "streams"},  # the compiled path of a row
-    "asked": {"errors", "model", "kernels", "streams"},
-    "engine": {"errors", "compiling", "stats", "model", "wire", "kernels", "streams", "advance", "asked"},
-    "values": set(),  # what settings can be
-    "keys": {"errors", "values"},
-    "config": {"errors", "values"},
+    "engine": {"errors", "compiling", "stats", "model", "wire", "kernels", "streams"},
+    "settings": {"errors"},
     "table": {"errors", "compiling", "stats", "model", "wire", "engine"},
     "web": {"streamrnn", "errors", "stats"},
     "daemon": {
-        "streamrnn",
-        "errors",
-        "compiling",
-        "stats",
-        "model",
-        "wire",
-        "kernels",
-        "streams",
-        "advance",
-        "asked",
-        "engine",
-        "keys",
-        "config",
-        "web",
+        *("streamrnn", "errors", "compiling", "stats", "model", "wire", "kernels", "streams", "engine"),
+        *("settings", "web"),
     },
     "train": {"streamrnn", "errors", "compiling", "model", "kernels", "streams", "table"},
-    "replay": {
-        *("errors", "compiling", "stats", "model", "wire", "streams", "asked", "engine", "table", "train"),
-    },
-    "foreign": {"errors", "model", "engine", "config", "table"},
-    "send": {"errors", "model", "wire", "keys", "table"},
-    "tail": {"errors", "model", "wire", "keys"},
-    "target": {"errors", "config", "daemon", "streams"},
+    "replay": {*("errors", "compiling", "stats", "model", "wire", "streams", "engine", "table", "train")},
+    "foreign": {"errors", "model", "engine", "settings", "table"},
+    "client": {"errors", "model", "wire", "settings", "table"},
+    "target": {"errors", "settings", "daemon", "streams"},
     "state": {"errors", "model", "streams", "daemon", "target"},
     "demo": {"errors", "model", "wire"},
     "bench": {"errors", "compiling", "stats", "model", "wire", "kernels", "streams", "engine", "daemon"},
     "cli": {
-        *("streamrnn", "errors", "model", "values", "keys", "config", "table"),
-        *("asked", "daemon", "replay", "train", "foreign", "send", "tail", "state", "demo", "bench"),
+        *("streamrnn", "errors", "model", "settings", "table"),
+        *("engine", "daemon", "replay", "train", "foreign", "client", "state", "target", "demo", "bench"),
     },
     "__main__": {"cli"},
 }
@@ -98,8 +79,15 @@ def unit(module: str) -> str:
 
 
 def test_the_modules_are_read():
-    assert {"streamrnn", "streamrnn.engine", "streamrnn.kernels.simd", "streamrnn.cli"} <= MODULES.keys()
-    assert {"streamrnn.kernels.network", "numpy", "streamrnn.errors"} <= set(imports("streamrnn.engine"))
+    assert {
+        "streamrnn",
+        "streamrnn.engine.engine",
+        "streamrnn.kernels.simd",
+        "streamrnn.cli",
+    } <= MODULES.keys()
+    assert {"streamrnn.kernels.network", "numpy", "streamrnn.errors"} <= set(
+        imports("streamrnn.engine.engine")
+    )
     assert "streamrnn.wire.frame" in of_ours("streamrnn.streams.rules")
     assert "streamrnn.daemon.service" in of_ours("streamrnn.cli.run")  # imported inside a function
 

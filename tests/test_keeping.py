@@ -15,9 +15,9 @@ import zmq
 from daemon import COMPILE_S, Answer, Daemon, launch, rows_answers, serving, take, wait_for
 from models import untrained
 
-from streamrnn.config import config_text
 from streamrnn.daemon.sockets import largest_frame
 from streamrnn.model.native import read_model, write_model
+from streamrnn.settings.config import config_text
 from streamrnn.streams.snapshot import read_snapshot, snapshots_in
 from streamrnn.wire.frame import pack_frame
 

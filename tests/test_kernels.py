@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 from models import ADDED, untrained
 
-from streamrnn.advance import advance
 from streamrnn.compiling.jit import compiled
 from streamrnn.compiling.tuples_by_address import by_address
-from streamrnn.config import Faults
-from streamrnn.engine import Answers, Engine
+from streamrnn.engine.advance import advance
+from streamrnn.engine.engine import Answers, Engine
 from streamrnn.kernels import cells
 from streamrnn.kernels.affine import TILE_STREAMS, affine, pack
 from streamrnn.kernels.network import forward, make_scratch, pack_network
 from streamrnn.kernels.simd import LANES, load, store
 from streamrnn.model.model import Model, random_model
+from streamrnn.settings.config import Faults
 
 ROOT = Path(__file__).parents[1]
 RTNEURAL = Path(os.environ.get("STREAMRNN_DATA", ROOT.parent / "shared" / "data")) / "rtneural"

@@ -23,7 +23,7 @@ import zmq
 from daemon import DEADLINE_S, Daemon, launch, wait_for
 from models import untrained
 
-from streamrnn.engine import Answers
+from streamrnn.engine.engine import Answers
 from streamrnn.model.native import write_model
 from streamrnn.streams.batch import PREDICTED
 from streamrnn.streams.live import FILE, read_live
@@ -43,7 +43,7 @@ MESSAGE = np.dtype([("header", PREDICTION), ("values", "<f4", CHANNELS)])
 LIVES = """
 import os, signal, sys, tempfile
 from pathlib import Path
-from streamrnn.config import State, load_config
+from streamrnn.settings.config import State, load_config
 from streamrnn.daemon.service import Service, serve
 
 config = load_config(Path(sys.argv[1]), {})

@@ -14,12 +14,12 @@ from models import untrained
 from plain_rules import record_of, vouch_for
 from slots_by_hand import admit_stream, find_slot
 
-from streamrnn.config import Faults, State
 from streamrnn.daemon.keeper import Keeper
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.kernels.network import Network
 from streamrnn.model.model import Model
+from streamrnn.settings.config import Faults, State
 from streamrnn.streams import live
 from streamrnn.streams.live import FILE, LOCK, PAGE, LiveFile, hold_lock, read_live
 from streamrnn.streams.record import CHECK, COUNT, ENDED, ID_WORDS, RECEIVED, STEP

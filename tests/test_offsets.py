@@ -14,14 +14,14 @@ import pytest
 from daemon import serving, wait_for
 from tables import read
 
-from streamrnn.config import Faults, Predict
-from streamrnn.engine import Engine
+from streamrnn.client.send import SendOptions, send
+from streamrnn.engine.engine import Engine
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Channel, Model, random_model
 from streamrnn.model.native import read_model, write_model
 from streamrnn.model.settings import ModelError
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.send import SendOptions, send
+from streamrnn.settings.config import Faults, Predict
 from streamrnn.table.reading import Reading
 from streamrnn.table.with_model import with_model
 from streamrnn.train.descent import Settings

@@ -18,8 +18,8 @@ from needs import needs_programs
 from pages import crowd, site
 from playwright.sync_api import Browser, CDPSession, ConsoleMessage, Page, Request, sync_playwright
 
-from streamrnn.config import Faults
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
+from streamrnn.settings.config import Faults
 from streamrnn.stats import WHY
 from streamrnn.wire.frame import RESET
 

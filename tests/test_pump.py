@@ -514,7 +514,7 @@ def test_a_stream_past_the_capacity_and_a_missing_value_are_refused_by_the_rules
 PROGRAM = """
 import ctypes, signal, sys, threading, time
 from pathlib import Path
-from streamrnn.config import load_config
+from streamrnn.settings.config import load_config
 from streamrnn.daemon.service import Service
 
 def hold():

@@ -15,10 +15,10 @@ from daemon import DEADLINE_S, Daemon, rows_answers, serving, wait_for
 from models import untrained
 from plain_raw import PROOF, RawRules
 
-from streamrnn.asked import rules_for
-from streamrnn.config import Faults
+from streamrnn.engine.options import rules_for
 from streamrnn.model.model import random_model
 from streamrnn.model.native import read_model, write_model
+from streamrnn.settings.config import Faults
 from streamrnn.stats import REASONS
 from streamrnn.wire.frame import pack_frame
 

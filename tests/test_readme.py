@@ -15,8 +15,8 @@ import zmq
 from daemon import DEADLINE_S, serving, wait_for
 from readme import README, ROOT, blocks, command_lines, free_ports, section, sections
 
-from streamrnn.config import load_config
 from streamrnn.demo.live import MODEL
+from streamrnn.settings.config import load_config
 
 # Sections whose command lines are run, here or in test_walk. Those of the first screen are test_demo's.
 RUN = {"Got a CSV?", "Use it", "Relations", "Train", "Import", "Keep the streams", "On a network"}

@@ -10,9 +10,9 @@ from daemon import DEADLINE_S, rows_answers, serving
 from models import untrained
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.config import Faults
 from streamrnn.daemon.refusals import printable, refusals
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
+from streamrnn.settings.config import Faults
 from streamrnn.stats import NO_CHANNEL, REASONS, WHY
 from streamrnn.streams.refusal import refuse
 from streamrnn.streams.slots import id_words

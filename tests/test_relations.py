@@ -8,11 +8,11 @@ import pytest
 from models import ADDED, ARCHITECTURES, RELATIONS, untrained
 from plain_rules import moved, record_of
 
-from streamrnn.asked import Predict
-from streamrnn.config import Faults
-from streamrnn.engine import Answers, Engine
+from streamrnn.engine.engine import Answers, Engine
+from streamrnn.engine.options import Predict
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Model
+from streamrnn.settings.config import Faults
 from streamrnn.stats import PREDICTIONS, REASONS, RESETS
 from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, ROWS, SEVERAL
 from streamrnn.streams.record import HEADER

@@ -13,11 +13,11 @@ import pytest
 from daemon import Daemon, Prediction, serving, wait_for
 from models import RELATIONS, untrained
 
-from streamrnn.asked import Predict
-from streamrnn.config import Faults
+from streamrnn.client.send import SendOptions, send
+from streamrnn.engine.options import Predict
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.send import SendOptions, send
+from streamrnn.settings.config import Faults
 from streamrnn.table import Reading
 from streamrnn.wire.frame import END, PER_FRAME, PER_SEQUENCE, ROLLOUT
 

@@ -20,15 +20,15 @@ from daemon import wait_for
 from models import RELATIONS, untrained
 from neighbours import command
 
-from streamrnn.asked import Predict
-from streamrnn.config import Faults
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
+from streamrnn.engine.options import Predict
 from streamrnn.errors import UserError
 from streamrnn.model.model import Channel, Model
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, Summary, replay
 from streamrnn.replay.report import envelope
 from streamrnn.replay.report.envelope import GAP, IMPUTED, Envelopes
+from streamrnn.settings.config import Faults
 from streamrnn.table import Reading, Rows
 
 EVIL = "</script><img src=x onerror=alert(1)>"

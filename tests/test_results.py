@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamrnn.engine import Answers
+from streamrnn.engine.engine import Answers
 from streamrnn.errors import UserError
 from streamrnn.stats import REASONS
 from streamrnn.table import Rows, Writer, open_writer

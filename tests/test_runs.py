@@ -9,13 +9,13 @@ from models import untrained
 from plain_rules import moved
 from test_score import net_of, noise, step
 
-from streamrnn.config import Faults
-from streamrnn.engine import Answers, Engine
+from streamrnn.engine.engine import Answers, Engine
 from streamrnn.model.inspect import describe_model, format_description
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
 from streamrnn.model.settings import ModelError
 from streamrnn.replay import ReplayOptions, replay
+from streamrnn.settings.config import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.streams.score import score_words
 from streamrnn.train.data import Sequence

@@ -25,13 +25,13 @@ from neighbours import ANY_PORT, bound
 from zmq.utils.monitor import recv_monitor_message
 
 from streamrnn.cli import main
-from streamrnn.config import Input, Output, Security
+from streamrnn.client.send import SendOptions, send
+from streamrnn.client.tail import tail
 from streamrnn.daemon.security import TOLD, Guard
 from streamrnn.daemon.sockets import SUBSCRIPTION_BYTES, largest_frame, open_input, open_output
 from streamrnn.errors import ConfigError, UserError
-from streamrnn.keys import ClientKeys, client_keys, public_key, read_secret, write_keys
-from streamrnn.send import SendOptions, send
-from streamrnn.tail import tail
+from streamrnn.settings.config import Input, Output, Security
+from streamrnn.settings.keys import ClientKeys, client_keys, public_key, read_secret, write_keys
 
 ENDS = ("input", "output")
 SECONDS = 20.0  # "within seconds": 5 for a machine, 10 for a program, on a machine that is not busy

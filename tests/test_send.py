@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from neighbours import bound, command, meanwhile
 from tables import T0
 
+from streamrnn.client.send import SendOptions, make_frames, send
 from streamrnn.errors import UserError
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.send import SendOptions, make_frames, send
 from streamrnn.table import Reading, Rows
 from streamrnn.wire.frame import FRAME, RESET, TS, pack_frame
 

@@ -9,11 +9,11 @@ import pyarrow.parquet
 import pytest
 from daemon import serving
 
-from streamrnn.config import Faults
+from streamrnn.client.send import SendOptions, send
 from streamrnn.model.model import random_model
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.send import SendOptions, send
+from streamrnn.settings.config import Faults
 from streamrnn.wire.frame import EVENT, flag_names
 
 SKAB = Path(os.environ.get("STREAMRNN_DATA", Path(__file__).parents[2] / "shared" / "data")) / "skab"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from streamrnn.config import load_config
 from streamrnn.daemon.systemd import notify, watchdog_s
+from streamrnn.settings.config import load_config
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 README = (DEPLOY / "README.md").read_text()

@@ -17,9 +17,9 @@ from daemon import COMPILE_S, Answer, Line, line_to, rows_answers, wait_for
 from machine import DEPLOY, Machine, machine, make_files, why_not
 from neighbours import meanwhile
 
-from streamrnn.config import Config, load_config
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.model.native import read_model
+from streamrnn.settings.config import Config, load_config
 from streamrnn.streams.snapshot import read_snapshot, snapshots_in
 from streamrnn.streams.summary import summarise
 

@@ -14,9 +14,9 @@ from models import untrained
 from neighbours import bound, command, meanwhile
 from tables import T0
 
+from streamrnn.client.tail import tail
 from streamrnn.errors import UserError
 from streamrnn.model.native import write_model
-from streamrnn.tail import tail
 from streamrnn.wire.frame import PREDICTION
 
 

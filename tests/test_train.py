@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamrnn.cli import main
-from streamrnn.config import Faults
 from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
+from streamrnn.settings.config import Faults
 from streamrnn.table import Reading
 
 DATA = Path(os.environ.get("STREAMRNN_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from test_training import make_dataset, random_network
 
-from streamrnn.config import Faults
 from streamrnn.daemon.records import read_pairs
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
+from streamrnn.settings.config import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.streams.score import MEMORY
 from streamrnn.train.calibration import calibrate, in_order, score_residuals

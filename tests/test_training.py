@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from streamrnn.config import Faults
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
+from streamrnn.settings.config import Faults
 from streamrnn.train.adam import HIGHWAY_SHARE, Adam
 from streamrnn.train.advice import Facts
 from streamrnn.train.baselines import Linear, linear_autoregression

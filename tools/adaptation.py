@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.config import Faults
 from streamrnn.demo.pumps import Pumps
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
+from streamrnn.settings.config import Faults
 from streamrnn.train.descent import Settings
 from streamrnn.train.job import TrainOptions, train
 from streamrnn.train.recording import DataOptions

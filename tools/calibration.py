@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 
-from streamrnn.config import Faults
 from streamrnn.demo.pumps import Pumps
 from streamrnn.demo.recording import record
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
+from streamrnn.settings.config import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.table import Reading
 from streamrnn.train.calibration import score_residuals

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.config import Faults, Predict
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model, random_model
+from streamrnn.settings.config import Faults, Predict
 from streamrnn.streams.record import CHECK, RECEIVED
 from streamrnn.wire.frame import END, RESET, SEQ
 

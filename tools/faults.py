@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.config import Faults as Rules
 from streamrnn.demo.faults import KINDS, Fault, Faults
 from streamrnn.demo.live import MODEL, PAST_ROWS
 from streamrnn.demo.pumps import MACHINES, PERIOD_S, Pumps
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
+from streamrnn.settings.config import Faults as Rules
 
 OVER = round(30 / PERIOD_S)
 HOUR = round(3600 / PERIOD_S)

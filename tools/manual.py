@@ -11,7 +11,7 @@ import click
 
 from streamrnn import __version__
 from streamrnn.cli import main
-from streamrnn.config import describe_keys
+from streamrnn.settings.config import describe_keys
 
 PAGE = Path(__file__).parents[1] / "deploy/streamrnn.1"
 FILES = (

@@ -34,9 +34,9 @@ import numpy as np
 import pyarrow.parquet
 from nab_scorer import Series, Tally, load, normalised, tally
 
-from streamrnn.config import Faults
 from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
+from streamrnn.settings.config import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.train.calibration import event_rows, score_residuals
 from streamrnn.train.descent import Settings

@@ -25,9 +25,9 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 
-from streamrnn.config import Faults
 from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
+from streamrnn.settings.config import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.train.calibration import calibrate, event_rows, score_residuals
 from streamrnn.train.job import TrainOptions, train

@@ -137,11 +137,11 @@ def replay(
     if channels and exclude:
         raise click.UsageError("--channels and --exclude exclude each other.")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in `train`, so that it learns the same
-    from streamrnn.config import load_config
+    from streamrnn.settings.config import load_config
 
     asked = {"predict.every": every, "predict.horizon": horizon}
     config = load_config(file, {key: value for key, value in asked.items() if value is not None})
-    from streamrnn.asked import Predict
+    from streamrnn.engine.options import Predict
     from streamrnn.replay import Learning, ReplayOptions
     from streamrnn.replay import replay as run
 
@@ -201,8 +201,8 @@ def send(
         raise click.UsageError("--rate and --speed exclude each other.")
     to = endpoint(to, bind, "--to")
     keys = client_keys(server_key, secret)
-    from streamrnn.send import SendOptions
-    from streamrnn.send import send as run
+    from streamrnn.client.send import SendOptions
+    from streamrnn.client.send import send as run
 
     reading = take_reading(rest)
     progress = sys.stderr.isatty()
@@ -234,7 +234,7 @@ def tail(
     """Print predictions as they come."""
     address = endpoint(address, bind, "E")
     keys = client_keys(server_key, secret)
-    from streamrnn.tail import tail as run
+    from streamrnn.client.tail import tail as run
 
     return run(address, topics, as_json, limit, model, bind, keys)
 

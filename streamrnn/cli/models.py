@@ -50,7 +50,7 @@ def activations(ctx: click.Context, param: click.Parameter, value: str | None) -
 def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     if value is None:
         return None
-    from streamrnn.values import parse_duration
+    from streamrnn.settings.values import parse_duration
 
     try:
         return parse_duration(value)

@@ -57,7 +57,7 @@ def demo(seconds: float | None, http: str, record: Path | None, faults: bool, se
         return 0
     if faults:
         raise click.UsageError("--faults goes with --record; what is shown live always has faults.")
-    from streamrnn.config import load_config
+    from streamrnn.settings.config import load_config
 
     listen = load_config(None, {"http.listen": http}).http.listen
     from streamrnn.demo.live import demo as run
@@ -97,7 +97,7 @@ def serve(
     MODEL and the flags override what FILE says; `streamrnn config check --help` lists its keys.
     SIGHUP reads FILE and the model again and goes on with both, the state kept.
     """
-    from streamrnn.config import Config, load_config
+    from streamrnn.settings.config import Config, load_config
 
     flags = {"model": model, "input.connect": connect, "output.bind": bind, "http.listen": http}
 
@@ -135,7 +135,7 @@ def keygen(name: str, force: bool, as_json: bool) -> None:
 
     Writes NAME.secret, which only you can read, and NAME.public.
     """
-    from streamrnn.keys import write_keys
+    from streamrnn.settings.keys import write_keys
 
     secret_file, public_file, public = write_keys(name, force)
     made = {"public": public, "public_file": str(public_file), "secret_file": str(secret_file)}
@@ -156,12 +156,12 @@ def check(file: Path) -> None:
     Every error is named at once; the exit code is then 78. The model, if it is there, must be able to do what
     is asked of it.
     """
-    from streamrnn.config import config_text, load_config
+    from streamrnn.settings.config import config_text, load_config
 
     settings = load_config(file, {})
     settings.require_endpoints(file)
     if settings.model.is_file():
-        from streamrnn.asked import Predict, rows_of_answer, rules_for
+        from streamrnn.engine.options import Predict, rows_of_answer, rules_for
         from streamrnn.model.native import read_model
 
         model = read_model(settings.model)

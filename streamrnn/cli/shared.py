@@ -48,7 +48,7 @@ class CommandWithKeys(click.Command):
     """A command whose help ends with every configuration key, its default and its meaning."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from streamrnn.config import describe_keys
+        from streamrnn.settings.config import describe_keys
 
         super().format_epilog(ctx, formatter)
         with formatter.section("Keys and their defaults"):
@@ -81,7 +81,7 @@ def speed(ctx: click.Context, param: click.Parameter, value: str) -> float | Non
 
 def endpoint(text: str, bind: bool, hint: str) -> str:
     """``text`` if a socket can bind (or connect) to it, else wrong usage of ``hint``."""
-    from streamrnn.config import check_endpoint
+    from streamrnn.settings.config import check_endpoint
 
     try:
         return check_endpoint(text, bind)
@@ -95,7 +95,7 @@ def client_keys(server_key: str | None, secret: Path | None) -> Any:
         return None
     if server_key is None or secret is None:
         raise click.UsageError("--server-key and --secret go together: give both, or neither.")
-    from streamrnn.keys import client_keys as read
+    from streamrnn.settings.keys import client_keys as read
 
     return read(server_key, secret)
 

@@ -20,7 +20,7 @@ import numpy as np
 from streamrnn.daemon.ask import LINE_BYTES, SOCKET, address_in
 from streamrnn.daemon.driver import Driver
 from streamrnn.daemon.keeper import Keeper
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.streams.record import ID_WORDS, layout_of
 from streamrnn.streams.slots import Slots, id_words

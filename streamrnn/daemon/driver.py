@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from streamrnn.daemon.pump import END, FAILED, HEARTBEAT, PAUSE, STOP, Pump, run
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 
 log = logging.getLogger("streamrnn")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.daemon.records import read_pairs, slot_of
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Channel
 from streamrnn.streams.record import EPOCH, FILLED, ID_WORDS, MISSED, RECEIVED, STEP
 from streamrnn.streams.score import EVENT, UNUSUAL, last_scores

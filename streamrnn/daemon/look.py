@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.daemon.records import number, read_pairs, slot_of
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.streams.record import EPOCH, ID_WORDS, RECEIVED, SEQ, STEP, TS
 from streamrnn.streams.score import EVENT, LATEST, SCALARS, UNUSUAL, last_scores, last_shares
 from streamrnn.streams.slots import id_words

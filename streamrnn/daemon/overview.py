@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.daemon.records import Heads, number, read_heads
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.streams.slots import id_text
 
 _FRESH_S = 0.5  # one reading serves all who ask for so long

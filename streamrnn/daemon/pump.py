@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn import stats as counted
-from streamrnn.advance import Core, advance, new_slot, stage
 from streamrnn.compiling.jit import compiled, inlined
 from streamrnn.compiling.tuples_by_address import by_address
+from streamrnn.engine.advance import Core, advance, new_slot, stage
 from streamrnn.kernels.network import TO_VECTOR
 from streamrnn.streams.batch import OWN, PREDICTED, ROWS, SEVERAL
 from streamrnn.streams.plausible import Doubts, make_doubts, raw_refusal

@@ -9,7 +9,7 @@ import numpy as np
 
 from streamrnn import stats as counted
 from streamrnn.daemon.records import number
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Channel
 
 log = logging.getLogger("streamrnn")

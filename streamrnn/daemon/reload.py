@@ -1,7 +1,7 @@
 """What a running daemon takes from its configuration anew, and what it refuses to."""
 
-from streamrnn.config import Config, settings_of
 from streamrnn.errors import ConfigError
+from streamrnn.settings.config import Config, settings_of
 
 LIVE = (  # keys, and sections, that may change while the daemon runs
     *("model", "faults.", "log.", "streams.idle_timeout", "state.interval"),

@@ -7,9 +7,9 @@ from pathlib import Path
 import zmq
 from zmq.utils import z85
 
-from streamrnn.config import Security
 from streamrnn.errors import ConfigError, UserError
-from streamrnn.keys import read_secret
+from streamrnn.settings.config import Security
+from streamrnn.settings.keys import read_secret
 
 log = logging.getLogger("streamrnn")
 

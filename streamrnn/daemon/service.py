@@ -16,9 +16,7 @@ import numba
 import zmq
 
 from streamrnn import stats as counted
-from streamrnn.asked import Predict
 from streamrnn.compiling.jit import compiling
-from streamrnn.config import Config
 from streamrnn.daemon.backlog import Backlog
 from streamrnn.daemon.control import Control
 from streamrnn.daemon.driver import Driver
@@ -31,10 +29,12 @@ from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import Sockets
 from streamrnn.daemon.systemd import notify, watchdog_s
 from streamrnn.daemon.views import Views
-from streamrnn.engine import Core, Engine
+from streamrnn.engine.engine import Core, Engine
+from streamrnn.engine.options import Predict
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
+from streamrnn.settings.config import Config
 from streamrnn.web.app import WebServer
 from streamrnn.web.metrics import make_registry
 

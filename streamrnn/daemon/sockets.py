@@ -14,9 +14,9 @@ from contextlib import suppress
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from streamrnn.config import Input, Output
 from streamrnn.daemon.security import Guard
 from streamrnn.errors import UserError
+from streamrnn.settings.config import Input, Output
 from streamrnn.wire.frame import DTYPES, FRAME
 
 # Messages held per peer. At a million frames a second this is 10 ms, about what a busy machine's

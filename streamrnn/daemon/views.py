@@ -10,7 +10,7 @@ from streamrnn.daemon.look import look
 from streamrnn.daemon.overview import Overview
 from streamrnn.daemon.rates import Rates
 from streamrnn.daemon.refusals import refusals
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.web.metrics import Snapshots
 
 _SECOND_S = 1.0

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.config import Faults
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.foreign.complete import to_model
 from streamrnn.foreign.keras_archive import Directory
@@ -21,6 +20,7 @@ from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
+from streamrnn.settings.config import Faults
 from streamrnn.table import Reading, open_rows
 
 FILE_LIMIT = 1 << 30  # bytes

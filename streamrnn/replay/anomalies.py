@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.engine import Answers
+from streamrnn.engine.engine import Answers
 from streamrnn.model.inspect import align
 from streamrnn.model.model import Model
 from streamrnn.streams.batch import PREDICTED

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.engine import Answers
+from streamrnn.engine.engine import Answers
 from streamrnn.model.model import Model
 from streamrnn.streams.batch import PREDICTED
 from streamrnn.table import Rows

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from streamrnn.asked import ROOM_BYTES, Faults, Predict
 from streamrnn.compiling.jit import compiling
-from streamrnn.engine import Engine
+from streamrnn.engine.engine import Engine
+from streamrnn.engine.options import ROOM_BYTES, Faults, Predict
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model

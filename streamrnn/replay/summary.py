@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.engine import Answers, Engine
+from streamrnn.engine.engine import Answers, Engine
 from streamrnn.replay.anomalies import Anomalies
 from streamrnn.replay.error import OneStepError
 from streamrnn.stats import LATE, MISSING_ROWS, PREDICTIONS, REASONS

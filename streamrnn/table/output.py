@@ -17,7 +17,7 @@ from streamrnn.table.results import PLAIN, ResultKind, result_batch, result_sche
 from streamrnn.table.rows import Rows
 
 if TYPE_CHECKING:
-    from streamrnn.engine import Answers
+    from streamrnn.engine.engine import Answers
 
 SUFFIXES = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson", ".parquet": "parquet"}
 PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip")

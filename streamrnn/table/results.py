@@ -11,7 +11,7 @@ from streamrnn.table.rows import Rows
 from streamrnn.wire.frame import flag_names
 
 if TYPE_CHECKING:
-    from streamrnn.engine import Answers
+    from streamrnn.engine.engine import Answers
 
 PREDICTED, LATE, REJECTED = 0, 1, 2  # outcomes, the last + index into REASONS
 OWN, SEVERAL = 1, 2  # answers, as bits: a row's own, and one of several rows

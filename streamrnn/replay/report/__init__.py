@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.engine import Answers, Engine
+from streamrnn.engine.engine import Answers, Engine
 from streamrnn.replay.report import charts, words
 from streamrnn.replay.report.envelope import Envelopes
 from streamrnn.replay.report.html import Html, element, join

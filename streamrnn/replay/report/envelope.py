@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import compiled, inlined
-from streamrnn.engine import Answers, Engine
+from streamrnn.engine.engine import Answers, Engine
 from streamrnn.streams.batch import LATE_ROW, OWN, PREDICTED, SEVERAL, SHARED
 from streamrnn.table import Rows
 from streamrnn.wire import frame

@@ -13,7 +13,7 @@ from pathlib import Path
 import zmq
 
 from streamrnn.errors import UserError
-from streamrnn.values import is_key
+from streamrnn.settings.values import is_key
 
 REFUSALS: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the key of --secret is refused; let its public key be listed in the "

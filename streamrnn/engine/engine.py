@@ -6,10 +6,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.advance import Core, advance, slot_for, stage
-from streamrnn.asked import AT_END, ROOM_BYTES, Faults, Predict, batch_rows, rows_of_answer, rules_for
 from streamrnn.compiling.jit import UNCACHED, compiled, inlined
 from streamrnn.compiling.tuples_by_address import by_address
+from streamrnn.engine.advance import Core, advance, slot_for, stage
+from streamrnn.engine.options import (
+    AT_END,
+    ROOM_BYTES,
+    Faults,
+    Predict,
+    batch_rows,
+    rows_of_answer,
+    rules_for,
+)
 from streamrnn.errors import ConfigError
 from streamrnn.kernels.network import Network, make_scratch, pack_network
 from streamrnn.kernels.rls import make_adaptation

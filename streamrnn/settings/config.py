@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from streamrnn.errors import ConfigError
-from streamrnn.values import (
+from streamrnn.settings.values import (
     check_endpoint,
     check_key,
     check_stream,

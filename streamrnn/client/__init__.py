@@ -1,0 +1,1 @@
+"""What talks to a daemon over its sockets: send, and tail."""
