@@ -514,7 +514,9 @@ def test_demo_records(stub):
 
 
 def test_inspect(stub):
-    stub("streamrnn.state", "is_snapshot", result=False, describe_snapshot=None, format_snapshot=None)
+    stub(
+        "streamrnn.state.commands", "is_snapshot", result=False, describe_snapshot=None, format_snapshot=None
+    )
     stub("streamrnn.model.native", "read_model", result="the model")
     calls = stub("streamrnn.model.inspect", "describe_model", result={"cell": "lstm"}, format_description=str)
     table = run("inspect", "m.safetensors")
@@ -525,7 +527,11 @@ def test_inspect(stub):
 
 def test_inspect_a_snapshot(stub):
     calls = stub(
-        "streamrnn.state", "describe_snapshot", result={"streams": 3}, is_snapshot=bool, format_snapshot=str
+        "streamrnn.state.commands",
+        "describe_snapshot",
+        result={"streams": 3},
+        is_snapshot=bool,
+        format_snapshot=str,
     )
     assert run("inspect", "s.safetensors").stdout == "{'streams': 3}\n"
     assert json.loads(run("inspect", "s.safetensors", "--json").stdout) == {"streams": 3}
@@ -533,7 +539,7 @@ def test_inspect_a_snapshot(stub):
 
 
 def test_state(stub):
-    calls = stub("streamrnn.state", "show", "export", "import_", "reset", result=1)
+    calls = stub("streamrnn.state.commands", "show", "export", "import_", "reset", result=1)
     target = Path("folder")
     for words, name, arguments in (
         (["show", target], "show", (target, False, None, "id", "")),

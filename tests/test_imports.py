@@ -24,22 +24,21 @@ ARROWS: dict[str, set[str]] = {
     "engine": {"errors", "compiling", "stats", "model", "wire", "kernels", "streams"},
     "settings": {"errors"},
     "table": {"errors", "compiling", "stats", "model", "wire", "engine"},
+    "state": {"errors", "model", "streams", "settings"},  # of streams outside of a daemon, or by asking it
     "web": {"streamrnn", "errors", "stats"},
     "daemon": {
         *("streamrnn", "errors", "compiling", "stats", "model", "wire", "kernels", "streams", "engine"),
-        *("settings", "web"),
+        *("settings", "state", "web"),
     },
     "train": {"streamrnn", "errors", "compiling", "model", "kernels", "streams", "table"},
     "replay": {*("errors", "compiling", "stats", "model", "wire", "streams", "engine", "table", "train")},
     "foreign": {"errors", "model", "engine", "settings", "table"},
     "client": {"errors", "model", "wire", "settings", "table"},
-    "target": {"errors", "settings", "daemon", "streams"},
-    "state": {"errors", "model", "streams", "daemon", "target"},
     "demo": {"errors", "model", "wire"},
     "bench": {"errors", "compiling", "stats", "model", "wire", "kernels", "streams", "engine", "daemon"},
     "cli": {
         *("streamrnn", "errors", "model", "settings", "table"),
-        *("engine", "daemon", "replay", "train", "foreign", "client", "state", "target", "demo", "bench"),
+        *("engine", "daemon", "replay", "train", "foreign", "client", "state", "demo", "bench"),
     },
     "__main__": {"cli"},
 }

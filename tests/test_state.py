@@ -25,14 +25,14 @@ from daemon import DEADLINE_S, PROBE, Daemon, Line, rows_answers, serving, wait_
 
 from streamrnn.cli import main
 from streamrnn.compiling.jit import compiled
-from streamrnn.daemon.ask import LINE_BYTES, SOCKET, address_in, ask
 from streamrnn.daemon.control import CALLERS
 from streamrnn.errors import UserError
+from streamrnn.state.ask import LINE_BYTES, SOCKET, address_in, ask
+from streamrnn.state.target import memory_file
 from streamrnn.streams.live import hold_lock
 from streamrnn.streams.record import CHECK, DEGRADED, check_of, id_check
 from streamrnn.streams.slots import id_words
 from streamrnn.streams.snapshot import Snapshot, read_from, read_snapshot, write_snapshot, write_to
-from streamrnn.target import memory_file
 
 ROWS = np.random.default_rng(3).normal(0, 10, (60, 3)).astype(np.float32)
 LONG = "a folder whose path is too long for a socket " * 4

@@ -244,7 +244,7 @@ def tail(
 @as_json_option
 def inspect(file: Path, as_json: bool) -> None:
     """Show what is in a model, or in a snapshot."""
-    from streamrnn.state import describe_snapshot, format_snapshot, is_snapshot
+    from streamrnn.state.commands import describe_snapshot, format_snapshot, is_snapshot
 
     if is_snapshot(file):
         description = describe_snapshot(file)

@@ -39,7 +39,7 @@ def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str)
 
     Age is the time since the last row was taken; |h| and |c| are the largest hidden and cell state.
     """
-    from streamrnn.state import show as run
+    from streamrnn.state.commands import show as run
 
     return run(target, as_json, limit, sort, prefix)
 
@@ -58,7 +58,7 @@ def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str)
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 def export(target: Path, output: str, streams: tuple[str, ...], force: bool) -> int:
     """Write the state of streams to a file, to be imported."""
-    from streamrnn.state import export as run
+    from streamrnn.state.commands import export as run
 
     return run(target, output, streams, force)
 
@@ -74,7 +74,7 @@ def import_(file: str, target: Path, replace: bool) -> int:
 
     Where no daemon runs, TARGET is a folder of snapshots, and gets a new one for the next start.
     """
-    from streamrnn.state import import_ as run
+    from streamrnn.state.commands import import_ as run
 
     return run(file, target, replace)
 
@@ -90,6 +90,6 @@ def reset(target: Path, streams: tuple[str, ...], everything: bool) -> int:
     """
     if everything == bool(streams):
         raise click.UsageError("Give the IDs of streams, or --all.")
-    from streamrnn.state import reset as run
+    from streamrnn.state.commands import reset as run
 
     return run(target, streams, everything)

@@ -14,10 +14,23 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from streamrnn.daemon.ask import ask
 from streamrnn.errors import UserError
 from streamrnn.model.inspect import align
 from streamrnn.model.native import HEADER_LIMIT
+from streamrnn.state.ask import ask
+from streamrnn.state.target import (
+    ago,
+    duration,
+    find_target,
+    leave_damaged,
+    locked,
+    memory_file,
+    newest_streams,
+    only,
+    read_source,
+    say,
+    utc,
+)
 from streamrnn.streams.snapshot import (
     ID_BYTES,
     Snapshot,
@@ -35,19 +48,6 @@ from streamrnn.streams.transfer import (
     refuse_unfit,
     refuse_unknown,
     stream_names,
-)
-from streamrnn.target import (
-    ago,
-    duration,
-    find_target,
-    leave_damaged,
-    locked,
-    memory_file,
-    newest_streams,
-    only,
-    read_source,
-    say,
-    utc,
 )
 
 _COLUMNS = ("stream", "step", "seq", "age", "epoch", "health", "|h|", "|c|")

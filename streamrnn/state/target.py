@@ -16,9 +16,9 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from streamrnn.daemon.ask import ask
 from streamrnn.errors import UserError
 from streamrnn.settings.config import load_config
+from streamrnn.state.ask import ask
 from streamrnn.streams.live import FILE, LOCK, Unusable, boot_id, hold_lock, read_header, read_live
 from streamrnn.streams.snapshot import (
     ID_BYTES,
