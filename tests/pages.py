@@ -14,7 +14,7 @@ from models import untrained
 from prometheus_client import CollectorRegistry
 from slots_by_hand import find_slot
 
-from streamrnn.daemon.views import Views
+from streamrnn.daemon.page.views import Views
 from streamrnn.engine.engine import Engine
 from streamrnn.settings.config import Faults
 from streamrnn.streams.record import RECEIVED

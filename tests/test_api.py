@@ -21,10 +21,10 @@ from models import RELATIONS, untrained
 from pages import Events, NoSnapshots, Site, crowd, paced, site
 from slots_by_hand import find_slot, release_slot
 
-from streamrnn.daemon.history import ANOMALY, GAP, IMPUTED, KEPT, RESET, History
-from streamrnn.daemon.overview import Overview
-from streamrnn.daemon.records import number, read_heads
-from streamrnn.daemon.views import Views
+from streamrnn.daemon.page.history import ANOMALY, GAP, IMPUTED, KEPT, RESET, History
+from streamrnn.daemon.page.overview import Overview
+from streamrnn.daemon.page.read_records import number, read_heads
+from streamrnn.daemon.page.views import Views
 from streamrnn.engine.engine import Engine
 from streamrnn.model.native import write_model
 from streamrnn.settings.config import Faults
@@ -372,7 +372,7 @@ def test_streams_asked_for_longest_ago_make_room(monkeypatch):
     history.sample()
     assert history.since("s00", 0) is None
     assert history.since("s70", 0)["next"] == 1
-    monkeypatch.setattr("streamrnn.daemon.history._LATELY_S", -1.0)
+    monkeypatch.setattr("streamrnn.daemon.page.history._LATELY_S", -1.0)
     history.keep(names[1:3])
     history.keep(["s71", "nobody", "s72"])
     gone = [name for name in names[1:KEPT] if history.since(name, 0) is None]

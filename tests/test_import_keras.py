@@ -18,9 +18,11 @@ import pytest
 
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
-from streamrnn.foreign import hdf5, keras_archive, keras_file
+from streamrnn.foreign import hdf5
 from streamrnn.foreign.complete import to_model
 from streamrnn.foreign.importing import import_model, measure
+from streamrnn.foreign.keras import archive as keras_archive
+from streamrnn.foreign.keras import file as keras_file
 from streamrnn.foreign.network import Foreign, ImportOptions
 from streamrnn.model.model import Model
 from streamrnn.model.settings import ModelError

@@ -12,10 +12,12 @@ import safetensors.numpy
 
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
-from streamrnn.foreign import onnx_file, onnx_folding, onnx_walk
 from streamrnn.foreign.complete import to_model
 from streamrnn.foreign.importing import import_model, measure
 from streamrnn.foreign.network import Foreign, ImportOptions
+from streamrnn.foreign.onnx import file as onnx_file
+from streamrnn.foreign.onnx import folding as onnx_folding
+from streamrnn.foreign.onnx import walk as onnx_walk
 from streamrnn.model.model import Model
 from streamrnn.model.settings import GATES, ModelError
 from streamrnn.settings.config import Faults

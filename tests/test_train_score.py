@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_training import make_dataset, random_network
 
-from streamrnn.daemon.records import read_pairs
+from streamrnn.daemon.page.read_records import read_pairs
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.settings.config import Faults

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn import stats as counted
-from streamrnn.daemon.records import number
+from streamrnn.daemon.page.read_records import number
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Channel
 

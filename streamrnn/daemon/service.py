@@ -22,13 +22,13 @@ from streamrnn.daemon.control import Control
 from streamrnn.daemon.driver import Driver
 from streamrnn.daemon.keeper import Keeper
 from streamrnn.daemon.log import set_up_log
+from streamrnn.daemon.page.views import Views
 from streamrnn.daemon.pump import make_pump, run
 from streamrnn.daemon.refusals import Refusals
 from streamrnn.daemon.reload import refuse_what_is_fixed
 from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import Sockets
 from streamrnn.daemon.systemd import notify, watchdog_s
-from streamrnn.daemon.views import Views
 from streamrnn.engine.engine import Core, Engine
 from streamrnn.engine.options import Predict
 from streamrnn.errors import UserError

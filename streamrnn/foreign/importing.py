@@ -13,7 +13,7 @@ import numpy as np
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.foreign.complete import to_model
-from streamrnn.foreign.keras_archive import Directory
+from streamrnn.foreign.keras.archive import Directory
 from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError, Witness
 from streamrnn.model.inspect import describe_model
 from streamrnn.model.model import Model
@@ -31,8 +31,8 @@ LEAST_SCALE = 1e-3  # of the sum of an output's weights
 
 READERS = {
     "PyTorch": "streamrnn.foreign.torch_file",
-    "Keras": "streamrnn.foreign.keras_file",
-    "ONNX": "streamrnn.foreign.onnx_file",
+    "Keras": "streamrnn.foreign.keras.file",
+    "ONNX": "streamrnn.foreign.onnx.file",
     "RTNeural": "streamrnn.foreign.rtneural_file",
 }
 FORMATS = "PyTorch's safetensors, Keras's .keras and .h5, ONNX, RTNeural's JSON"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.foreign.keras_layout import keras_stage
+from streamrnn.foreign.keras.layout import keras_stage
 from streamrnn.foreign.network import (
     Foreign,
     ImportOptions,

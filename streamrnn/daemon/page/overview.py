@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.daemon.records import Heads, number, read_heads
+from streamrnn.daemon.page.read_records import Heads, number, read_heads
 from streamrnn.engine.engine import Engine
 from streamrnn.streams.slots import id_text
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from streamrnn import __version__
-from streamrnn.daemon.history import KEPT, History
-from streamrnn.daemon.look import look
-from streamrnn.daemon.overview import Overview
-from streamrnn.daemon.rates import Rates
+from streamrnn.daemon.page.history import KEPT, History
+from streamrnn.daemon.page.one_stream import look
+from streamrnn.daemon.page.overview import Overview
+from streamrnn.daemon.page.rates import Rates
 from streamrnn.daemon.refusals import refusals
 from streamrnn.engine.engine import Engine
 from streamrnn.web.metrics import Snapshots

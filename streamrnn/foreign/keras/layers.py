@@ -12,8 +12,8 @@ import numpy as np
 
 from streamrnn.foreign.chain import Activation, Part, Scaling
 from streamrnn.foreign.hdf5 import REMEDY
-from streamrnn.foreign.keras_archive import Archive
-from streamrnn.foreign.keras_layout import keras_stage
+from streamrnn.foreign.keras.archive import Archive
+from streamrnn.foreign.keras.layout import keras_stage
 from streamrnn.foreign.network import GOES_ON, Stage
 from streamrnn.model.model import Dense
 from streamrnn.model.settings import ACTIVATIONS, ModelError

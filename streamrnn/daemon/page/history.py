@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.daemon.records import read_pairs, slot_of
+from streamrnn.daemon.page.read_records import read_pairs, slot_of
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Channel
 from streamrnn.streams.record import EPOCH, FILLED, ID_WORDS, MISSED, RECEIVED, STEP

@@ -13,10 +13,10 @@ import numpy as np
 
 from streamrnn.foreign.chain import Activation, Part
 from streamrnn.foreign.network import GOES_ON, ImportOptions, Stage, numbers
-from streamrnn.foreign.onnx_dense import dense_stage, scaling_part
-from streamrnn.foreign.onnx_folding import JOINS, LARGEST, MAKES, MOVES, fold
-from streamrnn.foreign.onnx_graph import Graph, Node, tensor_values
-from streamrnn.foreign.onnx_recurrent import RECURRENT, STATES, recurrent_stage
+from streamrnn.foreign.onnx.dense import dense_stage, scaling_part
+from streamrnn.foreign.onnx.folding import JOINS, LARGEST, MAKES, MOVES, fold
+from streamrnn.foreign.onnx.graph import Graph, Node, tensor_values
+from streamrnn.foreign.onnx.recurrent import RECURRENT, STATES, recurrent_stage
 from streamrnn.model.model import Dense
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted

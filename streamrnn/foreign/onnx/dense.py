@@ -4,7 +4,7 @@ import numpy as np
 
 from streamrnn.foreign.chain import Scaling
 from streamrnn.foreign.network import Stage
-from streamrnn.foreign.onnx_graph import Node
+from streamrnn.foreign.onnx.graph import Node
 from streamrnn.model.model import Dense
 from streamrnn.model.settings import ModelError
 

@@ -18,8 +18,8 @@ def read(path: Path, options: ImportOptions) -> Foreign:
     """
     if importlib.util.find_spec("onnx") is None:
         raise UserError("onnx is not installed, which reads ONNX files: pip install onnx")
-    from streamrnn.foreign.onnx_graph import load
-    from streamrnn.foreign.onnx_walk import find_way
+    from streamrnn.foreign.onnx.graph import load
+    from streamrnn.foreign.onnx.walk import find_way
 
     way = find_way(load(path), options)
     return join("ONNX", way.parts, way.notes)
@@ -37,8 +37,8 @@ def witness(path: Path, foreign: Foreign) -> Witness | None:
     import onnx
     import onnxruntime
 
-    from streamrnn.foreign.onnx_graph import load
-    from streamrnn.foreign.onnx_walk import INPUT_LIMIT, find_way
+    from streamrnn.foreign.onnx.graph import load
+    from streamrnn.foreign.onnx.walk import INPUT_LIMIT, find_way
 
     model = onnx.load_model_from_string(path.read_bytes())
     graph, options = load(path), ImportOptions(reset=foreign.reset)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.daemon.records import number, read_pairs, slot_of
+from streamrnn.daemon.page.read_records import number, read_pairs, slot_of
 from streamrnn.engine.engine import Engine
 from streamrnn.streams.record import EPOCH, ID_WORDS, RECEIVED, SEQ, STEP, TS
 from streamrnn.streams.score import EVENT, LATEST, SCALARS, UNUSUAL, last_scores, last_shares

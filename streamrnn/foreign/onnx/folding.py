@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.foreign.onnx_graph import DTYPES, FAULTS, Node, tensor_values
+from streamrnn.foreign.onnx.graph import DTYPES, FAULTS, Node, tensor_values
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 

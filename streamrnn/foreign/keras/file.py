@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from streamrnn.foreign.chain import join
-from streamrnn.foreign.keras_archive import Archive, open_archive
-from streamrnn.foreign.keras_layers import (
+from streamrnn.foreign.keras.archive import Archive, open_archive
+from streamrnn.foreign.keras.layers import (
     CELLS,
     PASSED_OVER,
     Settings,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.foreign.network import ImportOptions, Stage, numbers
-from streamrnn.foreign.onnx_graph import Graph, Node
+from streamrnn.foreign.onnx.graph import Graph, Node
 from streamrnn.model.model import Layer
 from streamrnn.model.settings import GATES, ModelError
 from streamrnn.model.stated import quoted

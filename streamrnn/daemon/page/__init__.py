@@ -1,0 +1,1 @@
+"""What the page and its API read of a running daemon."""
