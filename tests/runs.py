@@ -8,8 +8,8 @@ from tables import write
 
 from streamrnn.cli import main
 from streamrnn.table import Reading
-from streamrnn.train.data import Dataset
-from streamrnn.train.recording import DataOptions
+from streamrnn.train.data.dataset import Dataset
+from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.relations import load_dataset
 
 

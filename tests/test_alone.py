@@ -26,7 +26,7 @@ from streamrnn.settings.config import Faults
 from streamrnn.table import Reading, Rows, csv_file
 from streamrnn.table.first import FirstRows
 from streamrnn.train import job
-from streamrnn.train.recording import DataOptions, read_recording
+from streamrnn.train.data.recording import DataOptions, read_recording
 from streamrnn.wire.frame import ANOMALY
 
 NAMES = ("flow", "temp")

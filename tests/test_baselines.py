@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from streamrnn.table import Reading
-from streamrnn.train import baselines
-from streamrnn.train.advice import Facts
-from streamrnn.train.baselines import linear_autoregression, persistence
-from streamrnn.train.data import Dataset, Scaling, Sequence, load
-from streamrnn.train.recording import DataOptions
+from streamrnn.train.data.dataset import Dataset, Scaling, Sequence, load
+from streamrnn.train.data.recording import DataOptions
+from streamrnn.train.data.warnings import Facts
+from streamrnn.train.judge import linear as baselines
+from streamrnn.train.judge.linear import linear_autoregression, persistence
 
 ETT = (
     Path(os.environ.get("STREAMRNN_DATA", Path(__file__).parents[2] / "shared" / "data"))

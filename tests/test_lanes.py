@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamrnn.train.data import Scaling, Sequence
-from streamrnn.train.lanes import Chunk, Lanes, history
+from streamrnn.train.data.dataset import Scaling, Sequence
+from streamrnn.train.data.lanes import Chunk, Lanes, history
 
 NAN = float("nan")
 

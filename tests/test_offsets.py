@@ -24,9 +24,9 @@ from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.config import Faults, Predict
 from streamrnn.table.reading import Reading
 from streamrnn.table.with_model import with_model
+from streamrnn.train.data.recording import DataOptions, read_recording
 from streamrnn.train.descent import Settings
 from streamrnn.train.job import TrainOptions, train
-from streamrnn.train.recording import DataOptions, read_recording
 from streamrnn.wire.frame import ROLLOUT
 
 METER = 123_456_789

@@ -18,11 +18,11 @@ from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.config import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.streams.score import score_words
-from streamrnn.train.data import Sequence
+from streamrnn.train.data.dataset import Sequence
+from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import Settings
 from streamrnn.train.job import TrainOptions, train
-from streamrnn.train.recording import DataOptions
-from streamrnn.train.runs import FLICKERING, KNOWN, LEAST, LONGEST, usual_runs
+from streamrnn.train.judge.runs import FLICKERING, KNOWN, LEAST, LONGEST, usual_runs
 from streamrnn.wire.frame import ANOMALY
 
 USUAL = 16

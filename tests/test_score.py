@@ -13,7 +13,7 @@ from streamrnn.compiling.jit import compiled
 from streamrnn.streams import score
 from streamrnn.streams.levels import HIGHEST, first_levels
 from streamrnn.streams.score import event_after, keep, score_words, update
-from streamrnn.train.calibration import calibrate, event_rows, score_residuals
+from streamrnn.train.judge.calibration import calibrate, event_rows, score_residuals
 
 NOISES = {
     "normal": lambda rng, size: rng.normal(size=size),

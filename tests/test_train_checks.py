@@ -10,14 +10,16 @@ from runs import loaded, table, train
 from streamrnn.errors import UserError
 from streamrnn.model.native import read_model
 from streamrnn.table import Reading, csv_file
-from streamrnn.train import decoding, job, sequences
-from streamrnn.train.baselines import Linear
-from streamrnn.train.classes import shares_right
-from streamrnn.train.data import Dataset
-from streamrnn.train.decoder import EncoderDecoder
+from streamrnn.train import fit_decoder as decoding
+from streamrnn.train import job
+from streamrnn.train.data import sequences
+from streamrnn.train.data.dataset import Dataset
+from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import Settings
-from streamrnn.train.network import Network, Shape
-from streamrnn.train.recording import DataOptions
+from streamrnn.train.judge.classes import shares_right
+from streamrnn.train.judge.linear import Linear
+from streamrnn.train.net.decoder import EncoderDecoder
+from streamrnn.train.net.network import Network, Shape
 from streamrnn.train.relations import fit_network, load_dataset
 
 

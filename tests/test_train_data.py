@@ -15,9 +15,9 @@ from tables import reading_of, write
 
 from streamrnn.errors import UserError
 from streamrnn.table import Reading
-from streamrnn.train import data
-from streamrnn.train.data import Dataset, Sequence, load
-from streamrnn.train.recording import DataOptions
+from streamrnn.train.data import dataset as data
+from streamrnn.train.data.dataset import Dataset, Sequence, load
+from streamrnn.train.data.recording import DataOptions
 
 DATA = Path(os.environ.get("STREAMRNN_DATA", Path(__file__).parents[2] / "shared" / "data"))
 NAN = float("nan")

@@ -12,15 +12,15 @@ from runs import loaded, table, train
 from streamrnn.errors import UserError
 from streamrnn.model.native import read_model
 from streamrnn.table import Reading
-from streamrnn.train.advice import Facts
-from streamrnn.train.data import Dataset, Scaling, Sequence
-from streamrnn.train.decoding import fit_decoder
+from streamrnn.train.data.dataset import Dataset, Scaling, Sequence
+from streamrnn.train.data.recording import DataOptions
+from streamrnn.train.data.sequences import windows
+from streamrnn.train.data.warnings import Facts
 from streamrnn.train.descent import Course, Settings
-from streamrnn.train.network import Shape
-from streamrnn.train.recording import DataOptions
+from streamrnn.train.fit_decoder import fit_decoder
+from streamrnn.train.judge.simple_methods import mean_target, simple_methods, summaries
+from streamrnn.train.net.network import Shape
 from streamrnn.train.relations import load_dataset, residuals_of
-from streamrnn.train.sequences import windows
-from streamrnn.train.simple import mean_target, simple_methods, summaries
 
 NAN = float("nan")
 

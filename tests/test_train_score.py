@@ -10,10 +10,10 @@ from streamrnn.model.model import Model
 from streamrnn.settings.config import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.streams.score import MEMORY
-from streamrnn.train.calibration import calibrate, in_order, score_residuals
-from streamrnn.train.data import Dataset, Sequence, hold
+from streamrnn.train.data.dataset import Dataset, Sequence, hold
 from streamrnn.train.job import _score, to_model
-from streamrnn.train.network import Network, Shape
+from streamrnn.train.judge.calibration import calibrate, in_order, score_residuals
+from streamrnn.train.net.network import Network, Shape
 from streamrnn.train.relations import residuals_of
 
 ROWS = 900

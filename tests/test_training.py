@@ -9,18 +9,18 @@ import safetensors.numpy
 
 from streamrnn.engine.engine import Engine
 from streamrnn.settings.config import Faults
-from streamrnn.train.adam import HIGHWAY_SHARE, Adam
-from streamrnn.train.advice import Facts
-from streamrnn.train.baselines import Linear, linear_autoregression
-from streamrnn.train.data import Dataset, Scaling, Sequence
-from streamrnn.train.decoder import CurveNetwork, EncoderDecoder
+from streamrnn.train.data.dataset import Dataset, Scaling, Sequence
+from streamrnn.train.data.lanes import Lanes
+from streamrnn.train.data.warnings import Facts
 from streamrnn.train.descent import LEAST_UPDATES, Course, Settings
-from streamrnn.train.explain import describe_reach, gradient_reach, reach_text, windows
 from streamrnn.train.fit import chunks, fit, mean_error
 from streamrnn.train.job import to_model
-from streamrnn.train.lanes import Lanes
-from streamrnn.train.layer import State
-from streamrnn.train.network import Network, Shape, Weights
+from streamrnn.train.judge.linear import Linear, linear_autoregression
+from streamrnn.train.judge.reach import describe_reach, gradient_reach, reach_text, windows
+from streamrnn.train.net.adam import HIGHWAY_SHARE, Adam
+from streamrnn.train.net.decoder import CurveNetwork, EncoderDecoder
+from streamrnn.train.net.layer import State
+from streamrnn.train.net.network import Network, Shape, Weights
 
 GOLDEN = Path(__file__).parent / "golden" / "gradients"
 CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]

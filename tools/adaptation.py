@@ -23,9 +23,9 @@ from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
 from streamrnn.settings.config import Faults
+from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import Settings
 from streamrnn.train.job import TrainOptions, train
-from streamrnn.train.recording import DataOptions
 
 MEMORY = 500
 # cell, hidden units, frames that the head sees (None = as many as help a linear forecast)

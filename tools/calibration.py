@@ -32,9 +32,9 @@ from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.config import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.table import Reading
-from streamrnn.train.calibration import score_residuals
+from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.job import TrainOptions, train
-from streamrnn.train.recording import DataOptions
+from streamrnn.train.judge.calibration import score_residuals
 
 SCORES = (2, 3, 4)
 CHANNELS = 8  # of noise

@@ -38,10 +38,10 @@ from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.config import Faults
 from streamrnn.streams.levels import first_levels
-from streamrnn.train.calibration import event_rows, score_residuals
+from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import Settings
 from streamrnn.train.job import TrainOptions, train
-from streamrnn.train.recording import DataOptions
+from streamrnn.train.judge.calibration import event_rows, score_residuals
 
 RULES = ("each row", "suppressed", "events", "given", "crosswise")
 FIXED = 3.0  # one row in a thousand

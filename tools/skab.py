@@ -29,9 +29,9 @@ from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.config import Faults
 from streamrnn.streams.levels import first_levels
-from streamrnn.train.calibration import calibrate, event_rows, score_residuals
+from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.job import TrainOptions, train
-from streamrnn.train.recording import DataOptions
+from streamrnn.train.judge.calibration import calibrate, event_rows, score_residuals
 
 LEARNED, VALIDATION = 400, 0.2  # rows of each file to learn from; the share of them to validate on
 ORDER, RIDGE = 5, 1e-3  # of the linear autoregression: rows that it looks back, share of the rows

@@ -23,15 +23,15 @@ import numpy as np
 
 from streamrnn.demo.recording import record
 from streamrnn.table import Reading
-from streamrnn.train.adam import Adam
-from streamrnn.train.advice import Facts
-from streamrnn.train.baselines import Linear, linear_autoregression, persistence
-from streamrnn.train.data import Dataset, Scaling, Sequence, load
+from streamrnn.train.data.dataset import Dataset, Scaling, Sequence, load
+from streamrnn.train.data.lanes import Lanes
+from streamrnn.train.data.recording import DataOptions
+from streamrnn.train.data.warnings import Facts
 from streamrnn.train.descent import AVERAGE, RISE, Settings
 from streamrnn.train.fit import chunks, fit, mean_error
-from streamrnn.train.lanes import Lanes
-from streamrnn.train.network import Network, Shape
-from streamrnn.train.recording import DataOptions
+from streamrnn.train.judge.linear import Linear, linear_autoregression, persistence
+from streamrnn.train.net.adam import Adam
+from streamrnn.train.net.network import Network, Shape
 
 SIZES = ((8, 32, 32), (8, 64, 32), (16, 128, 64))  # inputs, hidden units, lanes
 CHUNK = 64

@@ -266,10 +266,10 @@ def train(
     if rest["activation"] != "tanh" and rest["cell"] != "rnn":
         raise click.UsageError("--activation relu is for --cell rnn.")
     check_relation(relation, target, horizon, rest)
+    from streamrnn.train.data.recording import DataOptions
     from streamrnn.train.descent import Settings
     from streamrnn.train.job import TrainOptions
     from streamrnn.train.job import train as run
-    from streamrnn.train.recording import DataOptions
 
     data = DataOptions(
         sources=files,

@@ -15,11 +15,11 @@ from streamrnn.replay.report import is_report
 from streamrnn.table import open_rows
 from streamrnn.table.first import count_rows
 from streamrnn.table.progress import Progress, counted
-from streamrnn.train.data import Dataset, arrange
+from streamrnn.train.data.dataset import Dataset, arrange
+from streamrnn.train.data.in_words import count_of
+from streamrnn.train.data.recording import DataOptions, Recording, read_recording
 from streamrnn.train.descent import Settings
-from streamrnn.train.findings import count_of
 from streamrnn.train.job import TrainOptions, check_output, learn, not_begun
-from streamrnn.train.recording import DataOptions, Recording, read_recording
 from streamrnn.train.report import Report
 
 NAME = "model.safetensors"  # of a model that is found

@@ -74,7 +74,7 @@ def replay(options: ReplayOptions) -> Summary:
 def _find_or_learn(options: ReplayOptions) -> Path | Learned:
     """A model for a recording that came without one, once it is known that results can be written."""
     from streamrnn.replay.alone import find_or_learn
-    from streamrnn.train.recording import DataOptions
+    from streamrnn.train.data.recording import DataOptions
 
     for output in (options.output, options.report):
         if output not in (None, "-") and (Path(output).is_file() or not Path(output).exists()):

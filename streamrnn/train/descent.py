@@ -8,8 +8,8 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from streamrnn.train.adam import Adam
-from streamrnn.train.network import Weights
+from streamrnn.train.net.adam import Adam
+from streamrnn.train.net.network import Weights
 
 AVERAGE = 0.98  # how much of the average of the weights an update keeps
 RISE = 50  # updates over which the learning rate rises

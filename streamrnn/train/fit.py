@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from streamrnn.train.baselines import Linear
-from streamrnn.train.data import WARM, Dataset, Scaling, Sequence
+from streamrnn.train.data.dataset import WARM, Dataset, Scaling, Sequence
+from streamrnn.train.data.lanes import Chunk, Lanes, history
 from streamrnn.train.descent import Course, Settings, descend
-from streamrnn.train.lanes import Chunk, Lanes, history
-from streamrnn.train.network import Network, Shape
-from streamrnn.train.recurrence import ROWS
+from streamrnn.train.judge.linear import Linear
+from streamrnn.train.net.network import Network, Shape
+from streamrnn.train.net.recurrence import ROWS
 
 BLOCK = 1024  # steps that are put into lanes at once, if
 NUMBERS = 1 << 24  # of inputs and targets, are not too many

@@ -18,21 +18,21 @@ from streamrnn.errors import UserError
 from streamrnn.model.model import Channel, Model
 from streamrnn.model.native import write_model
 from streamrnn.table.progress import Line, Progress, counted
-from streamrnn.train.baselines import Linear, linear_autoregression
-from streamrnn.train.calibration import calibrate, in_order
-from streamrnn.train.classes import shares_right
-from streamrnn.train.data import Dataset
+from streamrnn.train.data.dataset import Dataset
+from streamrnn.train.data.in_words import count_of, found_text
+from streamrnn.train.data.recording import DataOptions
+from streamrnn.train.data.sequences import BY_SEQUENCE
 from streamrnn.train.descent import Course, Settings
-from streamrnn.train.explain import gradient_reach
-from streamrnn.train.findings import count_of, found_text
-from streamrnn.train.network import Network, Shape, Weights
-from streamrnn.train.recording import DataOptions
+from streamrnn.train.judge.calibration import calibrate, in_order
+from streamrnn.train.judge.classes import shares_right
+from streamrnn.train.judge.linear import Linear, linear_autoregression
+from streamrnn.train.judge.reach import gradient_reach
+from streamrnn.train.judge.runs import usual_runs
+from streamrnn.train.judge.simple_methods import Simple, simple_methods
+from streamrnn.train.judge.validation import validate
+from streamrnn.train.net.network import Network, Shape, Weights
 from streamrnn.train.relations import Trained, fit_network, load_dataset, residuals_of
 from streamrnn.train.report import Errors, Report
-from streamrnn.train.runs import usual_runs
-from streamrnn.train.sequences import BY_SEQUENCE
-from streamrnn.train.simple import Simple, simple_methods
-from streamrnn.train.validation import validate
 
 CELLS = ("rnn", "gru", "lstm")
 LEAST_EPOCHS = 8  # however much work they are

@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 
 from streamrnn.errors import UserError
-from streamrnn.train.baselines import Linear
-from streamrnn.train.data import Dataset, load
-from streamrnn.train.decoder import CurveNetwork, EncoderDecoder
-from streamrnn.train.decoding import curve_residuals, decoded_residuals, fit_curves, fit_decoder
+from streamrnn.train.data.dataset import Dataset, load
+from streamrnn.train.data.recording import DataOptions
+from streamrnn.train.data.sequences import BY_SEQUENCE, load_sequences, windows
 from streamrnn.train.descent import Course, Settings
 from streamrnn.train.fit import fit, residuals
-from streamrnn.train.network import Network, Shape
-from streamrnn.train.recording import DataOptions
-from streamrnn.train.sequences import BY_SEQUENCE, load_sequences, windows
+from streamrnn.train.fit_decoder import curve_residuals, decoded_residuals, fit_curves, fit_decoder
+from streamrnn.train.judge.linear import Linear
+from streamrnn.train.net.decoder import CurveNetwork, EncoderDecoder
+from streamrnn.train.net.network import Network, Shape
 
 Trained = Network | CurveNetwork | EncoderDecoder
 

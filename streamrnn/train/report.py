@@ -7,9 +7,9 @@ import numpy as np
 
 from streamrnn.model.inspect import align
 from streamrnn.table.progress import counted
-from streamrnn.train.advice import Facts
+from streamrnn.train.data.warnings import Facts
 from streamrnn.train.descent import Course
-from streamrnn.train.explain import describe_reach, reach_text
+from streamrnn.train.judge.reach import describe_reach, reach_text
 
 PAYS = 0.01  # the least share by which a network must be better to be worth it
 

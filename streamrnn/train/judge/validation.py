@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.train.data import Dataset
+from streamrnn.train.data.dataset import Dataset
 from streamrnn.train.relations import Trained, residuals_of
 
 

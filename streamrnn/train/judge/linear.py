@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.errors import UserError
-from streamrnn.train.data import WARM, Dataset, Sequence
-from streamrnn.train.lanes import Chunk, Lanes, history
+from streamrnn.train.data.dataset import WARM, Dataset, Sequence
+from streamrnn.train.data.lanes import Chunk, Lanes, history
 
 FRAMES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 168)
 RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.train.data import Scaling, Sequence
+from streamrnn.train.data.dataset import Scaling, Sequence
 
 
 class Chunk(NamedTuple):

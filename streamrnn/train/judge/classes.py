@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from streamrnn.train.baselines import Linear
-from streamrnn.train.data import Dataset, Scaling
+from streamrnn.train.data.dataset import Dataset, Scaling
 from streamrnn.train.fit import outcomes
-from streamrnn.train.network import Network
-from streamrnn.train.simple import summaries
+from streamrnn.train.judge.linear import Linear
+from streamrnn.train.judge.simple_methods import summaries
+from streamrnn.train.net.network import Network
 
 
 def shares_right(network: Network, linear: Linear, dataset: Dataset) -> dict[str, dict[str, float]]:

@@ -10,10 +10,10 @@ import numpy as np
 
 from streamrnn.errors import UserError
 from streamrnn.table.progress import counted
-from streamrnn.train.advice import Facts, advise
-from streamrnn.train.recording import DataOptions, Part, Recording, read_recording
-from streamrnn.train.steps import find_begins, find_period_s, runs_back, without_twice
-from streamrnn.train.useless import useless_rows
+from streamrnn.train.data.recording import DataOptions, Part, Recording, read_recording
+from streamrnn.train.data.steps import find_begins, find_period_s, runs_back, without_twice
+from streamrnn.train.data.useless import useless_rows
+from streamrnn.train.data.warnings import Facts, advise
 
 WARM = 1024  # rows; as many as the highway of a model can see
 BLOCK = 1 << 16  # rows summed at once

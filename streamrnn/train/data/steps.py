@@ -4,7 +4,7 @@ import numpy as np
 
 from streamrnn.errors import UserError
 from streamrnn.table.clock import JITTER, slack_ns, tick_ns
-from streamrnn.train.recording import Part
+from streamrnn.train.data.recording import Part
 
 
 def find_period_s(parts: list[Part]) -> float:

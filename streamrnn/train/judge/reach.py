@@ -6,9 +6,9 @@ explodes; Hochreiter & Schmidhuber 1997: a cell state that is added to keeps it.
 
 import numpy as np
 
-from streamrnn.train.data import Dataset
-from streamrnn.train.network import Network
-from streamrnn.train.recurrence import ROWS
+from streamrnn.train.data.dataset import Dataset
+from streamrnn.train.net.network import Network
+from streamrnn.train.net.recurrence import ROWS
 
 STEPS = 257  # so that the longest lag is 256
 LAGS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -8,7 +8,7 @@ from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import GRU, LSTM, RNN_RELU, RNN_TANH, aligned
 from streamrnn.kernels.simd import LANES
 from streamrnn.model.settings import GATES
-from streamrnn.train.recurrence import ROWS, Unrolled, backward, forward
+from streamrnn.train.net.recurrence import ROWS, Unrolled, backward, forward
 
 _CODES = {("lstm", "tanh"): LSTM, ("gru", "tanh"): GRU, ("rnn", "tanh"): RNN_TANH, ("rnn", "relu"): RNN_RELU}
 

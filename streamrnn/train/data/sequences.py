@@ -10,10 +10,10 @@ import numpy as np
 from streamrnn.errors import UserError
 from streamrnn.model.settings import SIZES
 from streamrnn.table.progress import counted
-from streamrnn.train.advice import Facts, advise
-from streamrnn.train.data import Dataset, Moments, Scaling, Sequence, hold
-from streamrnn.train.recording import DataOptions, Part, Recording, read_recording
-from streamrnn.train.steps import find_begins, find_period_s
+from streamrnn.train.data.dataset import Dataset, Moments, Scaling, Sequence, hold
+from streamrnn.train.data.recording import DataOptions, Part, Recording, read_recording
+from streamrnn.train.data.steps import find_begins, find_period_s
+from streamrnn.train.data.warnings import Facts, advise
 
 BY_SEQUENCE = ("sequence-to-vector", "vector-to-sequence")  # relations in which a target is one of a stream
 FEW = 50  # sequences

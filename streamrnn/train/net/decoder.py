@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamrnn.model.settings import DECODER
-from streamrnn.train.layer import Layer, State
-from streamrnn.train.network import Shape, Weights
+from streamrnn.train.net.layer import Layer, State
+from streamrnn.train.net.network import Shape, Weights
 
 
 class Writer:

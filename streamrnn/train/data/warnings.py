@@ -9,7 +9,7 @@ import numpy as np
 from streamrnn.table.columns import listed, shortened
 from streamrnn.table.extremes import recurring_extremes
 from streamrnn.table.progress import counted
-from streamrnn.train.recording import Recording
+from streamrnn.train.data.recording import Recording
 
 SHORT = 20  # rows between gaps, on average, that are worth a warning
 FEW = 500  # rows

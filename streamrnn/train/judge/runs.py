@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.train.data import Sequence
+from streamrnn.train.data.dataset import Sequence
 
 # Of a channel that flickers, so that standing still says something: no more than this share of its readings
 # are the same as the one before, and no run of them is longer than this many rows. What stands still now and

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.table.progress import counted
-from streamrnn.train.baselines import Baseline, Linear, linear_autoregression, persistence
-from streamrnn.train.data import Dataset, Moments, Sequence
+from streamrnn.train.data.dataset import Dataset, Moments, Sequence
+from streamrnn.train.judge.linear import Baseline, Linear, linear_autoregression, persistence
 
 SUMS = ("mean", "deviation", "change")  # of a channel over a sequence
 

@@ -1,9 +1,9 @@
 """What was found in the files and will be learned, in words, so that a wrong guess is seen at once."""
 
 from streamrnn.table.progress import counted
-from streamrnn.train.data import Dataset, Sequence
+from streamrnn.train.data.dataset import Dataset, Sequence
+from streamrnn.train.data.useless import useless_text
 from streamrnn.train.descent import Settings
-from streamrnn.train.useless import useless_text
 
 
 def found_text(dataset: Dataset, relation: str, settings: Settings) -> str:

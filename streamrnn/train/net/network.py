@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamrnn.model.settings import DECODER, layer_shapes
-from streamrnn.train.layer import Layer
+from streamrnn.train.net.layer import Layer
 
 _PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 

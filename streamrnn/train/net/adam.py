@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.train.network import Weights
+from streamrnn.train.net.network import Weights
 
 _MEAN, _SQUARE = 0.9, 0.999  # how much of the running moments each update keeps
 _SMALL = 1e-8

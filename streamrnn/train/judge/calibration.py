@@ -18,8 +18,8 @@ from streamrnn.streams.score import (
     score_words,
     update,
 )
-from streamrnn.train.data import Sequence
-from streamrnn.train.recurrence import ROWS
+from streamrnn.train.data.dataset import Sequence
+from streamrnn.train.net.recurrence import ROWS
 
 # One row in a thousand, one in ten thousand. In the long run the levels are right, so the validation part has
 # no more to say than this; what stands out there more often may well be faults.

@@ -5,13 +5,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from streamrnn.train.data import WARM, Dataset, Sequence
-from streamrnn.train.decoder import CurveNetwork, EncoderDecoder
+from streamrnn.train.data.dataset import WARM, Dataset, Sequence
+from streamrnn.train.data.lanes import Chunk, Lanes
 from streamrnn.train.descent import Course, Settings, descend
 from streamrnn.train.fit import chunks, mean_square
-from streamrnn.train.lanes import Chunk, Lanes
-from streamrnn.train.network import Shape
-from streamrnn.train.recurrence import ROWS
+from streamrnn.train.net.decoder import CurveNetwork, EncoderDecoder
+from streamrnn.train.net.network import Shape
+from streamrnn.train.net.recurrence import ROWS
 
 Kind = TypeVar("Kind", CurveNetwork, EncoderDecoder)
 Report = Callable[[Course], object]

@@ -1,0 +1,1 @@
+"""What is learned from: the rows of files, in sequences and lanes."""

@@ -1,0 +1,1 @@
+"""The networks that are trained: forward, backward, and the optimiser's step."""
