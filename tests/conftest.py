@@ -6,7 +6,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from daemon import Daemon, Line, serving
+from daemons import Daemon, Line, serving
 from models import untrained
 
 from streamrnn.model.native import write_model

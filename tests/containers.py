@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from daemon import COMPILE_S, wait_for
+from daemons import COMPILE_S, wait_for
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ("buildah", "podman", "crun", "debootstrap")  # and Debian's packages

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from daemon import DEADLINE_S
+from daemons import DEADLINE_S
 
 _SMALL = "size=1m"  # of the tmpfs under either folder
 _THIN_BYTES = 16 << 20  # that a thin folder's filesystem believes it can hold

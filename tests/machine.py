@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from daemon import COMPILE_S, DEADLINE_S, wait_for
+from daemons import COMPILE_S, DEADLINE_S, wait_for
 
 import streamrnn
 

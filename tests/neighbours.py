@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-from daemon import DEADLINE_S
+from daemons import DEADLINE_S
 
 ANY_PORT = "tcp://127.0.0.1:*"
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import numpy as np
-from daemon import DEADLINE_S
+from daemons import DEADLINE_S
 from models import untrained
 from prometheus_client import CollectorRegistry
 from slots_by_hand import find_slot

@@ -6,9 +6,9 @@ window only the first counts, and more the earlier it comes; each one outside co
 window. The first 15 % of a file, at most 750 rows, count for nothing: a detector may learn from them. 0 is
 what detecting nothing gives, 100 what detecting every window at its first row and nothing else gives.
 
-Checked by ``tests/test_nab.py``: cases of a few rows against sums done by hand; 0 and 100 where they must
-be; and the benchmark's own windowed Gaussian, written anew, against the scores that Numenta published of it
-file by file: each of 38 comes to the same within 1e-6.
+Checked by ``tests/tools/test_nab.py``: cases of a few rows against sums done by hand; 0 and 100 where they
+must be; and the benchmark's own windowed Gaussian, written anew, against the scores that Numenta published
+of it file by file: each of 38 comes to the same within 1e-6.
 """
 
 import csv

@@ -1,0 +1,250 @@
+"""SIGKILL at random instants under full load: no step is lost, none is taken twice, no stream is dropped.
+
+What a life committed is read from the live state that it left. Those very rows, fed to an engine that was
+never killed, must give the same state and, for every prediction that arrived, the same, bit for bit.
+"""
+
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import pytest
+import zmq
+from daemons import DEADLINE_S, Daemon, launch, wait_for
+from models import untrained
+
+from streamrnn.engine.engine import Answers
+from streamrnn.model.native import write_model
+from streamrnn.streams.batch import PREDICTED
+from streamrnn.streams.live import FILE, read_live
+from streamrnn.streams.record import DEGRADED, ENDED, EPOCH, FIRST, HEADER, ID_WORDS, SEQ, STEP
+from streamrnn.streams.slots import id_text, id_words
+from streamrnn.wire import libzmq
+from streamrnn.wire.codec import SEQ_AT
+from streamrnn.wire.frame import FRAME, PER_FRAME, PREDICTION, pack_frame
+from streamrnn.wire.memory import address_of, copy_bytes, write_u64
+
+STREAMS, CHANNELS, ROWS = 50, 3, 4096
+LONGEST_LIFE_S = 0.05  # at full load: some 30,000 steps
+NAMES = [f"s{number:02d}" for number in range(STREAMS)]
+MESSAGE = np.dtype([("header", PREDICTION), ("values", "<f4", CHANNELS)])
+
+# One process that loads streamrnn and its kernels, and a child of it, forked, for each life of the daemon.
+LIVES = """
+import os, signal, sys, tempfile
+from pathlib import Path
+from streamrnn.settings.config import State, load_config
+from streamrnn.daemon.service import Service, serve
+
+config = load_config(Path(sys.argv[1]), {})
+with tempfile.TemporaryDirectory() as folder:
+    Service(lambda: config.model_copy(update={"state": State(snapshots=folder)}))._compile()
+print("loaded", flush=True)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        os._exit(serve(lambda: config))
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("gone", flush=True)
+"""
+
+
+@numba.njit(nogil=True)
+def _publish(socket, names, message, head, values, stop):
+    """Sends rows round the streams, numbered, as fast as they are taken, until told to stop."""
+    to = address_of(message, 0)
+    seq, stream, row_bytes = 0, 0, 4 * values.shape[1]
+    while stop[0] == 0:
+        write_u64(to + SEQ_AT, np.uint64(seq))
+        row = address_of(values.reshape(-1), (31 * stream + seq) % values.shape[0] * values.shape[1])
+        copy_bytes(to + head, row, row_bytes)
+        if libzmq.send(socket, address_of(names, ID_WORDS * stream), np.uint64(3), libzmq.SNDMORE) < 0:
+            continue
+        while libzmq.send(socket, to, np.uint64(message.size), 0) < 0 and stop[0] == 0:
+            pass
+        stream += 1
+        if stream == STREAMS:
+            seq, stream = seq + 1, 0
+
+
+class Left(NamedTuple):
+    """What a life left behind of each stream, in the order of NAMES."""
+
+    seq: np.ndarray  # (STREAMS,) int64
+    step: np.ndarray
+    state: list[bytes]  # all that a step leaves in its record, clocks aside
+
+
+class Life(NamedTuple):
+    """What an engine answers to the rows that a life committed."""
+
+    first: np.ndarray  # (STREAMS,) number of the first row
+    at: np.ndarray  # (STREAMS,) where its answer stands
+    count: np.ndarray  # (STREAMS,)
+    answers: Answers
+
+
+def left_in(records: np.ndarray, names: list[str]) -> Left:
+    """``records`` (n, words / 2) uint64, of the streams ``names``."""
+    assert sorted(names) == NAMES
+    rows = records[np.argsort(names)]
+    halves = rows.view(np.uint32)
+    tell = rows[:, [SEQ, STEP, FIRST]], halves[:, [EPOCH, ENDED, DEGRADED]], halves[:, HEADER:]
+    state = [b"".join(part[which].tobytes() for part in tell) for which in range(STREAMS)]
+    return Left(rows[:, SEQ].astype(np.int64), rows[:, STEP].astype(np.int64), state)
+
+
+class Witness:
+    """An engine that is never killed, fed what the lives committed, one after another."""
+
+    def __init__(self, daemon: Daemon, values: np.ndarray):
+        self.engine, self.values = daemon.engine(), values
+        self.before = Left(np.full(STREAMS, -1), np.zeros(STREAMS, np.int64), [])
+        self.lives: deque[Life] = deque(maxlen=2)
+        self.rows = self.predictions = 0
+
+    def take(self, left: Left) -> None:
+        """Feeds the rows of one life, and compares what came of the streams."""
+        count = left.step - self.before.step
+        first = left.seq - count + 1
+        assert (count >= 0).all()
+        assert (first > self.before.seq).all(), "a row was stepped twice"
+        stream = np.repeat(np.arange(STREAMS), count)
+        at = np.cumsum(count) - count
+        seq = np.arange(len(stream)) - np.repeat(at - first, count)
+        rows = self.values[(31 * stream + seq) % ROWS]
+        answers = self.engine.feed(NAMES, stream, rows, seq.astype(np.uint64))
+        assert (answers.outcome == PREDICTED).all()
+        self.lives.append(Life(first, at, count, answers))
+        self.before, self.rows = left, self.rows + len(stream)
+        slots = self.engine.core.slots
+        known = [id_text(words) for words in slots.ids.reshape(-1, ID_WORDS)[:STREAMS]]
+        newest = 2 * np.arange(STREAMS) + (slots.committed[:STREAMS] & np.uint64(1)).astype(np.int64)
+        ours = left_in(slots.state_64.reshape(-1, slots.words // 2)[newest], known)
+        assert ours.state == left.state
+
+    def hear(self, messages: list[list[bytes]]) -> None:
+        """Compares what arrived, of the last life or, still on its way then, of the one before."""
+        messages = [parts for parts in messages if len(parts[1]) == MESSAGE.itemsize]  # events have no values
+        stream = np.array([NAMES.index(parts[0].decode()) for parts in messages], np.int64)
+        said = np.frombuffer(b"".join(parts[1] for parts in messages), MESSAGE)
+        header, seq = said["header"], said["header"]["seq"].astype(np.int64)
+        assert (header["kind"] == PER_FRAME).all()
+        assert len(np.unique(stream * (1 << 40) + seq)) == len(seq), "a row was answered twice"
+        known = np.zeros(len(seq), bool)
+        for life in self.lives:
+            inside = (seq >= life.first[stream]) & (seq < (life.first + life.count)[stream])
+            at = (life.at[stream] + seq - life.first[stream])[inside]
+            for name in ("flags", "step", "score", "gap", "epoch", "residual"):
+                theirs, ours = header[name][inside], getattr(life.answers, name)[at]
+                assert theirs.tobytes() == ours.astype(theirs.dtype).tobytes(), name
+            assert said["values"][inside].tobytes() == life.answers.values[at].tobytes()
+            known |= inside
+        assert known.all(), "a prediction of a row that was not committed"
+        self.predictions += len(seq)
+
+
+@contextmanager
+def at_full_load(daemon: Daemon, values: np.ndarray) -> Iterator[deque[list[bytes]]]:
+    """A publisher that never rests, and what a subscriber hears."""
+    heard: deque[list[bytes]] = deque()
+    stop = np.zeros(1, np.int64)
+    message = np.frombuffer(pack_frame(values[:1], seq=0), np.uint8).copy()
+    names = np.concatenate([id_words(name) for name in NAMES])
+    with zmq.Context() as context:
+        source, sink = context.socket(zmq.PUSH), context.socket(zmq.SUB)
+        for socket, address in ((source, daemon.config.input.bind[0]), (sink, daemon.config.output.bind[0])):
+            socket.linger, socket.reconnect_ivl = 0, 5
+            socket.sndtimeo = socket.rcvtimeo = 20
+            if socket is sink:
+                socket.subscribe(b"")
+            socket.connect(address)
+
+        def listen() -> None:
+            while stop[0] == 0:
+                with suppress(zmq.Again):
+                    heard.append(sink.recv_multipart())
+
+        arguments = (source.underlying, names, message, FRAME.itemsize, values, stop)
+        threads = [threading.Thread(target=listen), threading.Thread(target=_publish, args=arguments)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield heard
+        finally:
+            stop[0] = 1
+            for thread in threads:
+                thread.join(DEADLINE_S)
+            source.close()
+            sink.close()
+
+
+class Deaths:
+    """Lives of one daemon, each ended by SIGKILL."""
+
+    def __init__(self, daemon: Daemon, heard: deque[list[bytes]], witness: Witness, seed: int):
+        self.daemon, self.heard, self.witness = daemon, heard, witness
+        self.random = random.Random(seed)
+        assert self._line() == b"loaded\n"
+
+    def _line(self) -> bytes:
+        assert self.daemon.process.stdout is not None
+        return self.daemon.process.stdout.readline()
+
+    def die_once(self) -> None:
+        """A life from its start to a random instant, and what it left."""
+        before, go = len(self.heard), self.daemon.process.stdin
+        assert go is not None
+        go.write(b"go\n")
+        go.flush()
+        child = int(self._line())
+        wait_for(lambda: len(self.heard) > before, f"a first prediction after\n{self.daemon.said}")
+        time.sleep(self.random.uniform(0, LONGEST_LIFE_S))  # the instant is what is random here
+        os.kill(child, signal.SIGKILL)
+        assert self._line() == b"gone\n"
+        remains = read_live(Path(self.daemon.config.state.live) / FILE)
+        names = [id_text(words) for words in remains.ids.reshape(-1, ID_WORDS)]
+        self.witness.take(left_in(remains.records.reshape(len(names), -1), names))
+        self.witness.hear([self.heard.popleft() for _ in range(len(self.heard))])
+
+
+@pytest.mark.parametrize("snapshots", [False, True])
+def test_any_number_of_deaths(tmp_path, request, snapshots):
+    rounds = 5000 if request.config.getoption("--long") else 100
+    model = tmp_path / "model.safetensors"
+    write_model(untrained("lstm", channels=CHANNELS, hidden=8), model)
+    values = np.random.default_rng(0).normal(size=(ROWS, CHANNELS)).astype(np.float32)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as live:
+        settings = {
+            "input.bind": (f"ipc://{tmp_path}/in",),
+            "input.socket": "pull",
+            "output.bind": (f"ipc://{tmp_path}/out",),
+            "http.listen": "",
+            "log.level": "warning",
+            "faults.gap": "step",
+            "faults.max_gap": 1024,
+            "streams.capacity": STREAMS,
+            "state.live": live,
+        }
+        if snapshots:
+            settings |= {"state.snapshots": str(tmp_path / "snapshots"), "state.interval": "5ms"}
+        with launch(model, settings, program=LIVES) as daemon, at_full_load(daemon, values) as heard:
+            witness = Witness(daemon, values)
+            deaths = Deaths(daemon, heard, witness, seed=7 + snapshots)
+            for _ in range(rounds):
+                deaths.die_once()
+            assert not daemon.said
+    assert witness.rows > 100 * rounds * STREAMS
+    assert witness.predictions > rounds * STREAMS
+    print(f"{rounds} deaths, {witness.rows} rows, {witness.predictions} predictions")

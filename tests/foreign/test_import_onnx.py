@@ -1,0 +1,614 @@
+"""ONNX files: what is imported gives what its own library gives, and what cannot be run is refused."""
+
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from streamrnn.engine.engine import Engine
+from streamrnn.errors import UserError
+from streamrnn.foreign.complete import to_model
+from streamrnn.foreign.importing import import_model, measure
+from streamrnn.foreign.network import Foreign, ImportOptions
+from streamrnn.foreign.onnx import file as onnx_file
+from streamrnn.foreign.onnx import folding as onnx_folding
+from streamrnn.foreign.onnx import walk as onnx_walk
+from streamrnn.model.model import Model
+from streamrnn.model.settings import GATES, ModelError
+from streamrnn.settings.config import Faults
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "onnx"
+EXPORTS = sorted(path.stem for path in GOLDEN.glob("*.onnx") if path.stem != "relu-dynamo")
+STEPS, EVERY = 10_000, 50  # of tools/golden_exports.py
+TOLD = ImportOptions(("a", "b", "c"), ("p", "q"), "value", sample_period_s=0.0)
+H = 4
+KINDS = [("LSTM", 0), ("GRU", 0), ("GRU", 1), ("RNN", 0), ("RNN-relu", 0)]
+INT = np.int64
+
+
+def noise(count: int = STEPS) -> np.ndarray:
+    return np.random.default_rng(4).standard_normal((count, 3), np.float32)
+
+
+def adopted(foreign: Foreign) -> Model:
+    scaling = "none" if foreign.input_mean is None and foreign.output_mean is None else None
+    return to_model(foreign, replace(TOLD, scaling=scaling), "file", measure)
+
+
+def answers(model: Model, rows: np.ndarray) -> np.ndarray:
+    return Engine(model, 1, Faults()).feed(["s"], np.zeros(len(rows), INT), rows).values
+
+
+def tensors(kind: str = "LSTM", layers: int = 1, outputs: int = 2, seed: int = 0) -> dict[str, np.ndarray]:
+    """Weights of ``layers`` nodes over 3 channels, and of a head."""
+    rng, gates = np.random.default_rng(seed), GATES[kind[:4].rstrip("-").lower()]
+    made: dict[str, np.ndarray] = {}
+    for k in range(layers):
+        shapes = {"w": (1, gates * H, H if k else 3), "r": (1, gates * H, H), "b": (1, 2 * gates * H)}
+        made |= {
+            f"{name}{k}": rng.uniform(-0.6, 0.6, shape).astype(np.float32) for name, shape in shapes.items()
+        }
+    made["head_w"] = rng.uniform(-0.6, 0.6, (H, outputs)).astype(np.float32)
+    made["head_b"] = rng.uniform(-0.6, 0.6, outputs).astype(np.float32)
+    return made | {"one": np.array([1], INT)}
+
+
+def recurrent(
+    kind: str = "LSTM", layer: int = 0, x: str = "x", *more: str, **attributes: Any
+) -> onnx.NodeProto:
+    """The node of a layer; ``more`` are its inputs from sequence_lens on."""
+    op, _, activation = kind.partition("-")
+    if activation:
+        attributes["activations"] = [activation.capitalize()]
+    inputs = [x, f"w{layer}", f"r{layer}", f"b{layer}", *more]
+    named = {"name": f"cell{layer}", "hidden_size": H} | attributes
+    return helper.make_node(op, inputs, [f"y{layer}", f"h{layer}"], **named)
+
+
+def node(op: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op, inputs.split(), [output], name=f"{op} of {output}", **attributes)
+
+
+def head(x: str = "s0") -> list[onnx.NodeProto]:
+    return [node("MatMul", f"{x} head_w", "product"), node("Add", "product head_b", "out")]
+
+
+def plain(kind: str = "LSTM", *more: str, **attributes: Any) -> list[onnx.NodeProto]:
+    """One recurrent node and a head."""
+    return [recurrent(kind, 0, "x", *more, **attributes), node("Squeeze", "y0 one", "s0"), *head()]
+
+
+def saved(
+    folder: Path,
+    nodes: list[onnx.NodeProto],
+    given: dict[str, np.ndarray],
+    *,
+    shape: tuple = ("time", "batch", 3),
+    inputs: dict[str, tuple] | None = None,
+    outputs: tuple[str, ...] = ("out",),
+    opset: int = 20,
+    **settings: Any,
+) -> Path:
+    """A file of these nodes and tensors, with the inputs x and ``inputs``."""
+    shapes = {"x": shape} | (inputs or {})
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name, size in shapes.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in given.items()],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(
+        graph, opset_imports=opsets, ir_version=9, **({"producer_name": "hand"} | settings)
+    )
+    file = folder / "net.onnx"
+    file.write_bytes(model.SerializeToString())
+    return file
+
+
+def read(file: Path, **options: Any) -> Foreign:
+    return onnx_file.read(file, replace(TOLD, **options))
+
+
+def refused(file: Path, *words: str, **options: Any) -> None:
+    with pytest.raises(ModelError) as caught:
+        read(file, **options)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def assert_same(a: Foreign, b: Foreign) -> None:
+    assert (a.cell, a.activation, a.reset) == (b.cell, b.activation, b.reset)
+    first, second = adopted(a), adopted(b)
+    assert first.settings() == second.settings()
+    for name, array in first.tensors().items():
+        np.testing.assert_allclose(array, second.tensors()[name], rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+# what is imported gives what the file gives
+
+
+@pytest.mark.parametrize("case", EXPORTS)
+def test_an_export_gives_what_pytorch_gave(case):
+    model = adopted(read(GOLDEN / f"{case}.onnx"))
+    expected = safetensors.numpy.load_file(GOLDEN / "outputs.safetensors")[case.split("-")[0]]
+    difference = (answers(model, noise())[::EVERY] - expected) / model.output_std
+    assert np.abs(difference).max() < 1e-5
+    assert (expected.std(0) > 1e-3).all()
+
+
+@pytest.mark.parametrize("case", [case for case in EXPORTS if case != "scaled-dynamo"])
+def test_an_export_gives_what_onnxruntime_gives(case):
+    pytest.importorskip("onnxruntime")
+    file = GOLDEN / f"{case}.onnx"
+    foreign = read(file)
+    witness = onnx_file.witness(file, foreign)
+    model = adopted(foreign)
+    assert np.abs((answers(model, noise()) - witness(noise())) / model.output_std).max() < 1e-5
+
+
+def test_the_witness_of_a_file_that_answers_only_one_of_several_rows_says_so():
+    pytest.importorskip("onnxruntime")
+    file = GOLDEN / "scaled-dynamo.onnx"
+    with pytest.raises(ValueError, match="only the last of 7 rows"):
+        onnx_file.witness(file, read(file))(noise(20))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize(("kind", "linear_before_reset"), KINDS)
+def test_a_node_gives_what_onnxruntime_gives(tmp_path, kind, linear_before_reset, layers):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    extra = {"linear_before_reset": linear_before_reset} if kind == "GRU" else {}
+    nodes = []
+    for k in range(layers):
+        nodes += [
+            recurrent(kind, k, f"s{k - 1}" if k else "x", **extra),
+            node("Squeeze", f"y{k} one", f"s{k}"),
+        ]
+    file = saved(tmp_path, [*nodes, *head(f"s{layers - 1}")], tensors(kind, layers))
+    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+    [expected] = session.run(None, {"x": noise()[:, None]})
+    foreign = read(file)
+    assert foreign.reset == ("after" if kind != "GRU" or linear_before_reset else "before")
+    assert len(foreign.layers) == layers
+    assert foreign.activation == ("relu" if kind == "RNN-relu" else "tanh")
+    np.testing.assert_allclose(answers(adopted(foreign), noise()), expected[:, 0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        onnx_file.witness(file, foreign)(noise(50)), expected[:50, 0], rtol=0, atol=1e-6
+    )
+
+
+def test_scaling_and_dense_layers_around_the_recurrent_one(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    given = tensors() | {
+        "mean": np.array([1, -2, 3], np.float32),
+        "std": np.array([[[2, 0.5, 4]]], np.float32),
+        "enter_w": np.random.default_rng(1).normal(0, 0.5, (3, 3)).astype(np.float32),
+        "enter_b": np.array([0.1, 0.2, 0.3], np.float32),
+        "by": np.array(5, np.float32),
+        "plus": np.array([7, 8], np.float32),
+    }
+    nodes = [
+        *(node("Sub", "x mean", "x1"), node("Div", "x1 std", "x2")),
+        *(node("Gemm", "flat enter_w enter_b", "x3", alpha=0.5, beta=2.0), node("Tanh", "x3", "x4")),
+        node("Flatten", "x2", "flat", axis=2),
+        node("Constant", "", "back", value_ints=[-1, 1, 3]),
+        node("Reshape", "x4 back", "x5"),
+        recurrent("LSTM", 0, "x5"),
+        *(node("Squeeze", "y0 one", "s0"), node("Relu", "s0", "s1"), *head("s1")),
+        *(node("Sigmoid", "out", "o1"), node("Mul", "by o1", "o2"), node("Add", "o2 plus", "o3")),
+    ]
+    file = saved(tmp_path, nodes, given, outputs=("o3",))
+    foreign = read(file)
+    np.testing.assert_allclose(foreign.input_mean, [1, -2, 3])
+    np.testing.assert_allclose(foreign.input_std, [2, 0.5, 4])
+    np.testing.assert_allclose(foreign.output_mean, [7, 8])
+    np.testing.assert_allclose(foreign.output_std, [5, 5])
+    assert [layer.activation for layer in foreign.before + foreign.after] == ["tanh", "relu", "sigmoid"]
+    rows = noise(500) * [2, 0.5, 4] + [1, -2, 3]
+    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+    [expected] = session.run(None, {"x": rows.astype(np.float32)[:, None]})
+    ours = answers(adopted(foreign), rows.astype(np.float32))
+    assert np.abs((ours - expected.reshape(ours.shape)) / 5).max() < 1e-5
+
+
+# one network, written in other ways
+
+
+def folded_weights() -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """W by Transpose, Unsqueeze and Cast, R by Concat of Slices, B by a sum, a quotient and Reshape."""
+    given = tensors()
+    w, r, b = (given.pop(name) for name in ("w0", "r0", "b0"))
+    given |= {
+        "wt": w[0].T.astype(np.float64),
+        "b1": (2 * b[0] - 1).astype(np.float32),
+        "r1": np.repeat(r, 2, 2),
+    }
+    given |= {"zero": np.array([0], INT), "half": np.array([H], INT), "most": np.array([1 << 40], INT)}
+    given |= {"shape": np.array([0, -1], INT), "axis": np.array([1], INT), "two": np.full(1, 2, np.float32)}
+    given |= {"unit": np.ones(32, np.float32), "step": np.array([2], INT), "last": np.array([2], INT)}
+    makers = [
+        *(node("Transpose", "wt", "wt1", perm=[1, 0]), node("Unsqueeze", "wt1 zero", "w1")),
+        node("Cast", "w1", "w0", to=TensorProto.FLOAT),
+        *(node("Slice", "r1 zero half axis", "ra"), node("Slice", "r1 half most axis", "rb")),
+        *(node("Concat", "ra rb", "rc", axis=1), node("Slice", "rc zero most last step", "r0")),
+        *(node("Identity", "b1", "b2"), node("Add", "b2 unit", "b3"), node("Div", "b3 two", "b4")),
+        *(node("Unsqueeze", "b4 zero", "b5"), node("Reshape", "b5 shape", "b0")),
+    ]
+    return makers + plain(), given
+
+
+def computed_states() -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """Initial states of zeros and sequence lengths, computed from the shape of the input."""
+    given = tensors() | {"k": np.array([1], INT), "h": np.array([H], INT), "zero": np.zeros(1, np.float32)}
+    makers = [
+        *(
+            node("Shape", "x", "shape"),
+            node("Gather", "shape k", "batch"),
+            node("Constant", "", "d", value_ints=[1]),
+        ),
+        *(node("Concat", "d batch h", "size", axis=0), node("ConstantOfShape", "size", "h_0")),
+        *(node("Expand", "zero size", "c_0"), node("Constant", "", "first", value_int=0)),
+        *(node("Gather", "shape first", "steps"), node("Expand", "steps batch", "lengths")),
+        node("Cast", "lengths", "lens", to=TensorProto.INT32),
+    ]
+    return makers + plain("LSTM", "lens", "h_0", "c_0"), given
+
+
+@pytest.mark.parametrize("made", [folded_weights, computed_states])
+def test_what_can_be_folded_is(tmp_path, made):
+    expected = read(saved(tmp_path, plain(), tensors()))
+    assert_same(read(saved(tmp_path, *made())), expected)
+
+
+def test_inputs_that_say_nothing_may_be_there(tmp_path):
+    given = tensors() | {"p": np.zeros((1, 3 * H), np.float32), "s": np.zeros((1, 1, H), np.float32)}
+    expected = read(saved(tmp_path, plain(), given))
+    defaults = {"direction": "forward", "layout": 0, "input_forget": 0}
+    nodes = plain("LSTM", "", "s", "s", "p", activations=["Sigmoid", "TANH", "Tanh"], **defaults)
+    assert_same(read(saved(tmp_path, nodes, given)), expected)
+
+
+def test_a_node_without_biases_has_zeros(tmp_path):
+    given = tensors()
+    nodes = plain()
+    nodes[0].input.pop()
+    given["b0"][:] = 0
+    assert_same(read(saved(tmp_path, nodes, given)), read(saved(tmp_path, plain(), given)))
+
+
+@pytest.mark.parametrize("opset", [7, 12, 13])
+def test_axes_are_attributes_in_older_opsets(tmp_path, opset):
+    expected = read(saved(tmp_path, plain(), tensors()))
+    squeeze = node("Squeeze", "y0", "s0", axes=[1]) if opset < 13 else node("Squeeze", "y0 one", "s0")
+    file = saved(tmp_path, [recurrent(), squeeze, *head()], tensors(), opset=opset)
+    assert_same(read(file), expected)
+
+
+def test_batch_first_by_layout_or_transposition(tmp_path):
+    expected = read(saved(tmp_path, plain(), tensors()))
+    two = {"two": np.array([2], INT)}
+    by_layout = [recurrent(layout=1), node("Squeeze", "y0 two", "s0"), *head()]
+    assert_same(read(saved(tmp_path, by_layout, tensors() | two, shape=("b", "t", 3))), expected)
+    turned = [node("Transpose", "x", "xt", perm=[1, 0, 2]), recurrent("LSTM", 0, "xt"), *plain()[1:]]
+    assert_same(read(saved(tmp_path, turned, tensors(), shape=("b", "t", 3))), expected)
+
+
+@pytest.mark.parametrize("shape", [("t", "b", 3), (6, 1, 3), (6, 4, 3), (1, 1, 3), ("t", 2, 3), (5, "b", 3)])
+def test_dimensions_may_be_fixed(tmp_path, shape):
+    pytest.importorskip("onnxruntime")
+    file = saved(tmp_path, plain(), tensors(), shape=shape)
+    foreign = read(file)
+    assert_same(foreign, read(saved(tmp_path, plain(), tensors())))
+    file = saved(tmp_path, plain(), tensors(), shape=shape)
+    ours = answers(adopted(foreign), noise(20))
+    np.testing.assert_allclose(onnx_file.witness(file, foreign)(noise(20)), ours, rtol=0, atol=1e-6)
+
+
+def test_the_last_hidden_state_may_be_what_the_head_takes(tmp_path):
+    pytest.importorskip("onnxruntime")
+    nodes = [recurrent(), node("Squeeze", "h0 zero", "last"), *head("last")]
+    file = saved(tmp_path, nodes, tensors() | {"zero": np.array([0], INT)})
+    foreign = read(file)
+    assert "once per sequence" in foreign.notes[0]
+    assert "the state goes on" in foreign.notes[1]
+    ours = answers(adopted(foreign), noise(200))
+    np.testing.assert_allclose(onnx_file.witness(file, foreign)(noise(200)), ours, rtol=0, atol=1e-6)
+
+
+def test_states_of_the_file_start_at_zero_and_are_noted(tmp_path):
+    nodes = plain("LSTM", "", "h", "c")
+    state = (1, "batch", H)
+    file = saved(tmp_path, nodes, tensors(), inputs={"h": state, "c": state}, outputs=("out", "h0"))
+    foreign = read(file)
+    assert "('h', 'c')" in foreign.notes[0]
+    assert_same(replace(foreign, notes=()), read(saved(tmp_path, plain(), tensors())))
+
+
+def test_a_network_without_a_head_gives_its_hidden_state(tmp_path):
+    foreign = read(saved(tmp_path, [recurrent()], tensors(), outputs=("y0",)))
+    np.testing.assert_array_equal(foreign.head_weight, np.eye(H))
+
+
+# PyTorch's GRU
+
+
+def test_a_gru_of_pytorch_with_the_wrong_reset_is_refused_unless_told(tmp_path):
+    file = saved(tmp_path, plain("GRU", linear_before_reset=0), tensors("GRU"), producer_name="pytorch")
+    refused(file, "'cell0' (GRU)", "linear_before_reset, 0", "--reset after", "--reset before")
+    assert read(file, reset="before").reset == "before"
+    told = read(file, reset="after")
+    assert told.reset == "after"
+    assert "not as the file says" in told.notes[0]
+    trusted = saved(tmp_path, plain("GRU", linear_before_reset=1), tensors("GRU"), producer_name="pytorch")
+    assert read(trusted).reset == "after"
+
+
+@pytest.mark.parametrize("reset", ["after", "before"])
+def test_a_told_reset_passes_the_self_check(tmp_path, reset):
+    pytest.importorskip("onnxruntime")
+    file = saved(tmp_path, plain("GRU"), tensors("GRU"), producer_name="pytorch")
+    options = replace(TOLD, scaling="none", reset=reset)
+    imported = import_model(file, tmp_path / "out.safetensors", options)
+    assert imported.model.reset == reset
+    assert imported.largest_difference < 1e-5
+
+
+# what cannot be run
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"direction": "bidirectional"}, ["direction, 'bidirectional'", "only forward"]),
+        ({"direction": "reverse"}, ["direction, 'reverse'"]),
+        ({"clip": 3.0}, ["clip, 3.0", "only none"]),
+        ({"input_forget": 1}, ["input_forget, 1"]),
+        (
+            {"activations": ["HardSigmoid", "Tanh", "Tanh"]},
+            ["activations", "HardSigmoid", "sigmoid, tanh, tanh"],
+        ),
+        ({"activation_alpha": [0.2]}, ["activation_alpha, [0.2"]),
+        ({"activation_beta": [0.5]}, ["activation_beta"]),
+        ({"layout": 2}, ["in layout 2"]),
+        ({"hidden_size": 5}, ["hidden_size 5", "do not fit"]),
+        ({"hidden_size": "four"}, ["hidden_size, 'four'", "expected a number"]),
+        ({"tempo": 2}, ["attribute 'tempo'"]),
+    ],
+)
+def test_an_attribute_that_cannot_be_run_is_refused(tmp_path, attributes, words):
+    refused(saved(tmp_path, plain(**attributes), tensors()), "'cell0' (LSTM)", *words)
+
+
+@pytest.mark.parametrize(
+    ("place", "array", "words"),
+    [
+        (7, np.ones((1, 3 * H), np.float32), ["input P is not 0"]),
+        (5, np.full((1, 1, H), 0.5, np.float32), ["input initial_h is not 0"]),
+        (6, np.full((1, 1, H), np.nan, np.float32), ["input initial_c is not 0"]),
+        (4, np.array([2], np.int32), ["input sequence_lens is not the number of rows"]),
+    ],
+)
+def test_an_input_that_cannot_be_run_is_refused(tmp_path, place, array, words):
+    more = ["", "", "", ""]
+    more[place - 4] = "extra"
+    refused(saved(tmp_path, plain("LSTM", *more), tensors() | {"extra": array}), "'cell0' (LSTM)", *words)
+
+
+def other_networks() -> dict[str, tuple[list[onnx.NodeProto], list[str]]]:
+    one = [recurrent(), node("Squeeze", "y0 one", "s0")]
+    return {
+        "no recurrent node": ([*head("x")], ["no LSTM, GRU, RNN among its nodes", "dynamo=False"]),
+        "softmax": ([*one, *head(), node("Softmax", "out", "o")], ["'Softmax of o' (Softmax)", "on rows"]),
+        "leaky": (
+            [*one, *head(), node("LeakyRelu", "out", "o", alpha=0.1)],
+            ["'LeakyRelu of o' (LeakyRelu)"],
+        ),
+        "residual": ([*one, node("Add", "s0 s0", "o")], ["'Add of o' (Add)", "rows and rows"]),
+        "its own domain": ([*one, node("MatMul", "s0 head_w", "o", domain="my.ops")], ["my.ops.MatMul"]),
+        "mean over time": ([*one, node("ReduceMean", "s0", "o")], ["'ReduceMean of o' (ReduceMean)"]),
+        "a part of a row": (
+            [*one, node("Gather", "s0 one", "g", axis=2), *head("g")],
+            ["MatMul", "no whole rows"],
+        ),
+        "turned": (
+            [*one, node("Transpose", "s0", "o", perm=[0, 2, 1])],
+            ["'o'", "after node 'Transpose of o'"],
+        ),
+        "some rows": (
+            [node("Slice", "x one one", "x1"), recurrent("LSTM", 0, "x1")],
+            ["only some of the rows"],
+        ),
+        "one step": ([*one, node("Gather", "s0 one", "o", axis=0)], ["neither all rows nor the last"]),
+        "between": (
+            [*one, node("Mul", "s0 f", "m"), *head("m")],
+            ["'Mul of m' (Mul)", "scaling between layers"],
+        ),
+        "negative": ([*one, *head(), node("Sub", "f out", "o")], ["'Sub of o' (Sub)", "a factor above 0"]),
+        "divided": ([*one, *head(), node("Div", "f out", "o")], ["'Div of o' (Div)", "constants and rows"]),
+        "in double": (
+            [*one, *head(), node("Cast", "out", "o", to=11)],
+            ["'Cast of o' (Cast)", "attribute to, 11"],
+        ),
+        "no data": ([*one, node("MatMul", "s0 absent", "o")], ["'absent'", "not in the file"]),
+        "a circle": (
+            [*one, node("Add", "q q", "p"), node("Add", "p p", "q"), node("Add", "s0 q", "o")],
+            ["needs its own output"],
+        ),
+        "not W": ([*one, node("Relu", "x", "b0"), *head()], ["made twice"]),
+        "two outputs": ([*one, *head(), node("Relu", "out", "o2")], ["expected one output"]),
+        "nothing": ([], ["no LSTM"]),
+    }
+
+
+@pytest.mark.parametrize("name", other_networks())
+def test_another_network_is_refused(tmp_path, name):
+    nodes, words = other_networks()[name]
+    outputs = (nodes[-1].output[0] if nodes else "x",) + (("out",) if name == "two outputs" else ())
+    given = tensors() | {"f": np.full(1, 2, np.float32)}
+    refused(saved(tmp_path, nodes, given, outputs=outputs), *words)
+
+
+def test_an_encoder_and_decoder_are_refused(tmp_path):
+    nodes = [
+        recurrent("GRU", 0),
+        recurrent("GRU", 1, "x", "", "h0"),
+        node("Squeeze", "y1 one", "s0"),
+        *head(),
+    ]
+    given = tensors("GRU", 2)
+    given["w1"] = given["w1"][:, :, :3].copy()
+    refused(saved(tmp_path, nodes, given), "'cell1' (GRU)", "initial_h is computed")
+
+
+def test_layers_over_other_axes_are_refused(tmp_path):
+    """A second layer that takes the batch for time."""
+    nodes = [
+        recurrent("GRU", 0),
+        node("Squeeze", "y0 one", "s0"),
+        node("Transpose", "s0", "t", perm=[1, 0, 2]),
+    ]
+    nodes += [recurrent("GRU", 1, "t"), node("Squeeze", "y1 one", "s1"), *head("s1")]
+    refused(saved(tmp_path, nodes, tensors("GRU", 2)), "'cell1' (GRU)", "not those of the layer before")
+
+
+def test_an_unrolled_export_is_refused():
+    refused(GOLDEN / "relu-dynamo.onnx", "unrolled", "dynamo=False")
+
+
+def test_other_inputs_are_refused(tmp_path):
+    two = [node("Add", "x x2", "sum"), recurrent("LSTM", 0, "sum"), *plain()[1:]]
+    refused(saved(tmp_path, two, tensors(), inputs={"x2": (1, 1, 3)}), "expected one input", "['x', 'x2']")
+    refused(saved(tmp_path, plain(), tensors(), shape=("t", "b", "c")), "input 'x'", "C being fixed")
+    refused(saved(tmp_path, plain(), tensors(), shape=(1 << 19, 1, 3)), "input 'x'", "too large")
+    large = saved(tmp_path, plain("LSTM", "", "h"), tensors(), inputs={"h": (1 << 60, 1 << 60)})
+    refused(large, "input 'h'", "too large for a state")
+    refused(saved(tmp_path, plain(), tensors(), opset=6), "opset 6")
+
+
+def test_tensors_that_do_not_fit_are_refused(tmp_path):
+    for name, array in {
+        "w0": np.zeros((1, 16, 2), np.float32),
+        "r0": np.zeros((1, 16, 5), np.float32),
+        "b0": np.zeros((2, 32), np.float32),
+        "head_w": np.zeros((5, 2), np.float32),
+        "head_b": np.zeros(3, np.float32),
+    }.items():
+        refused(
+            saved(tmp_path, plain(), tensors() | {name: array}),
+            "'cell0'" if name in "w0r0b0" else "(Add)" if name == "head_b" else "(MatMul)",
+            "expected" if name != "w0" else "takes 2 values of 3",
+        )
+    refused(saved(tmp_path, plain(), tensors() | {"w0": np.full((1, 16, 3), np.nan, np.float32)}), "NaN")
+    refused(saved(tmp_path, plain(), tensors() | {"r0": np.ones((1, 16, 4), INT)}), "floating-point")
+
+
+# hostile files
+
+
+def test_rows_times_units_are_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_walk, "FOLDED_LIMIT", 3000)
+    file = saved(tmp_path, plain(), tensors(), shape=(1000, 1, 3))
+    refused(file, "'cell0' (LSTM)", "more than 3,000 elements")
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (1, 0, 4, 2)])
+def test_weights_of_no_units_are_refused(tmp_path, shape):
+    refused(saved(tmp_path, plain(), tensors() | {"head_w": np.zeros(shape, np.float32)}), "weights of shape")
+
+
+def test_a_product_with_the_last_state_says_what_to_export(tmp_path):
+    nodes = [recurrent(), node("MatMul", "h0 head_w", "o")]
+    nodes[0].output[:] = ["y0", "ignored", "h0"]  # the cell's state
+    file = saved(tmp_path, nodes, tensors(), outputs=("o",))
+    refused(file, "a state and constants", "out[:, -1] in place of h_n[-1]")
+
+
+def test_data_outside_of_the_file_is_not_read(tmp_path):
+    (tmp_path / "weights").write_bytes(b"\1" * 10_000)
+    file = saved(tmp_path, plain(), tensors())
+    model = onnx.load(file)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.append(onnx.StringStringEntryProto(key="location", value="weights"))
+    file.write_bytes(model.SerializeToString())
+    refused(file, "kept in another file", "one file")
+
+
+def test_a_size_is_not_believed(tmp_path):
+    file = saved(tmp_path, plain(), tensors())
+    model = onnx.load(file)
+    model.graph.initializer[0].dims[:] = [1 << 20, 1 << 20, 1 << 10]
+    file.write_bytes(model.SerializeToString())
+    refused(file, "tensor 'w0'", "does not fit what is stored")
+
+
+@pytest.mark.parametrize("op", ["ConstantOfShape", "Expand", "Concat", "Add", "Gather"])
+def test_folding_makes_no_more_than_it_may(tmp_path, monkeypatch, op):
+    monkeypatch.setattr(onnx_folding, "LARGEST", 1 << 20)
+    given = tensors() | {"size": np.array([1 << 15, 1 << 14], INT), "v": np.zeros((1 << 14, 1), np.float32)}
+    given |= {
+        "zero": np.zeros(1, np.float32),
+        "many": np.zeros(1 << 14, INT),
+        "row": np.zeros((1, 1 << 14), np.float32),
+    }
+    made = {
+        "ConstantOfShape": [node("ConstantOfShape", "size", "h")],
+        "Expand": [node("Expand", "zero size", "h")],
+        "Concat": [node("Concat", "zero " * 2, "d0", axis=0)]
+        + [node("Concat", f"d{k} d{k}", f"d{k + 1}", axis=0) for k in range(40)]
+        + [node("Identity", "d40", "h")],
+        "Add": [node("Add", "v row", "h")],
+        "Gather": [node("Gather", "row many", "g1", axis=0), node("Gather", "g1 many", "h", axis=0)],
+    }
+    refused(saved(tmp_path, [*made[op], *plain("LSTM", "", "h")], given), f"({op})", "elements")
+
+
+def test_a_deep_chain_of_nodes_is_followed(tmp_path):
+    deep = [node("Identity", f"a{k}", f"a{k + 1}") for k in range(3000)]
+    nodes = [*deep, recurrent("LSTM", 0, "a3000"), *plain()[1:]]
+    deep[0].input[0] = "x"
+    assert_same(read(saved(tmp_path, nodes[::-1], tensors())), read(saved(tmp_path, plain(), tensors())))
+
+
+@pytest.mark.parametrize("case", ["lstm-script", "gru-dynamo", "scaled-script"])
+def test_damaged_files_are_refused_or_read(tmp_path, case):
+    content = (GOLDEN / f"{case}.onnx").read_bytes()
+    rng, file = random.Random(case), tmp_path / "net.onnx"
+    refusals = 0
+    for k in range(200):
+        damaged = bytearray(content)
+        if k % 4 == 0:
+            del damaged[rng.randrange(len(damaged)) :]
+        for _ in range(rng.choice([1, 1, 8]) if damaged else 0):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        file.write_bytes(damaged)
+        try:
+            adopted(read(file))
+        except ModelError:
+            refusals += 1
+    assert 50 < refusals < 200
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"not a file of onnx", b"\x08\x09", b"{}"])
+def test_what_is_no_onnx_file_is_refused(tmp_path, content):
+    file = tmp_path / "net.onnx"
+    file.write_bytes(content)
+    with pytest.raises(ModelError):
+        read(file)
+
+
+def test_without_onnx_it_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match="pip install onnx"):
+        read(GOLDEN / "lstm-script.onnx")

@@ -1,0 +1,412 @@
+"""The compiled step against a slow float64 one, against another implementation, and against itself."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding
+import naive
+import numba
+import numpy as np
+import pytest
+from models import ADDED, untrained
+
+from streamrnn.compiling.jit import compiled
+from streamrnn.compiling.tuples_by_address import by_address
+from streamrnn.engine.advance import advance
+from streamrnn.engine.engine import Answers, Engine
+from streamrnn.kernels import cells
+from streamrnn.kernels.affine import TILE_STREAMS, affine, pack
+from streamrnn.kernels.network import forward, make_scratch, pack_network
+from streamrnn.kernels.simd import LANES, load, store
+from streamrnn.model.model import Model, random_model
+from streamrnn.settings.config import Faults
+
+ROOT = Path(__file__).parents[2]
+RTNEURAL = Path(os.environ.get("STREAMRNN_DATA", ROOT.parent / "shared" / "data")) / "rtneural"
+needs_rtneural = pytest.mark.skipif(
+    not RTNEURAL.is_dir(), reason=f"RTNeural's test vectors are not in {RTNEURAL}"
+)
+CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
+RESET_BEFORE = ("gru", "tanh", "before")
+# cell, activation, hidden, layers: weights in groups of blocks, in single blocks, and in both
+MIXED = [
+    ("lstm", "tanh", 7, 1),
+    ("lstm", "tanh", 33, 2),
+    ("gru", "tanh", 20, 1),
+    ("gru", "tanh", 33, 3),
+    ("rnn", "tanh", 72, 1),
+    ("rnn", "relu", 20, 2),
+]
+
+
+def network(cell: str, tensors: dict[str, Any], activation: str = "tanh") -> Model:
+    """The Model of these tensors, its outputs quantities of their own."""
+    hidden = np.shape(tensors["weight_hh_l0"])[1]
+    settings = {
+        "cell": cell,
+        "activation": activation,
+        "layers": sum(name.startswith("weight_hh_l") for name in tensors),
+        "hidden": hidden,
+        "channels": [{"name": f"x{k}"} for k in range(np.shape(tensors["weight_ih_l0"])[1])],
+        "outputs": [{"name": f"y{k}"} for k in range(len(tensors["head.bias"]))],
+        "sample_period_s": 0,
+        "relation": "sequence-to-sequence",
+        "target": "value",
+        "normalisation": "standard" if "input.mean" in tensors else "none",
+    }
+    return Model.from_tensors(settings, tensors)
+
+
+def random_tensors(cell: str, activation: str, channels: int, hidden: int, layers: int) -> dict[str, Any]:
+    """PyTorch's first weights, with a head that shows every unit of the last hidden state as it is."""
+    model = random_model(cell, channels, hidden, layers=layers, activation=activation, seed=hidden)
+    return model.tensors() | {"head.weight": np.eye(hidden), "head.bias": np.zeros(hidden)}
+
+
+def feed(model: Model, rows: np.ndarray) -> Answers:
+    return Engine(model, 1, Faults()).feed(["stream"], np.zeros(len(rows), np.int64), rows)
+
+
+# against another implementation
+
+
+def load_vectors(name: str) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    x, y = (np.loadtxt(RTNEURAL / f"{name}_{side}.csv") for side in "xy")
+    return json.loads((RTNEURAL / f"{name}.json").read_text()), x[:, None], y
+
+
+@needs_rtneural
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_rtneural_pytorch(cell):
+    state, x, y = load_vectors(f"{cell}_torch")
+    tensors = {"head.weight": state["dense.weight"], "head.bias": state["dense.bias"]}
+    for name, values in state.items():
+        part, _, number = name.partition(".")[2].rpartition("_l")
+        if name.startswith(f"{cell}."):
+            tensors[f"{part}_l0"] = values
+        elif name.startswith(f"{cell}2."):
+            tensors[f"{part}_l{int(number) + 1}"] = values
+    values = feed(network(cell, tensors), x).values[:, 0]
+    assert np.abs(values - y).max() <= 1e-5
+
+
+def keras_tensors(cell: str, weights: list[Any]) -> dict[str, Any]:
+    """A Keras layer's weights (kernels (inputs, gates * hidden), biases) in PyTorch's layout."""
+    kernel, recurrent, bias = (np.array(values) for values in weights)
+    if cell == "gru":  # gates z, r, h, and a bias for each product (reset_after)
+        hidden = len(recurrent)
+        order = np.r_[hidden : 2 * hidden, :hidden, 2 * hidden : 3 * hidden]
+        bias_ih, bias_hh = bias
+    else:  # gates i, f, c, o
+        order = np.arange(len(bias))
+        bias_ih, bias_hh = bias, np.zeros_like(bias)
+    return {
+        "weight_ih_l0": kernel.T[order],
+        "weight_hh_l0": recurrent.T[order],
+        "bias_ih_l0": bias_ih[order],
+        "bias_hh_l0": bias_hh[order],
+    }
+
+
+ACTIVATIONS = {"": lambda a: a} | naive.ACTIVATIONS
+
+
+@needs_rtneural
+@pytest.mark.parametrize("name", ["lstm", "lstm_1d", "gru", "gru_1d"])
+def test_rtneural_keras(name):
+    description, x, y = load_vectors(name)
+    layers = description["layers"]
+    kinds = [layer["type"] for layer in layers]
+    recurrent = kinds.index(name.removesuffix("_1d"))
+    head = recurrent + 1  # the dense layer after it; others, and activations, are computed here
+    for layer in layers[:recurrent]:
+        x = ACTIVATIONS[layer["activation"]](x @ layer["weights"][0] + layer["weights"][1])
+    tensors = keras_tensors(kinds[recurrent], layers[recurrent]["weights"])
+    weight, bias = layers[head]["weights"]
+    model = network(kinds[recurrent], tensors | {"head.weight": np.transpose(weight), "head.bias": bias})
+    values = ACTIVATIONS[layers[head]["activation"]](feed(model, x).values.astype(np.float64))
+    for layer in layers[head + 1 :]:
+        values = ACTIVATIONS[layer["activation"]](values @ layer["weights"][0] + layer["weights"][1])
+    assert values.shape == (len(y), 1)
+    assert np.abs(values[:, 0] - y).max() <= 1e-5
+
+
+# against formulas in float64
+
+
+@pytest.mark.parametrize(("layers", "channels"), [(1, 8), (2, 17), (3, 1)])
+@pytest.mark.parametrize("hidden", [1, 7, 16, 20, 33, 128])
+@pytest.mark.parametrize(("cell", "activation"), CELLS)
+def test_hidden_state_after_1000_steps(cell, activation, hidden, layers, channels):
+    tensors = random_tensors(cell, activation, channels, hidden, layers)
+    rows = np.random.default_rng(layers).normal(size=(1000, channels)).astype(np.float32)
+    values = feed(network(cell, tensors, activation), rows).values
+    assert np.abs(values - naive.run(cell, tensors, rows, activation)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("channels", [1, 8, 17, 40])
+@pytest.mark.parametrize(("cell", "activation"), CELLS)
+def test_physical_units_in_and_out(cell, activation, channels):
+    rng = np.random.default_rng(channels)
+    mean, std = rng.normal(0, 5, channels), rng.uniform(0.1, 50, channels)
+    model = random_model(cell, channels, 20, activation=activation, mean=mean, std=std)
+    rows = (mean + std * rng.normal(size=(300, channels))).astype(np.float32)
+    expected = naive.run(cell, model.tensors(), rows, activation)
+    assert (np.abs(feed(model, rows).values - expected) / std).max() <= 2e-5
+
+
+def exact(model: Model, rows: np.ndarray) -> np.ndarray:
+    """What the network says of the rows of one sequence, in float64."""
+    activations = {key: [dense.activation for dense in getattr(model, key)] for key in ("before", "after")}
+    return naive.run(model.cell, model.tensors(), rows, model.activation, reset=model.reset, **activations)
+
+
+@pytest.mark.parametrize("highway", [0, 1, 4])
+@pytest.mark.parametrize("after", [[], ADDED["after"]])
+@pytest.mark.parametrize("before", [[], ADDED["before"]])
+@pytest.mark.parametrize(
+    ("cell", "activation", "reset"), [*((*cell, "after") for cell in CELLS), RESET_BEFORE]
+)
+def test_every_network_alone_and_among_others(cell, activation, reset, before, after, highway):
+    """Each stream of a tile, and of part of one, to the last bit as it is alone."""
+    channels, layers = 1 + 3 * highway, 1 + bool(after)
+    more = {"activation": activation, "reset": reset, "before": before, "after": after, "highway": highway}
+    model = untrained(cell, channels, 20, layers=layers, **more)
+    rng = np.random.default_rng(highway)
+    count = TILE_STREAMS + 1
+    rows = model.input_mean + model.input_std * rng.normal(size=(count, 40, channels))
+    ids = [f"s{k}" for k in range(count)]
+    together = Engine(model, count, Faults()).feed(
+        ids, np.repeat(np.arange(count)[None], 40, axis=0).ravel(), rows.swapaxes(0, 1).reshape(-1, channels)
+    )
+    for k, values in enumerate(together.values.reshape(40, count, -1).swapaxes(0, 1)):
+        wanted = exact(model, rows[k].astype(np.float32))
+        assert (np.abs(values - wanted) / model.output_std).max() <= 1e-5
+        np.testing.assert_array_equal(values, feed(model, rows[k]).values)
+
+
+@pytest.mark.parametrize("activation", ["linear", "tanh", "relu", "sigmoid"])
+@pytest.mark.parametrize("units", [1, 16, 130])
+def test_dense_layers_of_any_width(units, activation):
+    layer = {"units": units, "activation": activation}
+    model = random_model("rnn", 5, 7, before=[layer], after=[layer, layer])
+    rows = np.random.default_rng(units).normal(0, 9, size=(50, 5)).astype(np.float32)
+    wanted = exact(model, rows)
+    assert np.abs(feed(model, rows).values - wanted).max() <= 1e-5 * max(1, np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(("channels", "highway"), [(1, 2), (1, 17), (1, 40), (16, 2), (17, 3), (40, 1)])
+def test_the_highway_looks_back_over_blocks_and_parts_of_them(channels, highway):
+    model = random_model("rnn", channels, 3, highway=highway)
+    rows = np.random.default_rng(highway).normal(size=(100, channels)).astype(np.float32)
+    assert np.abs(feed(model, rows).values - exact(model, rows)).max() <= 1e-5 * highway
+
+
+@compiled
+def run_affine(w, at, b, bias, rows, k_count, z, first, stride, out, to, out_stride, streams):
+    affine(w, at, b, bias, rows, k_count, z, first, stride, out, to, out_stride, streams)
+
+
+@pytest.mark.parametrize("columns", [1, 3, 4, 18, 33])
+@pytest.mark.parametrize("rows", [16, 48, 64, 80, 128, 208])
+def test_affine(rows, columns):
+    rng = np.random.default_rng(rows + columns)
+    matrix, bias = rng.normal(size=(rows, columns)).astype("f"), rng.normal(size=rows).astype("f")
+    junk = np.full(32, np.nan, np.float32)  # beside what may be read
+    w, b = np.concatenate([junk, pack(matrix), junk]), np.concatenate([junk, bias, junk])
+    inputs = rng.normal(size=(TILE_STREAMS, columns)).astype("f")
+    wanted = inputs.astype(np.float64) @ matrix.T.astype(np.float64) + bias
+    bound = 1e-6 * (np.abs(inputs) @ np.abs(matrix.T) + np.abs(bias))
+    for streams in range(1, TILE_STREAMS + 1):
+        z = np.full((TILE_STREAMS, columns + 5), np.nan, np.float32)
+        z[:streams, 2:-3] = inputs[:streams]
+        out = np.full((TILE_STREAMS, rows + 40), np.inf, np.float32)
+        sizes = z.shape[1], out.reshape(-1), 7, out.shape[1]
+        run_affine(w, 32, b, 32, rows, columns, z.reshape(-1), 2, *sizes, streams)
+        result = out[:streams, 7 : 7 + rows]
+        assert (np.abs(result - wanted[:streams]) <= bound[:streams]).all()
+        assert np.isposinf(out[:, :7]).all()
+        assert np.isposinf(out[:, 7 + rows :]).all()
+
+
+@compiled
+def run_tanh(x, y):
+    for unit in range(0, x.size, LANES):
+        store(y, unit, cells.tanh(load(x, unit)))
+
+
+@compiled
+def run_sigmoid(x, y):
+    for unit in range(0, x.size, LANES):
+        store(y, unit, cells.sigmoid(load(x, unit)))
+
+
+def over(function: Any, x: np.ndarray) -> np.ndarray:
+    padded = np.zeros(-(-x.size // LANES) * LANES, np.float32)
+    padded[: x.size] = x
+    y = np.empty_like(padded)
+    function(padded, y)
+    return y[: x.size]
+
+
+EXTREMES = np.array([0.0, 1e-45, 1e-40, 1.2e-38, 7.9, 7.91, 9.0, 20.0, 88.0, 89.0, 1e30, 3.4e38, np.inf], "f")
+
+
+def test_tanh_and_sigmoid():
+    grid = np.linspace(-20, 20, 400_001).astype(np.float32)
+    x = np.concatenate([grid, grid / 1000, EXTREMES, -EXTREMES])
+    wide = x.astype(np.float64)
+    tanh, sigmoid = over(run_tanh, x), over(run_sigmoid, x)
+    assert np.abs(tanh - np.tanh(wide)).max() <= 3e-7
+    with np.errstate(over="ignore"):
+        assert np.abs(sigmoid - naive.sigmoid(wide)).max() <= 2e-7
+    assert np.abs(tanh).max() <= 1
+    assert 0 <= sigmoid.min() <= sigmoid.max() <= 1
+
+
+def test_tanh_is_odd_to_the_sign_of_zero():
+    x = np.concatenate([np.linspace(0, 10, 10_001).astype(np.float32), EXTREMES])
+    np.testing.assert_array_equal(over(run_tanh, -x).view(np.uint32), (-over(run_tanh, x)).view(np.uint32))
+    assert not np.signbit(over(run_tanh, x)).any()
+
+
+def test_nan_stays_nan():
+    """Or a step gone wrong would look like one that went well."""
+    x = np.array([np.nan, -np.nan], np.float32)
+    assert np.isnan(over(run_tanh, x)).all()
+    assert np.isnan(over(run_sigmoid, x)).all()
+
+
+# against itself
+
+
+@compiled
+def run_forward(net, scratch, state, streams):
+    forward(net, scratch, state, streams, 0, net.row_products)
+
+
+class Lanes:
+    """Streams and their states, each a pair of which ``forward`` reads one and writes the other."""
+
+    def __init__(self, model: Model, streams: int):
+        self.net, self.scratch = pack_network(model), make_scratch(pack_network(model))
+        words = self.net.layers * self.net.width * (2 if model.cell == "lstm" else 1)
+        self.state = np.zeros((streams, 2, words), np.float32)
+        self.steps = np.zeros(streams, np.int64)  # the state of stream s is state[s, steps[s] & 1]
+
+    def step(self, streams: list[int], rows: np.ndarray) -> np.ndarray:
+        """One step of these streams, in these lanes; what stands in idle ones must not matter."""
+        scratch, words = self.scratch, self.state.shape[2]
+        scratch.z[:] = scratch.gates[:] = np.nan
+        for lane, (stream, row) in enumerate(zip(streams, rows, strict=True)):
+            old = self.steps[stream] & 1
+            scratch.z[lane * self.net.z_stride :][: len(row)] = row
+            scratch.source[lane] = (2 * stream + old) * words
+            scratch.target[lane] = (2 * stream + 1 - old) * words
+            self.steps[stream] += 1
+        run_forward(self.net, scratch, self.state.reshape(-1), len(streams))
+        tile = scratch.gates.reshape(TILE_STREAMS, self.net.gate_stride)
+        return tile[: len(streams), : self.net.outputs].copy()
+
+
+@pytest.mark.parametrize(("cell", "activation", "hidden", "layers"), MIXED)
+def test_any_batching_equals_none(cell, activation, hidden, layers):
+    model = random_model(cell, 5, hidden, layers=layers, activation=activation)
+    streams, steps = TILE_STREAMS + 3, 40
+    rng = np.random.default_rng(hidden)
+    rows = rng.normal(size=(streams, steps, 5)).astype(np.float32)
+    alone, together = Lanes(model, streams), Lanes(model, streams)
+    expected = [[alone.step([s], rows[s, t : t + 1])[0] for t in range(steps)] for s in range(streams)]
+    while waiting := [s for s in range(streams) if together.steps[s] < steps]:
+        chosen = rng.permutation(waiting)[: rng.integers(1, TILE_STREAMS + 1)].tolist()
+        at = [int(together.steps[s]) for s in chosen]
+        outputs = together.step(chosen, rows[chosen, at])
+        for stream, t, output in zip(chosen, at, outputs, strict=True):
+            np.testing.assert_array_equal(output, expected[stream][t])
+    np.testing.assert_array_equal(together.state, alone.state)
+    assert np.isfinite(alone.state).all()
+
+
+def digest() -> str:
+    """SHA-256 of what some networks say of seven interleaved streams."""
+    digest = hashlib.sha256()
+    stream = np.arange(7 * 160) * 5 % 7
+    kinds = [
+        (cell, hidden, {"layers": layers, "activation": activation})
+        for cell, activation, hidden, layers in MIXED
+    ]
+    for cell, hidden, more in [*kinds, ("gru", 33, {"reset": "before", **ADDED})]:
+        model = random_model(cell, 9, hidden, mean=np.ones(9), std=np.full(9, 3), **more)
+        rows = np.random.default_rng(hidden).normal(1, 3, size=(len(stream), 9)).astype(np.float32)
+        answers = Engine(model, 7, Faults()).feed([f"s{k}" for k in range(7)], stream, rows)
+        assert np.isfinite(answers.values).all()
+        for said in (answers.values, answers.residual, answers.score):
+            digest.update(np.nan_to_num(said).tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("cpu", ["haswell", "generic"])
+def test_the_same_bits_on_another_instruction_set(cpu, request):
+    """AVX2 alone, and a processor without a fused multiply-add."""
+    if cpu == "generic" and not request.config.getoption("--long"):
+        pytest.skip("compiles everything once more: with --long")
+    features = llvmlite.binding.get_host_cpu_features()
+    if cpu == "haswell" and not (features.get("avx2") and features.get("fma")):
+        pytest.skip("this processor has no AVX2 to compare with")
+    environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
+    command = [sys.executable, "-c", "import test_kernels; print(test_kernels.digest())"]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == digest()
+
+
+# as compiled
+
+
+@pytest.fixture(scope="module")
+def native() -> Any:
+    """``advance`` compiled here, without a wrapper for Python; code from the cache cannot be looked at."""
+    core = Engine(random_model(), 1, Faults()).core
+
+    @compiled(cache=False, no_cpython_wrapper=True)
+    def function(core, count):
+        advance(by_address(core), count)
+
+    function.compile((numba.typeof(core), numba.int64))
+    return function
+
+
+def test_a_row_allocates_nothing_and_never_calls_python(native):
+    (code,) = native.inspect_llvm().values()
+    called = set(re.findall(r"\b(?:call|invoke)\b[^@\n]*@\"?([\w.$]+)", code))
+    assert "llvm.fma.v16f32" in called
+    forbidden = re.compile(r"NRT_|_?Py|numba_|malloc|calloc|realloc|free")
+    assert not [name for name in called if forbidden.match(name)]
+
+
+def test_nothing_of_a_named_tuple_is_in_memory(native):
+    """What it is handed on for is gone, and what is read of it in registers, once all is inlined."""
+    (code,) = native.inspect_llvm().values()
+    # two words are what clock_gettime fills in, where a row is turned away
+    assert {*re.findall(r"alloca ([^,\n]*)", code)} <= {"[2 x i64]"}
+
+
+def test_multiply_adds_are_fused_on_vector_registers(native):
+    (code,) = native.inspect_asm().values()
+    machine = platform.machine().lower()
+    if machine in ("x86_64", "amd64") and llvmlite.binding.get_host_cpu_features().get("fma"):
+        fused = r"vfmadd\d+ps\s.*%[yz]mm"
+    elif machine in ("aarch64", "arm64"):
+        fused = r"fmla\s+v"
+    else:
+        pytest.skip(f"{machine} has no fused multiply-add that this test knows")
+    assert len(re.findall(fused, code)) > 100
+    assert "fmaf" not in code

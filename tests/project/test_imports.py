@@ -1,0 +1,121 @@
+"""The arrows of the package: who may import whom, read from the imports themselves."""
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "streamrnn"
+
+# From the bottom up: each may import what is named beside it, and only what stands above it in this list.
+# A name stands for a module or for a folder of them; of two that fit a module, the longer one counts.
+ARROWS: dict[str, set[str]] = {
+    "streamrnn": set(),  # the version
+    "errors": set(),
+    "compiling": set(),
+    "stats": set(),  # what is counted: plain data
+    "model": {"errors"},
+    "wire": {"compiling", "stats"},
+    "kernels": {"compiling", "model"},
+    "streams": {"errors", "compiling", "stats", "wire", "kernels"},
+    "engine": {"errors", "compiling", "stats", "model", "wire", "kernels", "streams"},
+    "settings": {"errors"},
+    "table": {"errors", "compiling", "stats", "model", "wire", "engine"},
+    "state": {"errors", "model", "streams", "settings"},  # of streams outside of a daemon, or by asking it
+    "web": {"streamrnn", "errors", "stats"},
+    "daemon": {
+        *("streamrnn", "errors", "compiling", "stats", "model", "wire", "kernels", "streams", "engine"),
+        *("settings", "state", "web"),
+    },
+    "train": {"streamrnn", "errors", "compiling", "model", "kernels", "streams", "table"},
+    "replay": {*("errors", "compiling", "stats", "model", "wire", "streams", "engine", "table", "train")},
+    "foreign": {"errors", "model", "engine", "settings", "table"},
+    "client": {"errors", "model", "wire", "settings", "table"},
+    "demo": {"errors", "model", "wire"},
+    "bench": {"errors", "compiling", "stats", "model", "wire", "kernels", "streams", "engine", "daemon"},
+    "cli": {
+        *("streamrnn", "errors", "model", "settings", "table"),
+        *("engine", "daemon", "replay", "train", "foreign", "client", "state", "demo", "bench"),
+    },
+    "__main__": {"cli"},
+}
+# All that compiled numerics may need from outside: no sockets, files, clocks or strings.
+KERNEL_LIBRARIES = {"collections", "llvmlite", "math", "numba", "numpy", "operator", "typing"}
+
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def imports(module: str) -> Iterator[str]:
+    """Every module that ``module`` imports, at its top or inside a function; of ours down to the module."""
+    path = MODULES[module]
+    folder = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = folder[: len(folder) - node.level + 1] if node.level else []
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                name = f"{source}.{alias.name}"
+                yield name if name in MODULES else source
+
+
+def of_ours(module: str) -> set[str]:
+    return {name for name in imports(module) if name.split(".")[0] == "streamrnn"} - {module}
+
+
+def unit(module: str) -> str:
+    """The entry of ARROWS that ``module`` belongs to."""
+    parts = module.split(".")[1:]
+    names = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((name for name in names if name in ARROWS), "" if parts else "streamrnn")
+
+
+def test_the_modules_are_read():
+    assert {
+        "streamrnn",
+        "streamrnn.engine.engine",
+        "streamrnn.kernels.simd",
+        "streamrnn.cli",
+    } <= MODULES.keys()
+    assert {"streamrnn.kernels.network", "numpy", "streamrnn.errors"} <= set(
+        imports("streamrnn.engine.engine")
+    )
+    assert "streamrnn.wire.frame" in of_ours("streamrnn.streams.rules")
+    assert "streamrnn.daemon.service" in of_ours("streamrnn.cli.run")  # imported inside a function
+
+
+def test_the_table_has_no_cycle_and_nothing_that_is_gone():
+    below: set[str] = set()
+    for name, allowed in ARROWS.items():
+        assert allowed <= below, f"{name} may import {sorted(allowed - below)}, which does not stand above it"
+        below.add(name)
+    assert below == {unit(module) for module in MODULES}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_arrows_point_down(module):
+    home = unit(module)
+    assert home, f"{module} is in no entry of ARROWS: say there what it may import"
+    astray = {name for name in of_ours(module) if unit(name) not in ARROWS[home] | {home}}
+    assert not astray, f"{module} imports {sorted(astray)}; {home} may import {sorted(ARROWS[home])}"
+
+
+def test_modules_do_not_import_each_other_in_a_circle():
+    graph = {module: of_ours(module) & MODULES.keys() for module in MODULES}
+    try:
+        list(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("streamrnn.kernels")])
+def test_kernels_know_no_sockets_files_or_clocks(module):
+    outside = {name.split(".")[0] for name in imports(module)} - {"streamrnn"}
+    assert outside <= KERNEL_LIBRARIES, f"{module} imports {sorted(outside - KERNEL_LIBRARIES)}"
