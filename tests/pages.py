@@ -16,7 +16,7 @@ from slots_by_hand import find_slot
 
 from streamrnn.daemon.page.views import Views
 from streamrnn.engine.engine import Engine
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.streams.record import RECEIVED
 from streamrnn.streams.score import OF_SMOOTHED, ROWS, WARMING_ROWS
 from streamrnn.streams.slots import id_words

@@ -15,7 +15,7 @@ from streamrnn.engine.advance import advance, slot_for, stage
 from streamrnn.engine.engine import Engine
 from streamrnn.engine.options import Predict
 from streamrnn.model.model import Model
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS, STREAMS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED, ROWS
 from streamrnn.streams.copy import Copy, copied, make_copy, refresh

@@ -22,7 +22,7 @@ from streamrnn.demo.pumps import Pumps
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import Settings
 from streamrnn.train.job import TrainOptions, train

@@ -29,7 +29,7 @@ from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.table import Reading
 from streamrnn.train.data.recording import DataOptions

@@ -14,7 +14,7 @@ import numpy as np
 
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model, random_model
-from streamrnn.settings.config import Faults, Predict
+from streamrnn.settings.sections import Faults, Predict
 from streamrnn.streams.record import CHECK, RECEIVED
 from streamrnn.wire.frame import END, RESET, SEQ
 

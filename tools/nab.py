@@ -36,7 +36,7 @@ from nab_scorer import Series, Tally, load, normalised, tally
 
 from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import Settings

@@ -27,7 +27,7 @@ import pyarrow.parquet
 
 from streamrnn.model.native import read_model
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.job import TrainOptions, train

@@ -8,7 +8,8 @@ import numpy as np
 
 from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.affine import TILE_STREAMS
-from streamrnn.kernels.network import LSTM, aligned, forward, make_scratch, pack_network, scale_input
+from streamrnn.kernels.network import LSTM, aligned, forward, scale_input
+from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.model.model import random_model
 
 SIZES = ((8, 16), (8, 32), (16, 64), (16, 128), (16, 256))  # inputs, hidden

@@ -81,7 +81,7 @@ def speed(ctx: click.Context, param: click.Parameter, value: str) -> float | Non
 
 def endpoint(text: str, bind: bool, hint: str) -> str:
     """``text`` if a socket can bind (or connect) to it, else wrong usage of ``hint``."""
-    from streamrnn.settings.config import check_endpoint
+    from streamrnn.settings.values import check_endpoint
 
     try:
         return check_endpoint(text, bind)

@@ -19,7 +19,7 @@ from streamrnn import stats as counted
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import ConfigError
 from streamrnn.kernels.network import Network
-from streamrnn.settings.config import State
+from streamrnn.settings.sections import State
 from streamrnn.streams.copy import copied, make_copy, refresh
 from streamrnn.streams.live import LiveFile, hold_lock, is_held, mismatch
 from streamrnn.streams.record import ID_WORDS, layout_of

@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 
-from streamrnn.settings.config import Log
+from streamrnn.settings.sections import Log
 
 
 class JsonFormatter(logging.Formatter):

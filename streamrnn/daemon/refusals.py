@@ -10,7 +10,7 @@ import numpy as np
 from streamrnn import stats as counted
 from streamrnn.daemon.page.read_records import number
 from streamrnn.engine.engine import Engine
-from streamrnn.model.model import Channel
+from streamrnn.model.parts import Channel
 
 log = logging.getLogger("streamrnn")
 

@@ -8,8 +8,8 @@ import zmq
 from zmq.utils import z85
 
 from streamrnn.errors import ConfigError, UserError
-from streamrnn.settings.config import Security
 from streamrnn.settings.keys import read_secret
+from streamrnn.settings.sections import Security
 
 log = logging.getLogger("streamrnn")
 

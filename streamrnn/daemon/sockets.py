@@ -16,7 +16,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from streamrnn.daemon.security import Guard
 from streamrnn.errors import UserError
-from streamrnn.settings.config import Input, Output
+from streamrnn.settings.sections import Input, Output
 from streamrnn.wire.frame import DTYPES, FRAME
 
 # Messages held per peer. At a million frames a second this is 10 ms, about what a busy machine's

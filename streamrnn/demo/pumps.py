@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.model.model import Channel
+from streamrnn.model.parts import Channel
 
 MACHINES = tuple(f"pump-{number}" for number in range(1, 7))
 PERIOD_S = 0.1

@@ -19,7 +19,8 @@ from streamrnn.engine.options import (
     rules_for,
 )
 from streamrnn.errors import ConfigError
-from streamrnn.kernels.network import Network, make_scratch, pack_network
+from streamrnn.kernels.network import Network
+from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.kernels.rls import make_adaptation
 from streamrnn.model.model import Model
 from streamrnn.stats import PREDICTIONS, Stats

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrnn.foreign.network import Foreign, Stage, assemble
-from streamrnn.model.model import Dense
+from streamrnn.model.parts import Dense
 from streamrnn.model.settings import ModelError
 
 WIDEST = 4096  # values of an activation that becomes a dense layer of its own

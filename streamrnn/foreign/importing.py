@@ -20,7 +20,7 @@ from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.table import Reading, open_rows
 
 FILE_LIMIT = 1 << 30  # bytes

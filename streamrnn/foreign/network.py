@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.model.model import Dense, Layer
+from streamrnn.model.parts import Dense, Layer
 from streamrnn.model.settings import GATES, ModelError
 from streamrnn.model.stated import quoted
 

@@ -25,8 +25,8 @@ from streamrnn.foreign.network import (
     numbers,
     shape_problems,
 )
-from streamrnn.model.model import LAYER_PARTS, Dense, Layer
 from streamrnn.model.native import FORMAT, read_header
+from streamrnn.model.parts import LAYER_PARTS, Dense, Layer
 from streamrnn.model.settings import GATES, ModelError
 from streamrnn.model.stated import quoted
 

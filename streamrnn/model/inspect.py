@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.model.model import Channel, Model
+from streamrnn.model.model import Model
+from streamrnn.model.parts import Channel
 from streamrnn.model.settings import DECODER, NORMALISATION
 
 SHOWN = 80  # characters of one fact about the training

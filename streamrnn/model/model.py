@@ -4,12 +4,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from streamrnn.model.parts import LAYER_PARTS, Channel, Dense, Layer, frozen, layer_tensors
 from streamrnn.model.settings import (
     DECODER,
     DENSE,
@@ -31,72 +32,6 @@ ARCHITECTURE = ("cell", "activation", "reset", "layers", "hidden", "highway", "r
 HEAD = ("head.weight", "head.bias")
 FIELDS = {name: name.replace(".", "_") for name in (*HEAD, "highway.weight", *NORMALISATION)}
 SMALLEST_STD = float(np.finfo(np.float32).tiny)  # below it, 1 / std may be infinite
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """One quantity that goes into a model or comes out of it."""
-
-    name: str
-    unit: str = ""
-    offset: float = 0.0  # what is taken off it, in float64, before it is rounded to float32
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "offset", float(self.offset))
-
-    def stated(self) -> dict[str, Any]:
-        """As a model file has it."""
-        return {"name": self.name, "unit": self.unit} | ({"offset": self.offset} if self.offset else {})
-
-    @property
-    def title(self) -> str:
-        """What a picture of it shows."""
-        return f"{self.name} \N{MINUS SIGN} {self.offset:.15g}" if self.offset else self.name
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """One recurrent layer in PyTorch's layout: the rows of a tensor are its gates', ``hidden`` rows each.
-
-    The gates' order is i, f, g, o for lstm; r, z, n for gru; rnn has one. Arrays are copied to read-only,
-    C-contiguous float32.
-    """
-
-    weight_ih: np.ndarray  # (gates * hidden, inputs)
-    weight_hh: np.ndarray  # (gates * hidden, hidden)
-    bias_ih: np.ndarray  # (gates * hidden,)
-    bias_hh: np.ndarray  # (gates * hidden,)
-
-    def __post_init__(self) -> None:
-        for part in LAYER_PARTS:
-            object.__setattr__(self, part, _frozen(getattr(self, part)))
-
-
-LAYER_PARTS = tuple(part.name for part in fields(Layer))
-
-
-def _layer_tensors(layers: Sequence[Layer], prefix: str = "") -> dict[str, np.ndarray]:
-    """The tensors of a network's recurrent layers, by their names after ``prefix``."""
-    return {
-        f"{prefix}{part}_l{k}": getattr(layer, part) for k, layer in enumerate(layers) for part in LAYER_PARTS
-    }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Dense:
-    """A layer without a state: activation(weight @ x + bias). Arrays are copied as Layer's are."""
-
-    weight: np.ndarray  # (units, inputs)
-    bias: np.ndarray  # (units,)
-    activation: str = "linear"  # or "tanh", "relu", "sigmoid"
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "weight", _frozen(self.weight))
-        object.__setattr__(self, "bias", _frozen(self.bias))
-
-    @property
-    def units(self) -> int:
-        return len(self.weight)
 
 
 def _no_highway() -> np.ndarray:
@@ -165,9 +100,9 @@ class Model:
         for key in ("score", "training"):  # copied, and in the form that a file gives back
             object.__setattr__(self, key, json.loads(json.dumps(getattr(self, key))))
         for name in FIELDS.values():
-            object.__setattr__(self, name, _frozen(getattr(self, name)))
+            object.__setattr__(self, name, frozen(getattr(self, name)))
         if not self.highway_weight.size:
-            object.__setattr__(self, "highway_weight", _frozen(np.zeros((len(self.outputs), 0))))
+            object.__setattr__(self, "highway_weight", frozen(np.zeros((len(self.outputs), 0))))
         check_shapes(self.settings(), {name: array.shape for name, array in self.tensors().items()})
         self._check_values()
 
@@ -217,7 +152,7 @@ class Model:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Every tensor of a model file by its name; no means and deviations if normalisation is "none"."""
-        tensors = _layer_tensors(self.layers) | _layer_tensors(self.decoder, DECODER)
+        tensors = layer_tensors(self.layers) | layer_tensors(self.decoder, DECODER)
         for key in DENSE:
             for k, dense in enumerate(getattr(self, key)):
                 tensors |= {f"{key}.{k}.weight": dense.weight, f"{key}.{k}.bias": dense.bias}
@@ -353,11 +288,3 @@ def _identity(settings: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The means and deviations that leave every value as it is."""
     shapes = tensor_shapes({**settings, "normalisation": "standard"})
     return {name: np.full(shapes[name], name.endswith("std"), np.float32) for name in NORMALISATION}
-
-
-def _frozen(values: np.ndarray) -> np.ndarray:
-    """A read-only, C-contiguous float32 copy; what float32 cannot hold becomes infinite, to be refused."""
-    with np.errstate(over="ignore"):
-        array = np.array(values, np.float32, order="C")
-    array.setflags(write=False)
-    return array

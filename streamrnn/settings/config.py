@@ -1,217 +1,39 @@
 """One TOML file, and the flags that override it, become one validated, frozen ``Config``.
 
-The sections below are the only place where a setting, its default and its meaning are written;
-the command line and the documentation derive from them.
+The command line and the documentation derive from its ``sections``.
 """
 
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import (
-    AfterValidator,
-    AllowInfNan,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    PlainSerializer,
-    Strict,
     ValidationError,
-    ValidationInfo,
     field_validator,
 )
 
 from streamrnn.errors import ConfigError
+from streamrnn.settings.sections import (
+    NOT_YET,
+    Adapt,
+    Faults,
+    Http,
+    Input,
+    Log,
+    Output,
+    Predict,
+    Section,
+    Security,
+    State,
+    Streams,
+)
 from streamrnn.settings.values import (
-    check_endpoint,
-    check_key,
-    check_stream,
-    format_duration,
-    is_key,
     is_local,
-    parse_duration,
-    parse_listen,
     toml_value,
 )
-
-NOT_YET = {  # why a value one may expect is refused
-    "input.format": "adapters for other formats are not in this version",
-    "output.format": "JSON on the wire is not in this version; `streamrnn tail --json` prints it",
-}
-
-Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration)]  # seconds
-BindEndpoint = Annotated[str, AfterValidator(lambda text: check_endpoint(text, bind=True))]
-ConnectEndpoint = Annotated[str, AfterValidator(lambda text: check_endpoint(text, bind=False))]
-# TOML has lists, a frozen section holds tuples: the container alone is converted, its items are not
-Topics = Annotated[tuple[str, ...], Strict(False)]
-BindEndpoints = Annotated[tuple[BindEndpoint, ...], Strict(False)]
-ConnectEndpoints = Annotated[tuple[ConnectEndpoint, ...], Strict(False)]
-Codes = Annotated[tuple[Annotated[float, Strict(False), AllowInfNan(False)], ...], Strict(False)]
-Keys = Annotated[tuple[Annotated[str, AfterValidator(check_key)], ...], Strict(False)]
-
-
-def _beside_the_file(name: str, info: ValidationInfo) -> str:
-    """A path that a configuration names: a relative one starts at the file's folder."""
-    folder = (info.context or {}).get("folder")
-    return str(folder / name) if name and folder else name
-
-
-class Section(BaseModel):
-    """A frozen table of settings that refuses unknown keys and values of another type."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Input(Section):
-    connect: ConnectEndpoints = Field(default=(), description="endpoints of publishers to connect to")
-    bind: BindEndpoints = Field(default=(), description="endpoints to bind, for publishers that connect")
-    socket: Literal["sub", "pull"] = Field(default="sub", description='"sub" beside PUB, "pull" beside PUSH')
-    topics: Topics = Field(default=("",), description='prefixes of the stream ids to take ("sub" only)')
-    format: Literal["frame", "raw"] = Field(
-        default="frame", description='"frame": header and values, or "raw": the float32 values alone'
-    )
-    stream: Annotated[str, AfterValidator(check_stream)] = Field(
-        default="", description='whose the messages of one part are, without a topic; "" = nobody\'s'
-    )
-
-    @field_validator("topics")
-    @classmethod
-    def _topics_need_sub(cls, topics: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if info.data.get("socket") == "pull" and topics != ("",):
-            raise ValueError('a "pull" socket takes every frame; leave topics out, or use socket = "sub"')
-        if not topics:
-            raise ValueError('[] receives nothing; use [""] for every stream')
-        return topics
-
-
-class Output(Section):
-    bind: BindEndpoints = Field(default=(), description="endpoints to publish predictions on")
-    connect: ConnectEndpoints = Field(default=(), description="endpoints of subscribers that bind")
-    format: Literal["prediction"] = Field(default="prediction", description='"prediction": header and values')
-
-
-class Streams(Section):
-    capacity: int = Field(default=4096, ge=1, le=10_000_000, description="streams held, 1 to 10000000")
-    idle_timeout: Duration = Field(default=3600.0, description='a stream this silent is let go, "0" = never')
-
-
-class Predict(Section):
-    every: int = Field(
-        default=0,
-        ge=0,
-        le=2**31,
-        description="rows from one answer to a sequence, or rollout, to the next, 0 = at END",
-    )
-    horizon: int = Field(
-        default=0, ge=0, le=65535, description="rows of a rollout of a next-frame model, 0 = none"
-    )
-
-
-class Faults(Section):
-    gap: Literal["step", "hold", "predict"] = Field(
-        default="hold", description='missing rows: "step" over, "hold" the last input, or "predict" them'
-    )
-    max_gap: int = Field(
-        default=64, ge=0, le=1024, description="missing rows past which a stream resets, 0 to 1024"
-    )
-    missing: Literal["reject", "hold", "predict"] = Field(
-        default="hold", description='NaN: "reject" the row, "hold" the last value, or "predict" it'
-    )
-    missing_values: Codes = Field(
-        default=(), max_length=64, description="numbers that mean a missing value, beside the model's own"
-    )
-
-
-class Adapt(Section):
-    enabled: bool = Field(
-        default=False,
-        description="true corrects each stream's forecasts by what its channels turned out to be",
-    )
-    memory: int = Field(
-        default=500,
-        ge=100,
-        le=10_000,
-        description="rows over which a correction is learned, 100 to 10000",
-    )
-
-    @property
-    def rows(self) -> int:
-        """The memory, 0 where nothing is adapted."""
-        return self.memory if self.enabled else 0
-
-
-class State(Section):
-    live: str = Field(
-        default="", description='folder on tmpfs for the live state, as /run/streamrnn; "" = memory only'
-    )
-    snapshots: str = Field(default="", description='folder on disk for snapshots; "" = none')
-    interval: Duration = Field(default=10.0, gt=0, description="time between snapshots")
-
-    @field_validator("live", "snapshots")
-    @classmethod
-    def _starts_at_the_file(cls, name: str, info: ValidationInfo) -> str:
-        path = _beside_the_file(name, info)
-        if path and path == info.data.get("live"):
-            raise ValueError("is the folder of state.live, too; name one on a disk")
-        return path
-
-
-class Security(Section):
-    server_secret: str = Field(
-        default="", description='file of the CURVE secret key (`streamrnn keygen`), "" = no CURVE'
-    )
-    client_keys: Keys = Field(
-        default=(), validate_default=True, description="public keys that may publish to the input"
-    )
-    output_clients: Keys = Field(
-        default=(), validate_default=True, description="public keys that may subscribe to the output"
-    )
-    insecure: bool = Field(default=False, description="true lets sockets bind beyond loopback without CURVE")
-
-    @field_validator("server_secret")
-    @classmethod
-    def _names_a_file(cls, name: str, info: ValidationInfo) -> str:
-        # no file is called like this: it is the secret itself, which must not appear in an error
-        if is_key(name) and set(name) & set("^!*?&<>()[]{}$#"):
-            raise ValueError("holds a key; name a file that holds it, and that its owner alone can read")
-        return _beside_the_file(name, info)
-
-    @field_validator("client_keys", "output_clients")
-    @classmethod
-    def _go_with_a_secret(cls, keys: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        secret = info.data.get("server_secret")  # None: wrong, and already reported
-        if secret and not keys:
-            raise ValueError("[] lets nobody in; name public keys (`streamrnn keygen` prints them)")
-        if keys and secret == "":
-            raise ValueError("keys are checked by CURVE alone; set security.server_secret, or remove them")
-        return keys
-
-
-class Http(Section):
-    listen: str = Field(
-        default="127.0.0.1:9464", description='host:port of page, metrics and health checks, "" = off'
-    )
-
-    @field_validator("listen")
-    @classmethod
-    def _can_listen(cls, listen: str) -> str:
-        parse_listen(listen)
-        return listen
-
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """Host and port to listen on, None for off."""
-        return parse_listen(self.listen)
-
-
-class Log(Section):
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description='least severe to log: "debug", "info", "warning" or "error"'
-    )
-    format: Literal["text", "json"] = Field(default="text", description='lines of "text", or of "json"')
 
 
 class Config(Section):

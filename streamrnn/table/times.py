@@ -5,7 +5,6 @@ Text without a zone is UTC. Everything becomes ns since 1970, exact where the ce
 """
 
 import datetime
-import decimal
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,18 +14,22 @@ import pyarrow.compute as pc
 
 from streamrnn.table.cells import NUMBER, Numbers, blanked, cast_cells, is_text
 from streamrnn.table.time_names import NS
+from streamrnn.table.time_numbers import (
+    SERIAL,
+    number_ns,
+    plain_ns,
+    serial_ns,
+)
 from streamrnn.table.time_text import ORDERS, parse_times
 
 # a number of at most this magnitude counts this unit since 1970 (until the years 5138, 5138 and 5138)
 EPOCH_UNITS = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
 EVEN = 0.95  # the share of steps that are the usual one, where these tell the day from the month
 LEAST, FINE = 5, 6  # numbers, and digits behind the point, that tell days from seconds
-SERIAL, SERIAL_ZERO = "serial", -25569  # days since 1899-12-30, in days since 1970
 _WORDS = {"year-first": "ymd", "day-first": "dmy", "month-first": "mdy"}
 FORMATS = (*_WORDS, *NS, SERIAL)  # that --time-format has a word for
 _DIGITS = {8: "YYYYMMDD", 10: "YYYYMMDDHH", 12: "YYYYMMDDHHMM", 14: "YYYYMMDDHHMMSS"}
 _SAID = {"ymd": "year first", "dmy": "day first", "mdy": "month first"}
-_EXACT = pa.decimal128(38, 18)
 
 
 class TimeForm(NamedTuple):
@@ -93,13 +96,13 @@ def to_ns(column: pa.Array, form: TimeForm) -> Numbers:
         case "strptime":
             done, bad = cast_cells(_as_text(column), lambda cells: _strptime(cells, form.detail))
         case "serial":
-            done, bad = _cast_numbers(column, lambda cells: _serial_ns(cells, int(form.detail)))
+            done, bad = _cast_numbers(column, lambda cells: serial_ns(cells, int(form.detail)))
         case _:
             unit = NS[form.detail]
             try:
-                done, bad = _plain_ns(column, unit), None
+                done, bad = plain_ns(column, unit), None
             except pa.ArrowInvalid:
-                done, bad = _cast_numbers(column, lambda cells: _number_ns(cells, unit))
+                done, bad = _cast_numbers(column, lambda cells: number_ns(cells, unit))
     return done.fill_null(0).to_numpy(zero_copy_only=False), bad
 
 
@@ -275,75 +278,10 @@ def _to_float64(column: pa.Array) -> Numbers:
     return done.to_numpy(zero_copy_only=False), bad
 
 
-def _plain_ns(cells: pa.Array, unit: int) -> pa.Array:
-    """Of whole numbers, and of decimal ones of no more digits than a ns has; ArrowInvalid for others."""
-    # a cast that fails makes an error of every cell: of a column of fractions that takes longer than all else
-    if not (is_text(cells) and len(cells) and "." in (cells[0].as_py() or "")):
-        try:
-            return pc.multiply_checked(pc.cast(cells, pa.int64()), unit)
-        except pa.ArrowInvalid:
-            pass
-    digits = {10**9: 9, 10**6: 6, 10**3: 3}.get(unit)
-    if digits is None or pa.types.is_floating(cells.type):
-        raise pa.ArrowInvalid("no whole ns")
-    return _unscaled(pc.cast(cells, pa.decimal128(18 + digits, digits)))
-
-
-def _number_ns(cells: pa.Array, unit: int) -> pa.Array:
-    try:
-        return _plain_ns(cells, unit)
-    except pa.ArrowInvalid:
-        return _float_ns(cells, unit) if pa.types.is_floating(cells.type) else _exact_ns(cells, unit)
-
-
-def _exact_ns(cells: pa.Array, unit: int) -> pa.Array:
-    """Of decimal numbers, to the ns: float64 holds a time of today to a quarter of a microsecond."""
-    try:
-        exact = pc.cast(pc.cast(cells, _EXACT), pa.decimal256(40, 18))
-    except pa.ArrowInvalid:
-        return _float_ns(pc.cast(cells, pa.float64(), safe=False), unit)
-    scaled = pc.multiply(exact, pa.scalar(decimal.Decimal(unit), pa.decimal256(20, 0)))
-    return pc.cast(pc.round(scaled), pa.int64())
-
-
-def _unscaled(numbers: pa.Decimal128Array) -> pa.Array:
-    """The integers, int64, that decimal numbers are before the point is set."""
-    _, data = numbers.buffers()
-    words = np.frombuffer(data, np.int64).reshape(-1, 2)[numbers.offset : numbers.offset + len(numbers)]
-    low, high = words[:, 0], words[:, 1]
-    missing = numbers.is_null().to_numpy(zero_copy_only=False)
-    if ((high != low >> 63) & ~missing).any():
-        raise pa.ArrowInvalid("beyond the years that ns count")
-    return pa.array(low, mask=missing)
-
-
-def _float_ns(cells: pa.Array, unit: int) -> pa.Array:
-    """Of binary numbers, rounded to the power of ten of ns that they are good to."""
-    numbers = cells.to_numpy(zero_copy_only=False).astype(np.float64)
-    known = np.isfinite(numbers)
-    largest = np.abs(numbers[known]).max(initial=0.0)
-    if largest * unit >= 2**63:
-        raise pa.ArrowInvalid("beyond the years that ns count")
-    good_to = 10 ** int(np.ceil(np.log10(max(np.spacing(largest) * unit, 1.0))))
-    whole = np.floor(np.where(known, numbers, 0))
-    ns = whole.astype(np.int64) * unit + np.round(np.where(known, numbers - whole, 0) * unit).astype(np.int64)
-    ns = (ns + good_to // 2) // good_to * good_to
-    return pa.array(ns, mask=~known)
-
-
 def _serial_tick(known: pa.Array) -> int:
     """What spreadsheet days are good to, by their digits: a power of ten of ns, a millisecond at least."""
     resolution = 86400e9 * 10.0 ** -_decimals(known)
     return 10 ** max(int(np.ceil(np.log10(max(resolution, 1.0)))), 6)
-
-
-def _serial_ns(cells: pa.Array, good_to: int) -> pa.Array:
-    """Spreadsheet days, rounded to multiples of ``good_to`` ns."""
-    ns = _exact_ns(cells, NS["d"]) if not pa.types.is_floating(cells.type) else _float_ns(cells, NS["d"])
-    whole = ns.fill_null(0).to_numpy(zero_copy_only=False) + SERIAL_ZERO * NS["d"]
-    return pa.array(
-        (whole + good_to // 2) // good_to * good_to, mask=ns.is_null().to_numpy(zero_copy_only=False)
-    )
 
 
 def _strptime(cells: pa.Array, pattern: str) -> pa.Array:

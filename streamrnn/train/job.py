@@ -15,8 +15,9 @@ import numpy as np
 
 from streamrnn import __version__
 from streamrnn.errors import UserError
-from streamrnn.model.model import Channel, Model
+from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
+from streamrnn.model.parts import Channel
 from streamrnn.table.progress import Line, Progress, counted
 from streamrnn.train.data.dataset import Dataset
 from streamrnn.train.data.in_words import count_of, found_text

@@ -24,7 +24,8 @@ from streamrnn.engine.options import Predict
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.model.native import write_model
 from streamrnn.replay.learned import Learning
-from streamrnn.settings.config import Faults, Http, config_text, describe_keys, load_config
+from streamrnn.settings.config import config_text, describe_keys, load_config
+from streamrnn.settings.sections import Faults, Http
 from streamrnn.table import Reading
 
 ROOT = Path(__file__).parents[2]

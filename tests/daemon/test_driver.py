@@ -12,7 +12,7 @@ from streamrnn.daemon.driver import Driver
 from streamrnn.daemon.pump import STOP, make_pump
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import random_model
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 
 
 class Slow(threading.Event):

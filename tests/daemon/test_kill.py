@@ -43,7 +43,8 @@ MESSAGE = np.dtype([("header", PREDICTION), ("values", "<f4", CHANNELS)])
 LIVES = """
 import os, signal, sys, tempfile
 from pathlib import Path
-from streamrnn.settings.config import State, load_config
+from streamrnn.settings.config import load_config
+from streamrnn.settings.sections import State
 from streamrnn.daemon.service import Service, serve
 
 config = load_config(Path(sys.argv[1]), {})

@@ -12,7 +12,7 @@ from models import untrained
 from streamrnn.compiling.jit import compiled
 from streamrnn.daemon.refusals import printable, refusals
 from streamrnn.engine.engine import Engine
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.stats import NO_CHANNEL, REASONS, WHY
 from streamrnn.streams.refusal import refuse
 from streamrnn.streams.slots import id_words

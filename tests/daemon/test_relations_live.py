@@ -17,7 +17,7 @@ from streamrnn.client.send import SendOptions, send
 from streamrnn.engine.options import Predict
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.table import Reading
 from streamrnn.wire.frame import END, PER_FRAME, PER_SEQUENCE, ROLLOUT
 

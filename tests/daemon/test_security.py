@@ -30,8 +30,8 @@ from streamrnn.client.tail import tail
 from streamrnn.daemon.security import TOLD, Guard
 from streamrnn.daemon.sockets import SUBSCRIPTION_BYTES, largest_frame, open_input, open_output
 from streamrnn.errors import ConfigError, UserError
-from streamrnn.settings.config import Input, Output, Security
 from streamrnn.settings.keys import ClientKeys, client_keys, public_key, read_secret, write_keys
+from streamrnn.settings.sections import Input, Output, Security
 
 ENDS = ("input", "output")
 SECONDS = 20.0  # "within seconds": 5 for a machine, 10 for a program, on a machine that is not busy

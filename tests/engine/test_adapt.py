@@ -13,7 +13,8 @@ import plain_rls
 import pytest
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.kernels.network import aligned, make_scratch, pack_network
+from streamrnn.kernels.network import aligned
+from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.kernels.rls import LIMIT, NOTHING, PROVES, RIDGE, TEACHES, adapt, make_adaptation
 from streamrnn.model.model import random_model
 

@@ -11,7 +11,7 @@ from streamrnn.engine.engine import Answers, Engine
 from streamrnn.engine.options import Predict
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Model
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.streams.batch import PREDICTED, SEVERAL
 from streamrnn.wire.frame import ANOMALY
 

@@ -13,8 +13,9 @@ from plain_rules import Row, feed_by_hand, moved, record_of
 
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.errors import ConfigError
-from streamrnn.model.model import Channel, Model
-from streamrnn.settings.config import Faults
+from streamrnn.model.model import Model
+from streamrnn.model.parts import Channel
+from streamrnn.settings.sections import Faults
 from streamrnn.stats import LATE, MISSING_ROWS, PREDICTIONS, REASONS, RESETS, STREAMS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED, ROWS
 from streamrnn.streams.slots import live_streams

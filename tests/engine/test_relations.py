@@ -12,7 +12,7 @@ from streamrnn.engine.engine import Answers, Engine
 from streamrnn.engine.options import Predict
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Model
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.stats import PREDICTIONS, REASONS, RESETS
 from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, ROWS, SEVERAL
 from streamrnn.streams.record import HEADER

@@ -27,7 +27,7 @@ from plain_rules import (
 from slots_by_hand import find_slot, release_slot
 
 from streamrnn.engine.engine import Engine
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.stats import RESETS, STREAMS
 from streamrnn.streams.copy import make_copy
 from streamrnn.streams.live import LiveFile

@@ -21,8 +21,9 @@ from streamrnn.foreign import importing, rtneural_file, torch_file
 from streamrnn.foreign.complete import to_model
 from streamrnn.foreign.importing import find_library, import_model, measure, run_standardised
 from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError, Stage, assemble
-from streamrnn.model.model import Dense, Layer, Model
+from streamrnn.model.model import Model
 from streamrnn.model.native import read_model, write_model
+from streamrnn.model.parts import Dense, Layer
 from streamrnn.model.settings import ModelError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "torch"

@@ -26,7 +26,7 @@ from streamrnn.foreign.keras import file as keras_file
 from streamrnn.foreign.network import Foreign, ImportOptions
 from streamrnn.model.model import Model
 from streamrnn.model.settings import ModelError
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 
 h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in Keras

@@ -20,7 +20,7 @@ from streamrnn.foreign.onnx import folding as onnx_folding
 from streamrnn.foreign.onnx import walk as onnx_walk
 from streamrnn.model.model import Model
 from streamrnn.model.settings import GATES, ModelError
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

@@ -23,10 +23,11 @@ from streamrnn.engine.advance import advance
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.kernels import cells
 from streamrnn.kernels.affine import TILE_STREAMS, affine, pack
-from streamrnn.kernels.network import forward, make_scratch, pack_network
+from streamrnn.kernels.network import forward
+from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.kernels.simd import LANES, load, store
 from streamrnn.model.model import Model, random_model
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 
 ROOT = Path(__file__).parents[2]
 RTNEURAL = Path(os.environ.get("STREAMRNN_DATA", ROOT.parent / "shared" / "data")) / "rtneural"

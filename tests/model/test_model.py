@@ -21,8 +21,9 @@ from models import ADDED, ARCHITECTURES, RELATIONS, load_header, save_header, sa
 
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.model.inspect import describe_model, format_description
-from streamrnn.model.model import Channel, Dense, Model, random_model
+from streamrnn.model.model import Model, random_model
 from streamrnn.model.native import read_model, write_model
+from streamrnn.model.parts import Channel, Dense
 from streamrnn.model.settings import DEFAULTS, OPTIONAL, SETTINGS, ModelError, tensor_shapes, with_defaults
 
 

@@ -45,6 +45,8 @@ ARROWS: dict[str, set[str]] = {
 # All that compiled numerics may need from outside: no sockets, files, clocks or strings.
 KERNEL_LIBRARIES = {"collections", "llvmlite", "math", "numba", "numpy", "operator", "typing"}
 
+LONGEST = 350  # lines of a module
+
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -89,6 +91,15 @@ def test_the_modules_are_read():
     )
     assert "streamrnn.wire.frame" in of_ours("streamrnn.streams.rules")
     assert "streamrnn.daemon.service" in of_ours("streamrnn.cli.run")  # imported inside a function
+
+
+def test_the_hall_is_tidy():
+    loose = {path.name for path in PACKAGE.glob("*.py")}
+    assert loose == {"__init__.py", "__main__.py", "errors.py", "stats.py"}
+    long = {
+        name: lines for name, path in MODULES.items() if (lines := path.read_text().count("\n")) > LONGEST
+    }
+    assert not long, f"of more than {LONGEST} lines"
 
 
 def test_the_table_has_no_cycle_and_nothing_that_is_gone():

@@ -22,7 +22,7 @@ from streamrnn.model.native import read_model
 from streamrnn.replay import Learning, ReplayOptions, Summary, replay
 from streamrnn.replay.alone import first_part, near, shown
 from streamrnn.replay.anomalies import Anomalies
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.table import Reading, Rows, csv_file
 from streamrnn.table.first import FirstRows
 from streamrnn.train import job

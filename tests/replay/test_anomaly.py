@@ -15,7 +15,7 @@ from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.replay.anomalies import Anomalies
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.streams import score
 from streamrnn.streams.recovery import DAMAGED, drop, recover
 from streamrnn.streams.score import QUIET, WARMING_ROWS

@@ -22,7 +22,7 @@ from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model, write_model
 from streamrnn.replay import ReplayOptions, Summary, replay
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.table import csv_file
 
 DATA = Path(os.environ.get("STREAMRNN_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -264,7 +264,7 @@ def test_a_reader_that_leaves_ends_it(model_file):
 MEMORY = """
 import resource, sys
 from pathlib import Path
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.table import Reading
 reading = Reading(limit=int(sys.argv[3]))

@@ -23,12 +23,14 @@ from neighbours import command
 from streamrnn.engine.engine import Engine
 from streamrnn.engine.options import Predict
 from streamrnn.errors import UserError
-from streamrnn.model.model import Channel, Model
+from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
+from streamrnn.model.parts import Channel
 from streamrnn.replay import ReplayOptions, Summary, replay
 from streamrnn.replay.report import envelope
-from streamrnn.replay.report.envelope import GAP, IMPUTED, Envelopes
-from streamrnn.settings.config import Faults
+from streamrnn.replay.report.envelope import Envelopes
+from streamrnn.replay.report.tracks import GAP, IMPUTED
+from streamrnn.settings.sections import Faults
 from streamrnn.table import Reading, Rows
 
 EVIL = "</script><img src=x onerror=alert(1)>"

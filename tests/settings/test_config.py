@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from zmq.utils import z85
 
 from streamrnn.errors import ConfigError
-from streamrnn.settings.config import Config, Http, Section, config_text, describe_keys, load_config
+from streamrnn.settings.config import Config, config_text, describe_keys, load_config
+from streamrnn.settings.sections import Http, Section
 from streamrnn.settings.values import (
     LONGEST_MS,
     STREAM_BYTES,

@@ -26,7 +26,7 @@ from streamrnn.engine.advance import advance
 from streamrnn.engine.engine import Engine, _feed
 from streamrnn.kernels.network import Network
 from streamrnn.model.model import Model
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.streams.live import LiveFile
 from streamrnn.streams.recovery import recover
 from streamrnn.streams.rules import request_reset

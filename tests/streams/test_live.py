@@ -19,7 +19,7 @@ from streamrnn.engine.engine import Engine
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.kernels.network import Network
 from streamrnn.model.model import Model
-from streamrnn.settings.config import Faults, State
+from streamrnn.settings.sections import Faults, State
 from streamrnn.streams import live
 from streamrnn.streams.live import FILE, LOCK, PAGE, LiveFile, hold_lock, read_live
 from streamrnn.streams.record import CHECK, COUNT, ENDED, ID_WORDS, RECEIVED, STEP

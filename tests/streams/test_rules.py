@@ -24,8 +24,9 @@ from plain_rules import (
 from slots_by_hand import find_slot
 
 from streamrnn.engine.engine import Answers, Engine
-from streamrnn.model.model import Channel, Layer, Model, random_model
-from streamrnn.settings.config import Faults
+from streamrnn.model.model import Model, random_model
+from streamrnn.model.parts import Channel, Layer
+from streamrnn.settings.sections import Faults
 from streamrnn.stats import MISSING_ROWS, REASONS, RESETS
 from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED
 from streamrnn.streams.rules import request_reset

@@ -15,7 +15,7 @@ from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
 from streamrnn.model.settings import ModelError
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.streams.score import score_words
 from streamrnn.train.data.dataset import Sequence

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from slots_by_hand import admit_stream, find_slot, release_slot
 
-from streamrnn.kernels.network import aligned, pack_network
+from streamrnn.kernels.network import aligned
+from streamrnn.kernels.packing import pack_network
 from streamrnn.model.model import random_model
 from streamrnn.streams.slots import Slots, id_words, live_bytes, live_streams, make_slots
 

@@ -17,11 +17,12 @@ from tables import read
 from streamrnn.client.send import SendOptions, send
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import ConfigError
-from streamrnn.model.model import Channel, Model, random_model
+from streamrnn.model.model import Model, random_model
 from streamrnn.model.native import read_model, write_model
+from streamrnn.model.parts import Channel
 from streamrnn.model.settings import ModelError
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.settings.config import Faults, Predict
+from streamrnn.settings.sections import Faults, Predict
 from streamrnn.table.reading import Reading
 from streamrnn.table.with_model import with_model
 from streamrnn.train.data.recording import DataOptions, read_recording

@@ -13,7 +13,7 @@ from streamrnn.client.send import SendOptions, send
 from streamrnn.model.model import random_model
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.wire.frame import EVENT, flag_names
 
 SKAB = Path(os.environ.get("STREAMRNN_DATA", Path(__file__).parents[3] / "shared" / "data")) / "skab"

@@ -7,7 +7,7 @@ from test_training import make_dataset, random_network
 from streamrnn.daemon.page.read_records import read_pairs
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.streams.levels import first_levels
 from streamrnn.streams.score import MEMORY
 from streamrnn.train.data.dataset import Dataset, Sequence, hold

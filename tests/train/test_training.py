@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from streamrnn.engine.engine import Engine
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.train.data.dataset import Dataset, Scaling, Sequence
 from streamrnn.train.data.lanes import Lanes
 from streamrnn.train.data.warnings import Facts

@@ -27,7 +27,7 @@ from streamrnn.daemon.page.read_records import number, read_heads
 from streamrnn.daemon.page.views import Views
 from streamrnn.engine.engine import Engine
 from streamrnn.model.native import write_model
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.streams.slots import id_words
 from streamrnn.web import app
 from streamrnn.web.api import PAGES

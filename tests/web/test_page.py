@@ -19,7 +19,7 @@ from pages import crowd, site
 from playwright.sync_api import Browser, CDPSession, ConsoleMessage, Page, Request, sync_playwright
 
 from streamrnn.engine.engine import Engine
-from streamrnn.settings.config import Faults
+from streamrnn.settings.sections import Faults
 from streamrnn.stats import WHY
 from streamrnn.wire.frame import RESET
 

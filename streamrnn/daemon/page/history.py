@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.daemon.page.read_records import read_pairs, slot_of
 from streamrnn.engine.engine import Engine
-from streamrnn.model.model import Channel
+from streamrnn.model.parts import Channel
 from streamrnn.streams.record import EPOCH, FILLED, ID_WORDS, MISSED, RECEIVED, STEP
 from streamrnn.streams.score import EVENT, UNUSUAL, last_scores
 from streamrnn.streams.slots import id_words

@@ -15,7 +15,7 @@ from streamrnn.foreign.hdf5 import REMEDY
 from streamrnn.foreign.keras.archive import Archive
 from streamrnn.foreign.keras.layout import keras_stage
 from streamrnn.foreign.network import GOES_ON, Stage
-from streamrnn.model.model import Dense
+from streamrnn.model.parts import Dense
 from streamrnn.model.settings import ACTIVATIONS, ModelError
 from streamrnn.model.stated import quoted
 

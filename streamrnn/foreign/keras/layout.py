@@ -3,7 +3,7 @@
 import numpy as np
 
 from streamrnn.foreign.network import Stage
-from streamrnn.model.model import Layer
+from streamrnn.model.parts import Layer
 from streamrnn.model.settings import GATES, ModelError
 from streamrnn.model.stated import quoted
 

@@ -5,7 +5,7 @@ import numpy as np
 from streamrnn.foreign.chain import Scaling
 from streamrnn.foreign.network import Stage
 from streamrnn.foreign.onnx.graph import Node
-from streamrnn.model.model import Dense
+from streamrnn.model.parts import Dense
 from streamrnn.model.settings import ModelError
 
 

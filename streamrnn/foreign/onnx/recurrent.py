@@ -7,7 +7,7 @@ import numpy as np
 
 from streamrnn.foreign.network import ImportOptions, Stage, numbers
 from streamrnn.foreign.onnx.graph import Graph, Node
-from streamrnn.model.model import Layer
+from streamrnn.model.parts import Layer
 from streamrnn.model.settings import GATES, ModelError
 from streamrnn.model.stated import quoted
 

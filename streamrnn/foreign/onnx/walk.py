@@ -17,7 +17,7 @@ from streamrnn.foreign.onnx.dense import dense_stage, scaling_part
 from streamrnn.foreign.onnx.folding import JOINS, LARGEST, MAKES, MOVES, fold
 from streamrnn.foreign.onnx.graph import Graph, Node, tensor_values
 from streamrnn.foreign.onnx.recurrent import RECURRENT, STATES, recurrent_stage
-from streamrnn.model.model import Dense
+from streamrnn.model.parts import Dense
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 

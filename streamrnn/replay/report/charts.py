@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.model.model import Channel, Model
+from streamrnn.model.model import Model
+from streamrnn.model.parts import Channel
 from streamrnn.replay.anomalies import Stretch
-from streamrnn.replay.report.envelope import GAP, GAP_BEFORE, LEARNED, MARKS, Envelope
+from streamrnn.replay.report.envelope import Envelope
 from streamrnn.replay.report.html import Html, element, join, paragraph, section, table
+from streamrnn.replay.report.tracks import GAP, GAP_BEFORE, LEARNED, MARKS
 from streamrnn.replay.report.words import CHANNELS, NONE, Facts
 from streamrnn.table.progress import counted
 

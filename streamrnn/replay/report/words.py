@@ -13,8 +13,9 @@ from streamrnn.model.model import Model
 from streamrnn.replay.anomalies import KEPT, Anomalies, Stretch
 from streamrnn.replay.error import OneStepError
 from streamrnn.replay.learned import Learned
-from streamrnn.replay.report.envelope import MARKS, Envelopes
+from streamrnn.replay.report.envelope import Envelopes
 from streamrnn.replay.report.html import Html, element, facts, join, paragraph, section, table
+from streamrnn.replay.report.tracks import MARKS
 from streamrnn.replay.summary import Summary
 from streamrnn.stats import RESETS
 from streamrnn.table.progress import counted

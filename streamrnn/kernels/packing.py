@@ -1,0 +1,175 @@
+"""A model in the form that the step reads: packed matrices, one after another, and what follows each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from streamrnn.kernels import cells
+from streamrnn.kernels.affine import TILE_STREAMS, pack, packed_rows
+from streamrnn.kernels.network import (
+    CELL,
+    DECODED,
+    DENSE,
+    FIELDS,
+    FROM_VECTOR,
+    GRU,
+    GRU_RESET_BEFORE,
+    LSTM,
+    PRODUCT,
+    RESET,
+    RNN_RELU,
+    RNN_TANH,
+    Network,
+    Scratch,
+    aligned,
+)
+from streamrnn.model.model import Model
+from streamrnn.model.parts import Dense, Layer
+from streamrnn.model.settings import CHOICES
+
+_ACTIVATIONS = {"linear": cells.LINEAR, "tanh": cells.TANH, "relu": cells.RELU, "sigmoid": cells.SIGMOID}
+
+
+def _padded(values: np.ndarray, width: int) -> np.ndarray:
+    out = aligned(width)
+    out[: len(values)] = values
+    return out
+
+
+def _by_gate(values: np.ndarray, gates: int) -> np.ndarray:
+    """The rows of each gate, or of all outputs of a layer, padded with zeros to whole blocks."""
+    units = len(values) // gates
+    padded = np.zeros((gates, packed_rows(units), *values.shape[1:]), np.float32)
+    padded[:, :units] = values.reshape(gates, units, *values.shape[1:])
+    return padded.reshape(-1, *values.shape[1:])
+
+
+class _Chain:
+    """A chain in the making."""
+
+    def __init__(self) -> None:
+        self.matrices: list[np.ndarray] = []
+        self.biases: list[np.ndarray] = []
+        self.products: list[dict[str, int]] = []
+
+    def add(self, matrix: np.ndarray, bias: np.ndarray, gates: int = 1, **fields: int) -> None:
+        """One product; its fields are 0 where nothing is said."""
+        padded = _by_gate(matrix, gates)
+        sizes = {"rows": len(padded), "columns": padded.shape[1]}
+        begins = {"weights": sum(map(len, self.matrices)), "biases": sum(map(len, self.biases))}
+        self.products.append(dict.fromkeys(FIELDS, 0) | {"state": -1} | sizes | begins | fields)
+        self.matrices.append(pack(padded))
+        self.biases.append(_by_gate(bias, gates))
+
+    def add_dense(self, dense: Dense) -> None:
+        self.add(dense.weight, dense.bias, then=DENSE + _ACTIVATIONS[dense.activation])
+
+    def add_layers(self, cell: int, layers: Sequence[Layer]) -> None:
+        for number, layer in enumerate(layers):
+            self._add_layer(cell, number, layer)
+
+    def _add_layer(self, cell: int, number: int, layer: Layer) -> None:
+        """A recurrent layer: one product over [x, h], or a GRU's two."""
+        inputs, size = layer.weight_ih.shape[1], layer.weight_hh.shape[1]
+        width = packed_rows(size)
+        hidden = number * width
+        if cell == GRU:
+            self.add(layer.weight_ih, layer.bias_ih, 3, hidden=hidden, state=inputs)
+            self.add(layer.weight_hh, layer.bias_hh, 3, hidden=hidden, first=inputs, to=3 * width, then=CELL)
+            return
+        matrix, bias = np.hstack([layer.weight_ih, layer.weight_hh]), layer.bias_ih + layer.bias_hh
+        if cell == GRU_RESET_BEFORE:
+            gates = 2 * size  # rows; those of the candidate state wait for the reset gate
+            self.add(matrix[:gates], bias[:gates], 2, hidden=hidden, state=inputs, then=RESET, out=inputs)
+            self.add(matrix[gates:], bias[gates:], hidden=hidden, to=2 * width, then=CELL)
+        else:
+            self.add(matrix, bias, len(bias) // size, hidden=hidden, state=inputs, then=CELL)
+
+
+def _cell_of(model: Model) -> int:
+    if model.cell == "rnn":
+        return RNN_RELU if model.activation == "relu" else RNN_TANH
+    if model.cell == "gru":
+        return GRU_RESET_BEFORE if model.reset == "before" else GRU
+    return LSTM
+
+
+def _run_scale(model: Model) -> np.ndarray:
+    """``Network.run_scale``, (outputs,), of what the model says of runs, if anything."""
+    runs = np.array((model.score or {}).get("runs") or [0] * len(model.outputs), float)
+    return np.divide(1, runs, out=np.zeros(len(runs)), where=runs > 0)
+
+
+def pack_network(model: Model, memory: int = 0) -> Network:
+    """The compiled form of a model; ``memory`` as in Network."""
+    cell, inputs, outputs = _cell_of(model), len(model.channels), len(model.outputs)
+    relation = CHOICES["relation"].index(model.relation)
+    in_width, width, out_width = packed_rows(inputs), packed_rows(model.hidden), packed_rows(outputs)
+    widths = [in_width, width, *(packed_rows(dense.units) for dense in model.before + model.after)]
+    if relation in (FROM_VECTOR, DECODED):  # what was given out is fed back, behind the frame or alone
+        widths.append(in_width + out_width)
+    work = max(widths) + width  # [input | hidden state], whichever layer's
+    seen = model.highway * inputs
+    head_at = work if seen else 0
+
+    chain = _Chain()
+    for dense in model.before:
+        chain.add_dense(dense)
+    chain.add_layers(cell, model.layers)
+    row_products = len(chain.products)
+    chain.add_layers(cell, model.decoder)
+    for dense in model.after:
+        chain.add_dense(dense)
+    chain.products[-1]["out"] = head_at + seen
+    chain.add(np.hstack([model.highway_weight, model.head_weight]), model.head_bias, first=head_at)
+
+    weights, biases = np.concatenate(chain.matrices), np.concatenate(chain.biases)
+    past = packed_rows(max(model.highway - 1, 0) * inputs)
+    return Network(
+        cell=cell,
+        relation=relation,
+        layers=len(model.layers),
+        inputs=inputs,
+        hidden=model.hidden,
+        outputs=outputs,
+        highway=model.highway,
+        in_width=in_width,
+        width=width,
+        out_width=out_width,
+        forecasts=int(model.relation == "sequence-to-sequence" and model.target == "next"),
+        memory=memory,
+        past=past,
+        # Vectors are copied sixteen at a time, so a part may spill into the next, written after it, and the
+        # last one past its end: hence the padded widths.
+        z_stride=max(work, packed_rows(head_at + seen) + max(widths)),
+        gate_stride=max(product["to"] + product["rows"] for product in chain.products),
+        head_at=head_at,
+        weights=_padded(weights, len(weights)),
+        biases=_padded(biases, len(biases)),
+        chain=np.array([tuple(product.values()) for product in chain.products], PRODUCT),
+        row_products=row_products if relation == DECODED else len(chain.products),
+        decoder_at=row_products if relation == DECODED else 0,
+        mean=_padded(model.input_mean, in_width),
+        scale=_padded(1 / model.input_std.astype(np.float64), in_width),
+        past_mean=_padded(np.resize(model.input_mean, past), past),
+        past_scale=_padded(np.resize(1 / model.input_std.astype(np.float64), past), past),
+        out_std=_padded(model.output_std, out_width),
+        out_mean=_padded(model.output_mean, out_width),
+        out_scale=_padded(1 / model.output_std.astype(np.float64), out_width),
+        run_scale=_padded(_run_scale(model), out_width),
+        offsets=_where_any(model.offsets),
+        out_offsets=_where_any(model.output_offsets),
+    )
+
+
+def _where_any(offsets: np.ndarray) -> np.ndarray:
+    return offsets if offsets.any() else offsets[:0]
+
+
+def make_scratch(network: Network) -> Scratch:
+    return Scratch(
+        z=aligned(TILE_STREAMS * network.z_stride),
+        gates=aligned(TILE_STREAMS * network.gate_stride),
+        source=np.zeros(TILE_STREAMS, np.int64),
+        target=np.zeros(TILE_STREAMS, np.int64),
+    )
