@@ -88,6 +88,11 @@ REFUSAL = np.dtype(
     align=True,
 )
 NO_SIZE = NO_CHANNEL = -1
+# what comes of a row; REJECTED + i for the i-th of REASONS
+PREDICTED, LATE_ROW, REJECTED = 0, 1, 2
+# what a predicted row is answered by, as bits: what the network says at it, and rows that go on from there
+OWN, SEVERAL = 1, 2
+
 # why a stream's state went back to zero: the value of the `reason` label
 RESETS = (
     "frame",  # a frame said RESET

@@ -16,8 +16,8 @@ from streamrnn.engine.engine import Engine
 from streamrnn.engine.options import Predict
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults
-from streamrnn.stats import LATE, MISSING_ROWS, REASONS, RESETS, STREAMS
-from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED, ROWS
+from streamrnn.stats import LATE, LATE_ROW, MISSING_ROWS, PREDICTED, REASONS, REJECTED, RESETS, STREAMS
+from streamrnn.streams.batch import ROWS
 from streamrnn.streams.copy import Copy, copied, make_copy, refresh
 from streamrnn.streams.record import CHECK, check_of, id_check, layout_of
 from streamrnn.streams.recovery import PUT, restore

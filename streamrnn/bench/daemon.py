@@ -1,7 +1,6 @@
 """The daemon beside zmq_proxy: same publisher, same sink, same sockets, in turn."""
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from streamrnn.errors import UserError
 from streamrnn.model.model import random_model
 from streamrnn.model.native import write_model
+from streamrnn.system.threads import give_way
 
 CHANNELS, HIDDEN, STREAMS = 8, 32, 1000
 LATENCY_RATE = 10_000  # frames a second, for latency
@@ -102,8 +102,7 @@ def scraped(address: str, per_s: float = SCRAPES_PER_S) -> Iterator[None]:
     done = threading.Event()
 
     def scrape() -> None:
-        # it stands for another machine, so it must not take these cores from publisher and sink
-        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
+        give_way()  # it stands for another machine, so it must not take these cores from publisher and sink
         while not done.wait(1 / per_s):
             urllib.request.urlopen(f"http://{address}/metrics").read()
 

@@ -38,6 +38,7 @@ from streamrnn.streams.transfer import (
     stream_names,
     whole_records,
 )
+from streamrnn.system.threads import give_way
 
 log = logging.getLogger("streamrnn")
 
@@ -87,8 +88,7 @@ class Control:
             (folder / SOCKET).unlink(missing_ok=True)
 
     def _run(self) -> None:
-        with suppress(OSError):  # where a core is shared, a frame interrupts an answer at once
-            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
+        give_way()
         while True:
             poll = select.poll()
             for descriptor in (self._wake, *self._doors, *self._callers):

@@ -5,11 +5,10 @@ the live state is taken over, and where there is none of this boot, the newest s
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numba
@@ -36,6 +35,7 @@ from streamrnn.streams.snapshot import (
     write_snapshot,
 )
 from streamrnn.streams.transfer import compile_transfer
+from streamrnn.system.threads import give_way
 
 log = logging.getLogger("streamrnn")
 
@@ -187,9 +187,7 @@ class Keeper:
             self._thread.start()
 
     def _run(self) -> None:
-        # Where a core is shared, a frame interrupts a snapshot at once.
-        with suppress(OSError):
-            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
+        give_way()
         while not self._end:
             self.save()
             self._wake.wait(self._settings.interval)

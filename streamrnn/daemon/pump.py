@@ -14,7 +14,8 @@ from streamrnn.compiling.jit import compiled, inlined
 from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.engine.advance import Core, advance, new_slot, stage
 from streamrnn.kernels.network import TO_VECTOR
-from streamrnn.streams.batch import OWN, PREDICTED, ROWS, SEVERAL
+from streamrnn.stats import OWN, PREDICTED, SEVERAL
+from streamrnn.streams.batch import ROWS
 from streamrnn.streams.plausible import Doubts, make_doubts, raw_refusal
 from streamrnn.streams.record import ID_WORDS
 from streamrnn.streams.refusal import refuse, refuse_row

@@ -23,8 +23,8 @@ from streamrnn.kernels.network import Network
 from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.kernels.rls import make_adaptation
 from streamrnn.model.model import Model
-from streamrnn.stats import PREDICTIONS, Stats
-from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, SEVERAL, SHARED, make_batch
+from streamrnn.stats import OWN, PREDICTED, PREDICTIONS, REJECTED, SEVERAL, Stats
+from streamrnn.streams.batch import SHARED, make_batch
 from streamrnn.streams.decoder import make_decoder
 from streamrnn.streams.record import ID_WORDS
 from streamrnn.streams.rules import unlearn

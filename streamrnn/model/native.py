@@ -5,8 +5,6 @@ declares is believed only when the tensors that are there agree with it.
 """
 
 import json
-import os
-import secrets
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.settings import ModelError, check_settings, check_shapes, with_defaults
 from streamrnn.model.stated import quoted
+from streamrnn.system.whole_file import whole_file
 
 FORMAT = "streamrnn/1"
 HEADER_LIMIT = 100_000_000  # bytes; the safetensors library accepts no longer header
@@ -52,18 +51,11 @@ def write_model(model: Model, path: str | Path) -> None:
     Raises UserError when the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path}: not a regular file; name a file that can be replaced")
-        try:
-            with temporary.open("xb") as file:
-                file.write(_encode(model))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(path) as file:
+            file.write(_encode(model))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 

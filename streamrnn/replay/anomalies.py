@@ -9,7 +9,7 @@ import numpy as np
 from streamrnn.engine.engine import Answers
 from streamrnn.model.inspect import align
 from streamrnn.model.model import Model
-from streamrnn.streams.batch import PREDICTED
+from streamrnn.stats import PREDICTED
 from streamrnn.table import Rows
 from streamrnn.table.progress import counted
 from streamrnn.table.results import cause_of

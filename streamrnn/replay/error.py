@@ -7,7 +7,7 @@ import numpy as np
 from streamrnn.compiling.jit import compiled
 from streamrnn.engine.engine import Answers
 from streamrnn.model.model import Model
-from streamrnn.streams.batch import PREDICTED
+from streamrnn.stats import PREDICTED
 from streamrnn.table import Rows
 
 FORECAST, PERSISTENCE, CELLS = range(3)  # sums of squares, and how many

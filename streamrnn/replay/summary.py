@@ -9,8 +9,7 @@ import numpy as np
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.replay.anomalies import Anomalies
 from streamrnn.replay.error import OneStepError
-from streamrnn.stats import LATE, MISSING_ROWS, PREDICTIONS, REASONS
-from streamrnn.streams.batch import PREDICTED
+from streamrnn.stats import LATE, MISSING_ROWS, PREDICTED, PREDICTIONS, REASONS
 from streamrnn.table import RowReader, Rows
 from streamrnn.table.progress import Progress, counted
 

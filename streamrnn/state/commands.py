@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import os
 import re
-import secrets
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -49,6 +47,7 @@ from streamrnn.streams.transfer import (
     refuse_unknown,
     stream_names,
 )
+from streamrnn.system.whole_file import whole_file
 
 _COLUMNS = ("stream", "step", "seq", "age", "epoch", "health", "|h|", "|c|")
 _KIND = re.compile(rb'"format"\s*:\s*"streamrnn(-state)?/')
@@ -209,15 +208,8 @@ def _new_file(path: Path, force: bool) -> Iterator[BinaryIO]:
         raise UserError(f"{path}: is there already; name another, or replace it with --force")
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: not a regular file; name a file that can be replaced, or - and a pipe")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path, 0o600) as file:
+        yield file
 
 
 @contextmanager

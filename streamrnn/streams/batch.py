@@ -9,11 +9,7 @@ from streamrnn.kernels.network import Network, aligned
 
 ROWS = 128  # most rows in a batch: enough that four different streams meet, few enough to stay in L1
 
-# outcomes; REJECTED + i for the i-th of stats.REASONS
-PREDICTED, LATE_ROW, REJECTED = 0, 1, 2
 SHARED = 2.0  # from this score on it is told which outputs have to do with it
-# answers, as bits: what the network says at the row itself, and rows that go on from there
-OWN, SEVERAL = 1, 2
 
 
 class Batch(NamedTuple):

@@ -23,8 +23,7 @@ from streamrnn.kernels.network import (
     scale_output,
 )
 from streamrnn.kernels.rls import NOTHING
-from streamrnn.stats import NO_CHANNEL, REASONS
-from streamrnn.streams.batch import OWN, PREDICTED, SEVERAL
+from streamrnn.stats import NO_CHANNEL, OWN, PREDICTED, REASONS, SEVERAL
 from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.slots import record, work_records
 from streamrnn.wire import frame

@@ -3,8 +3,7 @@
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
-from streamrnn.stats import NO_SIZE, REFUSAL, TOPIC_KEPT
-from streamrnn.streams.batch import REJECTED
+from streamrnn.stats import NO_SIZE, REFUSAL, REJECTED, TOPIC_KEPT
 from streamrnn.streams.record import ID_WORDS
 from streamrnn.wire.clock import realtime_ns
 from streamrnn.wire.frame import TOPIC_BYTES

@@ -14,9 +14,9 @@ from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.network import FROM_VECTOR, copy, look_back, scale_input
 from streamrnn.kernels.rls import NOTHING, PROVES, TEACHES
 from streamrnn.kernels.simd import LANES, splat, store
-from streamrnn.stats import LATE, MISSING_ROWS, NO_CHANNEL, REASONS, RESETS
+from streamrnn.stats import LATE, LATE_ROW, MISSING_ROWS, NO_CHANNEL, REASONS, RESETS
 from streamrnn.streams import score
-from streamrnn.streams.batch import LATE_ROW, SHARED
+from streamrnn.streams.batch import SHARED
 from streamrnn.streams.record import ENDED, FILLED, FIRST, RESTORED, SEQ
 from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.slots import commit, record, seal, zero_record

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import secrets
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.errors import UserError
+from streamrnn.system.whole_file import name_beside
 from streamrnn.table.formats import FORMATS
 from streamrnn.table.results import PLAIN, ResultKind, result_batch, result_schema
 from streamrnn.table.rows import Rows
@@ -75,7 +75,7 @@ class WholeFile:
         if self._target.exists() and not self._target.is_file():
             return self._target.open("wb")  # a pipe or a device is never replaced
         self._target = self._target.resolve()  # a link goes on pointing at the file
-        self._temporary = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}")
+        self._temporary = name_beside(self._target)
         return self._temporary.open("xb")
 
     @contextlib.contextmanager

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.stats import REASONS
+from streamrnn.stats import LATE_ROW, OWN, PREDICTED, REASONS, REJECTED, SEVERAL
 from streamrnn.table.rows import Rows
 from streamrnn.wire.frame import flag_names
 
 if TYPE_CHECKING:
     from streamrnn.engine.engine import Answers
 
-PREDICTED, LATE, REJECTED = 0, 1, 2  # outcomes, the last + index into REASONS
-OWN, SEVERAL = 1, 2  # answers, as bits: a row's own, and one of several rows
 NAMES = pa.dictionary(pa.int32(), pa.string())
 PREDICTION = "_pred"  # behind the name of an output
 CAUSE = 0.25  # the least share in a score that is told
@@ -150,4 +148,4 @@ def _flags(answers: "Answers", learned: np.ndarray, row: np.ndarray) -> pa.Dicti
 def _flag_text(flags: int, outcome: int) -> str:
     if outcome == PREDICTED:
         return flag_names(flags)
-    return "LATE" if outcome == LATE else f"REJECTED:{REASONS[outcome - REJECTED]}"
+    return "LATE" if outcome == LATE_ROW else f"REJECTED:{REASONS[outcome - REJECTED]}"

@@ -1,11 +1,10 @@
 """The HTTP of the daemon: page, metrics and health, on a thread that never touches a frame."""
 
 import asyncio
-import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from streamrnn.errors import UserError
+from streamrnn.system.threads import give_way
 from streamrnn.web.api import Ticker, Views, api_routes
 
 # from this many open connections on a request is answered 503; twice as many, and the new one is dropped
@@ -74,10 +74,7 @@ class WebServer:
         self._thread.start()
 
     def _run(self, listener: socket.socket) -> None:
-        # Linux schedules threads one by one: where a core is shared, a frame interrupts a scrape at once.
-        # With both cores saturated a scrape still took 0.16 s at most.
-        with suppress(OSError):  # where a sandbox forbids it, a scrape only costs more
-            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
+        give_way()  # with both cores saturated a scrape still took 0.16 s at most
         self._server.run([listener])
 
     def stop(self) -> None:

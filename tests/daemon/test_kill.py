@@ -25,7 +25,7 @@ from models import untrained
 
 from streamrnn.engine.engine import Answers
 from streamrnn.model.native import write_model
-from streamrnn.streams.batch import PREDICTED
+from streamrnn.stats import PREDICTED
 from streamrnn.streams.live import FILE, read_live
 from streamrnn.streams.record import DEGRADED, ENDED, EPOCH, FIRST, HEADER, ID_WORDS, SEQ, STEP
 from streamrnn.streams.slots import id_text, id_words

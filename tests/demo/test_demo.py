@@ -29,7 +29,7 @@ from streamrnn.demo.recording import record
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.model.native import read_model
 from streamrnn.settings.sections import Faults as Rules
-from streamrnn.streams.batch import PREDICTED
+from streamrnn.stats import PREDICTED
 from streamrnn.wire.frame import FRAME, GAP, IMPUTED
 
 NAMES = [channel.name for channel in CHANNELS]

@@ -12,7 +12,7 @@ from streamrnn.engine.options import Predict
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults
-from streamrnn.streams.batch import PREDICTED, SEVERAL
+from streamrnn.stats import PREDICTED, SEVERAL
 from streamrnn.wire.frame import ANOMALY
 
 MEMORY = 1000

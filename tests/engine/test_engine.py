@@ -16,8 +16,18 @@ from streamrnn.errors import ConfigError
 from streamrnn.model.model import Model
 from streamrnn.model.parts import Channel
 from streamrnn.settings.sections import Faults
-from streamrnn.stats import LATE, MISSING_ROWS, PREDICTIONS, REASONS, RESETS, STREAMS
-from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED, ROWS
+from streamrnn.stats import (
+    LATE,
+    LATE_ROW,
+    MISSING_ROWS,
+    PREDICTED,
+    PREDICTIONS,
+    REASONS,
+    REJECTED,
+    RESETS,
+    STREAMS,
+)
+from streamrnn.streams.batch import ROWS
 from streamrnn.streams.slots import live_streams
 from streamrnn.wire.frame import END, GAP, IMPUTED, RESET, RESTORED, WARMING, WAS_RESET
 

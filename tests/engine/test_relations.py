@@ -13,8 +13,8 @@ from streamrnn.engine.options import Predict
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults
-from streamrnn.stats import PREDICTIONS, REASONS, RESETS
-from streamrnn.streams.batch import OWN, PREDICTED, REJECTED, ROWS, SEVERAL
+from streamrnn.stats import OWN, PREDICTED, PREDICTIONS, REASONS, REJECTED, RESETS, SEVERAL
+from streamrnn.streams.batch import ROWS
 from streamrnn.streams.record import HEADER
 from streamrnn.wire.frame import END, RESET
 

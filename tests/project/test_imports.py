@@ -15,27 +15,30 @@ PACKAGE = ROOT / "streamrnn"
 ARROWS: dict[str, set[str]] = {
     "streamrnn": set(),  # the version
     "errors": set(),
+    "system": set(),
     "compiling": set(),
     "stats": set(),  # what is counted: plain data
-    "model": {"errors"},
+    "model": {"errors", "system"},
     "wire": {"compiling", "stats"},
     "kernels": {"compiling", "model"},
     "streams": {"errors", "compiling", "stats", "wire", "kernels"},
     "engine": {"errors", "compiling", "stats", "model", "wire", "kernels", "streams"},
     "settings": {"errors"},
-    "table": {"errors", "compiling", "stats", "model", "wire", "engine"},
-    "state": {"errors", "model", "streams", "settings"},  # of streams outside of a daemon, or by asking it
-    "web": {"streamrnn", "errors", "stats"},
+    "table": {"errors", "system", "compiling", "stats", "model", "wire", "engine"},
+    "state": {"errors", "system", "model", "streams", "settings"},  # outside of a daemon, or by asking it
+    "web": {"streamrnn", "errors", "system", "stats"},
     "daemon": {
-        *("streamrnn", "errors", "compiling", "stats", "model", "wire", "kernels", "streams", "engine"),
-        *("settings", "state", "web"),
+        *("streamrnn", "errors", "system", "compiling", "stats", "model", "wire", "kernels", "streams"),
+        *("engine", "settings", "state", "web"),
     },
     "train": {"streamrnn", "errors", "compiling", "model", "kernels", "streams", "table"},
     "replay": {*("errors", "compiling", "stats", "model", "wire", "streams", "engine", "table", "train")},
     "foreign": {"errors", "model", "engine", "settings", "table"},
     "client": {"errors", "model", "wire", "settings", "table"},
     "demo": {"errors", "model", "wire"},
-    "bench": {"errors", "compiling", "stats", "model", "wire", "kernels", "streams", "engine", "daemon"},
+    "bench": {
+        *("errors", "system", "compiling", "stats", "model", "wire", "kernels", "streams", "engine", "daemon")
+    },
     "cli": {
         *("streamrnn", "errors", "model", "settings", "table"),
         *("engine", "daemon", "replay", "train", "foreign", "client", "state", "demo", "bench"),

@@ -27,8 +27,7 @@ from streamrnn.engine.engine import Answers, Engine
 from streamrnn.model.model import Model, random_model
 from streamrnn.model.parts import Channel, Layer
 from streamrnn.settings.sections import Faults
-from streamrnn.stats import MISSING_ROWS, REASONS, RESETS
-from streamrnn.streams.batch import LATE_ROW, PREDICTED, REJECTED
+from streamrnn.stats import LATE_ROW, MISSING_ROWS, PREDICTED, REASONS, REJECTED, RESETS
 from streamrnn.streams.rules import request_reset
 from streamrnn.streams.slots import id_words
 from streamrnn.wire.frame import DEGRADED, END, GAP, IMPUTED, RESET, RESTORED, WARMING, WAS_RESET

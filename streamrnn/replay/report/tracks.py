@@ -6,7 +6,8 @@ import numpy as np
 
 from streamrnn.compiling.jit import compiled, inlined
 from streamrnn.engine.engine import Answers
-from streamrnn.streams.batch import LATE_ROW, OWN, PREDICTED, SEVERAL, SHARED
+from streamrnn.stats import LATE_ROW, OWN, PREDICTED, SEVERAL
+from streamrnn.streams.batch import SHARED
 from streamrnn.wire import frame
 
 # what there is in a bucket, as bits of 1 << i; GAP_BEFORE, too, where its first row comes after the gap
