@@ -22,6 +22,7 @@ from streamrnn.wire.frame import (
     flag_names,
     unpack_prediction,
 )
+from streamrnn.wire.shortest import number
 
 KINDS = {PER_SEQUENCE: ["sequence"], ROLLOUT: ["rows"], EVENT: ["event"]}
 QUEUE = 100_000  # predictions held while the reader of the output is slow
@@ -121,9 +122,9 @@ def read_prediction(parts: Sequence[bytes]) -> dict[str, Any]:
         | fields
         | {
             "flags": flag_names(fields["flags"]),
-            "score": _number(header["score"]),
-            "residual": _number(header["residual"]),
-            "values": [[_number(value) for value in row] for row in values],
+            "score": number(header["score"]),
+            "residual": number(header["residual"]),
+            "values": [[number(value) for value in row] for row in values],
         }
     )
 
@@ -169,10 +170,6 @@ def _check_names(rows: list[list[float | None]], names: Sequence[str]) -> None:
         raise UserError(
             f"the model has {len(names)} outputs, a prediction {len(rows[0])}; name the model that is served"
         )
-
-
-def _number(value: np.float32) -> float | None:
-    return None if np.isnan(value) else float(str(value))
 
 
 def _shown(value: float | None) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from streamrnn import stats as counted
-from streamrnn.daemon.page.read_records import number
 from streamrnn.engine.engine import Engine
 from streamrnn.model.parts import Channel
+from streamrnn.wire.shortest import number
 
 log = logging.getLogger("streamrnn")
 

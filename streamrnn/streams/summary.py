@@ -19,6 +19,7 @@ from streamrnn.streams.record import (
 )
 from streamrnn.streams.snapshot import Snapshot
 from streamrnn.streams.transfer import read_layout, records_of, shape_of, stream_names, whole_records
+from streamrnn.wire.shortest import shortest
 
 HEALTH = ("damaged", "degraded", "ended", "ok")  # the worst first
 
@@ -62,8 +63,8 @@ def summarise(snapshot: Snapshot, name: str, now_ns: int | None = None) -> list[
             for record, steps in zip(snapshot.records, halves[:, DEGRADED], strict=True)
         ],
         "restored": (halves[:, RESTORED] != 0).tolist(),
-        "largest_hidden": [float(str(value)) for value in hidden],
-        "largest_cell": [float(str(value)) if layout.cell_at < layout.words else None for value in cell],
+        "largest_hidden": [shortest(value) for value in hidden],
+        "largest_cell": [shortest(value) if layout.cell_at < layout.words else None for value in cell],
     }
     return [
         dict(zip(columns, row, strict=True)) if good else {"stream": row[0], "health": row[1]}

@@ -23,7 +23,7 @@ from slots_by_hand import find_slot, release_slot
 
 from streamrnn.daemon.page.history import ANOMALY, GAP, IMPUTED, KEPT, RESET, History
 from streamrnn.daemon.page.overview import Overview
-from streamrnn.daemon.page.read_records import number, read_heads
+from streamrnn.daemon.page.read_records import read_heads
 from streamrnn.daemon.page.views import Views
 from streamrnn.engine.engine import Engine
 from streamrnn.model.native import write_model
@@ -33,6 +33,7 @@ from streamrnn.web import app
 from streamrnn.web.api import PAGES
 from streamrnn.wire.frame import END
 from streamrnn.wire.frame import RESET as RESET_FLAG
+from streamrnn.wire.shortest import number
 
 CHANNELS = 3
 STATIC = sorted(path.name for path in app.STATIC.iterdir())

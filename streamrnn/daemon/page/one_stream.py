@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.daemon.page.read_records import number, read_pairs, slot_of
+from streamrnn.daemon.page.read_records import read_pairs, slot_of
 from streamrnn.engine.engine import Engine
 from streamrnn.streams.record import EPOCH, ID_WORDS, RECEIVED, SEQ, STEP, TS
 from streamrnn.streams.score import EVENT, LATEST, SCALARS, UNUSUAL, last_scores, last_shares
 from streamrnn.streams.slots import id_words
+from streamrnn.wire.shortest import number
 
 
 def look(engine: Engine, name: str, slot: int | None = None) -> dict[str, Any] | None:

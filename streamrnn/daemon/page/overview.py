@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.daemon.page.read_records import Heads, number, read_heads
+from streamrnn.daemon.page.read_records import Heads, read_heads
 from streamrnn.engine.engine import Engine
 from streamrnn.streams.slots import id_text
+from streamrnn.wire.shortest import number
 
 _FRESH_S = 0.5  # one reading serves all who ask for so long
 _SHARE = 20  # times as long as a reading takes of the processor, it serves at least

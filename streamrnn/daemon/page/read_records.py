@@ -1,6 +1,6 @@
 """Records of many streams at a time, read while the pump goes on, which neither waits nor knows."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -127,10 +127,3 @@ def slot_of(slots: Slots, words: np.ndarray) -> int | None:
     found = np.flatnonzero(ids[:, used] == words[used])  # ids often begin alike, and differ where they end
     found = found[(ids[found] == words).all(1)]
     return int(found[0]) if found.size else None
-
-
-def number(value: Any, offset: float = 0.0) -> float | None:
-    """The float of fewest digits that rounds to a float32, and its offset; None for NaN, which JSON has no
-    word for.
-    """
-    return None if np.isnan(value) else float(str(np.float32(value))) + offset

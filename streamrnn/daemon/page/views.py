@@ -12,6 +12,7 @@ from streamrnn.daemon.page.rates import Rates
 from streamrnn.daemon.refusals import refusals
 from streamrnn.engine.engine import Engine
 from streamrnn.web.metrics import Snapshots
+from streamrnn.wire.shortest import shortest
 
 _SECOND_S = 1.0
 _UNWATCHED_S = 10.0  # how often streams to be sampled are chosen anew while nobody looks
@@ -63,7 +64,7 @@ class Views:
                 "outputs": [output.stated() for output in model.outputs],
             },
             "forecasts": bool(self._engine.core.net.forecasts),
-            "threshold": float(str(self._engine.core.rules.threshold)),
+            "threshold": shortest(self._engine.core.rules.threshold),
             "capacity": self._engine.capacity,
             "snapshot_age_s": None if age != age else round(age, 1),
             "snapshot_failures": self._snapshots.failures,
