@@ -13,9 +13,8 @@ from streamrnn.compiling.jit import compiled
 from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.engine.advance import advance, slot_for, stage
 from streamrnn.engine.engine import Engine
-from streamrnn.engine.options import Predict
 from streamrnn.model.model import Model
-from streamrnn.settings.sections import Faults
+from streamrnn.settings.sections import Faults, Predict
 from streamrnn.stats import LATE, LATE_ROW, MISSING_ROWS, PREDICTED, REASONS, REJECTED, RESETS, STREAMS
 from streamrnn.streams.batch import ROWS
 from streamrnn.streams.copy import Copy, copied, make_copy, refresh

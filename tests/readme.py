@@ -6,6 +6,8 @@ import socket
 import sys
 from pathlib import Path
 
+import click
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -47,3 +49,14 @@ def free_ports(count: int) -> list[int]:
     for listening in sockets:
         listening.close()
     return ports
+
+
+def commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    """Those of a group and of the groups in it, by their words."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{prefix}{name} ")
+        else:
+            found[f"{prefix}{name}"] = command
+    return found

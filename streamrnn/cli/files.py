@@ -141,7 +141,6 @@ def replay(
 
     asked = {"predict.every": every, "predict.horizon": horizon}
     config = load_config(file, {key: value for key, value in asked.items() if value is not None})
-    from streamrnn.engine.options import Predict
     from streamrnn.replay import Learning, ReplayOptions
     from streamrnn.replay import replay as run
 
@@ -155,7 +154,7 @@ def replay(
         ReplayOptions(
             reading=take_reading(rest),
             faults=config.faults,
-            predict=Predict(**config.predict.model_dump()),
+            predict=config.predict,
             memory=config.adapt.rows,
             progress=sys.stderr.isatty(),
             learning=Learning(learn, channels, exclude or (), save_model),

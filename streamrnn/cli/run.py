@@ -161,12 +161,12 @@ def check(file: Path) -> None:
     settings = load_config(file, {})
     settings.require_endpoints(file)
     if settings.model.is_file():
-        from streamrnn.engine.options import Predict, rows_of_answer, rules_for
+        from streamrnn.engine.options import rows_of_answer, rules_for
         from streamrnn.model.native import read_model
 
         model = read_model(settings.model)
         rules_for(model, settings.faults, settings.adapt.rows)
-        rows_of_answer(model, Predict(**settings.predict.model_dump()))
+        rows_of_answer(model, settings.predict)
     else:
         click.echo(f"{file}: warning: model: {settings.model} does not exist yet", err=True)
     click.echo(config_text(settings), nl=False)

@@ -30,7 +30,6 @@ from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import Sockets
 from streamrnn.daemon.systemd import notify, watchdog_s
 from streamrnn.engine.engine import Core, Engine
-from streamrnn.engine.options import Predict
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
@@ -63,7 +62,7 @@ class Service:
         self.keeper = Keeper(config.state, reset)
         capacity = config.streams.capacity
         home = functools.partial(self.keeper.home, fingerprint=model.fingerprint, capacity=capacity)
-        predict = Predict(**config.predict.model_dump())
+        predict = config.predict
         self.engine = Engine(model, capacity, config.faults, home, predict, config.adapt.rows)
         # A byte in this pipe says stop, or the number of a signal. Of two signals at once the kernel may hand
         # both to a thread other than the main one, which then sleeps on in any lock; this wakes it.

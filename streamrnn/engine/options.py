@@ -1,8 +1,7 @@
 """What a configuration asks of a model, in the form of compiled code; and whether the model can do it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,15 +31,21 @@ class Faults(Protocol):
     def missing_values(self) -> Sequence[float]: ...
 
 
-@dataclass(frozen=True)
-class Predict:
-    """The ``predict`` section of the configuration."""
+class Predict(Protocol):
+    """What it reads of the ``predict`` section."""
 
-    every: int = 0  # rows from one answer to a sequence to the next; 0 = at its END only
-    horizon: int = 0  # rows of a rollout; 0 = none
+    @property
+    def every(self) -> int: ...  # rows from one answer to a sequence to the next; 0 = at its END only
+    @property
+    def horizon(self) -> int: ...  # rows of a rollout; 0 = none
 
 
-AT_END = Predict()
+class _AtEnd(NamedTuple):
+    every: int = 0
+    horizon: int = 0
+
+
+AT_END: Predict = _AtEnd()
 
 BEYOND, NEXT_TO_NOTHING = 1e6, 1e-6  # of a channel's deviation: what a raw value cannot be, or hardly
 _UNKNOWN_SPREAD = 1e6  # of the values of a model that does not say their deviations

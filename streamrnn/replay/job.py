@@ -15,7 +15,7 @@ import numpy as np
 
 from streamrnn.compiling.jit import compiling
 from streamrnn.engine.engine import Engine
-from streamrnn.engine.options import ROOM_BYTES, Faults, Predict
+from streamrnn.engine.options import AT_END, ROOM_BYTES, Faults, Predict
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.native import read_model
@@ -49,7 +49,7 @@ class ReplayOptions:
     reading: Reading = field(default_factory=Reading)
     capacity: int = 65536  # streams
     progress: bool = False
-    predict: Predict = field(default_factory=Predict)
+    predict: Predict = AT_END
     memory: int = 0  # of the adaptation, in rows; 0 = there is none
     report: str | None = None  # a file for a page about it
     learning: Learning = field(default_factory=Learning)  # where there is no model

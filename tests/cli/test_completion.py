@@ -69,7 +69,7 @@ def test_what_is_offered(place, line, words):
 
 
 def test_every_file_of_a_command_is_completed_as_one():
-    from test_docs import commands
+    from readme import commands
 
     from streamrnn.cli import main
 

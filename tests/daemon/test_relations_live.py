@@ -14,10 +14,9 @@ from daemons import Daemon, Prediction, serving, wait_for
 from models import RELATIONS, untrained
 
 from streamrnn.client.send import SendOptions, send
-from streamrnn.engine.options import Predict
 from streamrnn.model.native import write_model
 from streamrnn.replay import ReplayOptions, replay
-from streamrnn.settings.sections import Faults
+from streamrnn.settings.sections import Faults, Predict
 from streamrnn.table import Reading
 from streamrnn.wire.frame import END, PER_FRAME, PER_SEQUENCE, ROLLOUT
 

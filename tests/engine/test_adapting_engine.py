@@ -8,10 +8,9 @@ from models import untrained
 from plain_rules import moved
 
 from streamrnn.engine.engine import Answers, Engine
-from streamrnn.engine.options import Predict
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Model
-from streamrnn.settings.sections import Faults
+from streamrnn.settings.sections import Faults, Predict
 from streamrnn.stats import PREDICTED, SEVERAL
 from streamrnn.wire.frame import ANOMALY
 

@@ -9,10 +9,9 @@ from models import ADDED, ARCHITECTURES, RELATIONS, untrained
 from plain_rules import moved, record_of
 
 from streamrnn.engine.engine import Answers, Engine
-from streamrnn.engine.options import Predict
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Model
-from streamrnn.settings.sections import Faults
+from streamrnn.settings.sections import Faults, Predict
 from streamrnn.stats import OWN, PREDICTED, PREDICTIONS, REASONS, REJECTED, RESETS, SEVERAL
 from streamrnn.streams.batch import ROWS
 from streamrnn.streams.record import HEADER
@@ -154,8 +153,8 @@ class TestLaws:
 def test_many_rows_to_a_row_are_given_in_pieces(monkeypatch):
     model = untrained()
     whole = feed(new_engine(model, every=1, horizon=50), sensor_rows(500))
-    for module in ("asked", "engine"):
-        monkeypatch.setattr(f"streamrnn.{module}.ROOM_BYTES", 4 * 50 * 16 * 7)
+    for module in ("options", "engine"):
+        monkeypatch.setattr(f"streamrnn.engine.{module}.ROOM_BYTES", 4 * 50 * 16 * 7)
     engine = new_engine(model, every=1, horizon=50)
     assert engine.core.batch.rows == 7
     assert (feed(engine, sensor_rows(500)).several == whole.several).all()

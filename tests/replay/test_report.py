@@ -21,7 +21,6 @@ from models import RELATIONS, untrained
 from neighbours import command
 
 from streamrnn.engine.engine import Engine
-from streamrnn.engine.options import Predict
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.native import write_model
@@ -30,7 +29,7 @@ from streamrnn.replay import ReplayOptions, Summary, replay
 from streamrnn.replay.report import envelope
 from streamrnn.replay.report.envelope import Envelopes
 from streamrnn.replay.report.tracks import GAP, IMPUTED
-from streamrnn.settings.sections import Faults
+from streamrnn.settings.sections import Faults, Predict
 from streamrnn.table import Reading, Rows
 
 EVIL = "</script><img src=x onerror=alert(1)>"

@@ -432,8 +432,8 @@ def resident_bytes() -> int:
 def test_a_page_that_stays_open_takes_no_more_memory(monkeypatch, request, capsys):
     """From the time on when the history is full, what the daemon does for a page adds nothing."""
     clock = Clock()
-    for module in ("views", "history", "overview", "rates", "look"):
-        monkeypatch.setattr(f"streamrnn.daemon.{module}.time", clock)
+    for module in ("views", "history", "overview", "rates", "one_stream"):
+        monkeypatch.setattr(f"streamrnn.daemon.page.{module}.time", clock)
     engine = engine_of()
     views = Views(engine, NoSnapshots(), lambda: (True, "ready"))
     names, which, rows = list("abcd"), np.arange(4), noise(4)
