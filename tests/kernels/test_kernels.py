@@ -361,11 +361,10 @@ def test_the_same_bits_on_another_instruction_set(cpu, request):
     features = llvmlite.binding.get_host_cpu_features()
     if cpu == "haswell" and not (features.get("avx2") and features.get("fma")):
         pytest.skip("this processor has no AVX2 to compare with")
-    environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""}
+    path = os.pathsep.join([*map(str, Path(__file__).parents[:2]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", "PYTHONPATH": path}
     command = [sys.executable, "-c", "import test_kernels; print(test_kernels.digest())"]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == digest()
 
 
