@@ -156,7 +156,7 @@ def check(file: Path) -> None:
     Every error is named at once; the exit code is then 78. The model, if it is there, must be able to do what
     is asked of it.
     """
-    from streamrnn.settings.config import config_text, load_config
+    from streamrnn.settings.config import config_text, live_names, load_config
 
     settings = load_config(file, {})
     settings.require_endpoints(file)
@@ -170,4 +170,4 @@ def check(file: Path) -> None:
     else:
         click.echo(f"{file}: warning: model: {settings.model} does not exist yet", err=True)
     click.echo(config_text(settings), nl=False)
-    click.echo(f"{file}: valid", err=True)
+    click.echo(f"{file}: valid; at SIGHUP a daemon takes changes of {', '.join(live_names())}", err=True)

@@ -9,14 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import (
-    Field,
-    ValidationError,
-    field_validator,
-)
+from pydantic import Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from streamrnn.errors import ConfigError
 from streamrnn.settings.sections import (
+    LIVE,
     NOT_YET,
     Adapt,
     Faults,
@@ -30,17 +28,17 @@ from streamrnn.settings.sections import (
     State,
     Streams,
 )
-from streamrnn.settings.values import (
-    is_local,
-    toml_value,
-)
+from streamrnn.settings.values import is_local, toml_value
 
 
 class Config(Section):
     """Everything a daemon is told, read once. Durations are seconds."""
 
     model: Path = Field(
-        default=Path("model.safetensors"), strict=False, description="model file, relative to this file"
+        default=Path("model.safetensors"),
+        strict=False,
+        description="model file, relative to this file",
+        json_schema_extra=LIVE,
     )
     input: Input = Input()
     output: Output = Output()
@@ -183,6 +181,24 @@ def _settings(section: Section, prefix: str = "") -> Iterator[tuple[str, Any, st
 def describe_keys() -> list[tuple[str, str, str]]:
     """Every key, dotted, with its default as TOML writes it and one line on what it means."""
     return [(key, toml_value(value), description) for key, value, description in _settings(Config())]
+
+
+def live_names() -> list[str]:
+    """What may change while the daemon runs: keys, and sections all of whose keys may."""
+    names = list[str]()
+    for name, field in Config.model_fields.items():
+        section = field.annotation
+        if not (isinstance(section, type) and issubclass(section, Section)):
+            names += [name] if _is_live(field) else []
+            continue
+        live = [key for key, of_section in section.model_fields.items() if _is_live(of_section)]
+        whole = len(live) == len(section.model_fields)
+        names += [name] if whole else [f"{name}.{key}" for key in live]
+    return names
+
+
+def _is_live(field: FieldInfo) -> bool:
+    return field.json_schema_extra == LIVE
 
 
 def settings_of(config: Config) -> dict[str, object]:

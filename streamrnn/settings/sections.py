@@ -1,6 +1,6 @@
 """The sections of the configuration: the one place where a setting, its default and meaning are written."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -25,6 +25,7 @@ from streamrnn.settings.values import (
     parse_listen,
 )
 
+LIVE: Any = {"live": True}  # of a setting that a running daemon takes anew at SIGHUP
 NOT_YET = {  # why a value one may expect is refused
     "input.format": "adapters for other formats are not in this version",
     "output.format": "JSON on the wire is not in this version; `streamrnn tail --json` prints it",
@@ -82,7 +83,9 @@ class Output(Section):
 
 class Streams(Section):
     capacity: int = Field(default=4096, ge=1, le=10_000_000, description="streams held, 1 to 10000000")
-    idle_timeout: Duration = Field(default=3600.0, description='a stream this silent is let go, "0" = never')
+    idle_timeout: Duration = Field(
+        default=3600.0, description='a stream this silent is let go, "0" = never', json_schema_extra=LIVE
+    )
 
 
 class Predict(Section):
@@ -99,16 +102,27 @@ class Predict(Section):
 
 class Faults(Section):
     gap: Literal["step", "hold", "predict"] = Field(
-        default="hold", description='missing rows: "step" over, "hold" the last input, or "predict" them'
+        default="hold",
+        description='missing rows: "step" over, "hold" the last input, or "predict" them',
+        json_schema_extra=LIVE,
     )
     max_gap: int = Field(
-        default=64, ge=0, le=1024, description="missing rows past which a stream resets, 0 to 1024"
+        default=64,
+        ge=0,
+        le=1024,
+        description="missing rows past which a stream resets, 0 to 1024",
+        json_schema_extra=LIVE,
     )
     missing: Literal["reject", "hold", "predict"] = Field(
-        default="hold", description='NaN: "reject" the row, "hold" the last value, or "predict" it'
+        default="hold",
+        description='NaN: "reject" the row, "hold" the last value, or "predict" it',
+        json_schema_extra=LIVE,
     )
     missing_values: Codes = Field(
-        default=(), max_length=64, description="numbers that mean a missing value, beside the model's own"
+        default=(),
+        max_length=64,
+        description="numbers that mean a missing value, beside the model's own",
+        json_schema_extra=LIVE,
     )
 
 
@@ -135,7 +149,9 @@ class State(Section):
         default="", description='folder on tmpfs for the live state, as /run/streamrnn; "" = memory only'
     )
     snapshots: str = Field(default="", description='folder on disk for snapshots; "" = none')
-    interval: Duration = Field(default=10.0, gt=0, description="time between snapshots")
+    interval: Duration = Field(
+        default=10.0, gt=0, description="time between snapshots", json_schema_extra=LIVE
+    )
 
     @field_validator("live", "snapshots")
     @classmethod
@@ -151,10 +167,16 @@ class Security(Section):
         default="", description='file of the CURVE secret key (`streamrnn keygen`), "" = no CURVE'
     )
     client_keys: Keys = Field(
-        default=(), validate_default=True, description="public keys that may publish to the input"
+        default=(),
+        validate_default=True,
+        description="public keys that may publish to the input",
+        json_schema_extra=LIVE,
     )
     output_clients: Keys = Field(
-        default=(), validate_default=True, description="public keys that may subscribe to the output"
+        default=(),
+        validate_default=True,
+        description="public keys that may subscribe to the output",
+        json_schema_extra=LIVE,
     )
     insecure: bool = Field(default=False, description="true lets sockets bind beyond loopback without CURVE")
 
@@ -196,6 +218,10 @@ class Http(Section):
 
 class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description='least severe to log: "debug", "info", "warning" or "error"'
+        default="info",
+        description='least severe to log: "debug", "info", "warning" or "error"',
+        json_schema_extra=LIVE,
     )
-    format: Literal["text", "json"] = Field(default="text", description='lines of "text", or of "json"')
+    format: Literal["text", "json"] = Field(
+        default="text", description='lines of "text", or of "json"', json_schema_extra=LIVE
+    )

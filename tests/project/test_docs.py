@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from readme import commands
 
 from streamrnn.cli import main
-from streamrnn.settings.config import Config, config_text, describe_keys
+from streamrnn.settings.config import Config, config_text, describe_keys, live_names
 from streamrnn.stats import WHY
 from streamrnn.web.metrics import METRICS
 
@@ -20,6 +20,11 @@ README = (ROOT / "README.md").read_text()
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_readme_says_what_may_change_while_the_daemon_runs():
+    (told,) = re.findall(r"begins anew\.\n((?:`[\w.]+`(?:,| and)?\s)+)can change;", README)
+    assert re.findall(r"`([\w.]+)`", told) == live_names()
 
 
 def test_configuration_in_readme_is_every_key_with_its_default():
