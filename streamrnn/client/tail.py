@@ -1,5 +1,6 @@
 """Tail: predictions, printed as they come."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,7 @@ def tail(
     refuses the keys.
     """
     names = None if model is None else [output.name for output in read_model(model).outputs]
-    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+    with zmq.Context() as context, context.socket(zmq.SUB) as socket, contextlib.ExitStack() as close:
         socket.linger = 0
         socket.rcvhwm = QUEUE
         socket.reconnect_ivl = RECONNECT_MS
@@ -58,6 +59,7 @@ def tail(
             socket.subscribe(topic)
         refusals = Refusals(endpoint, bind)
         monitor = socket.get_monitor_socket(refusals.EVENTS)
+        close.callback(socket.disable_monitor)
         try:
             if keys is not None:
                 keys.put_on(socket)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import event
 from numba.core.registry import cpu_target
 
 from streamrnn.compiling.parts import PartCompiler, whatever_values
@@ -55,16 +56,34 @@ def _cache_folder() -> tuple[Path | None, str | None]:
 
 @contextmanager
 def compiling(say: Callable[[str], object]) -> Iterator[None]:
-    """For a block that compiles much: says why it takes so long; loading what was kept is over before."""
-    words = "compiling kernels for this machine; this takes some ten seconds, once for each command"
-    notice = threading.Timer(_QUIET_S, say, [words])
-    notice.daemon = True
-    notice.start()
+    """For a block that may compile much: says why it takes so long, where it does and not all was kept."""
+    notice = _Notice(say)
     try:
-        with _types_remembered(), _rare_collections():
+        with event.install_listener("numba:compile", notice), _types_remembered(), _rare_collections():
             yield
     finally:
         notice.cancel()
+
+
+class _Notice(event.Listener):
+    """Says why a start takes so long, from the first function on that is compiled, and not loaded."""
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        words = "compiling kernels for this machine; this takes some ten seconds, once for each command"
+        self._timer = threading.Timer(_QUIET_S, say, [words])
+        self._timer.daemon = True
+        self._begun = False
+
+    def on_start(self, _: event.Event) -> None:
+        if not self._begun:
+            self._begun = True
+            self._timer.start()
+
+    def on_end(self, _: event.Event) -> None:
+        pass
+
+    def cancel(self) -> None:
+        self._timer.cancel()
 
 
 @contextmanager

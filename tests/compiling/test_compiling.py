@@ -97,6 +97,25 @@ def test_what_is_changed_to_compile_is_put_back(error):
     assert cpu_target.typing_context.resolve_function_type == asked
 
 
+def test_what_was_kept_is_loaded_without_a_word(tmp_path):
+    """However long the loading takes; what is compiled anew is told of."""
+    program = (
+        "import sys; from streamrnn.compiling import jit; jit._QUIET_S = 0.0\n"
+        "from streamrnn.compiling.jit import compiling\n"
+        "from streamrnn.table.numbering import TimeNumbers\n"
+        "import numpy as np\n"
+        "with compiling(print): TimeNumbers(1e9).number(np.zeros(9, np.int32), np.arange(1, 10) * 10**9)\n"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert said[0].startswith("compiling kernels for this machine") and said[1] == ""
+
+
 def test_a_first_start_compiles_in_little_time(model_file, tmp_path, request):
     if not request.config.getoption("--long"):
         pytest.skip("compiles everything once more: with --long")
