@@ -7,6 +7,7 @@ meets a stale entry, and two versions can share a machine.
 
 import functools
 import gc
+import logging
 import os
 import tempfile
 import threading
@@ -19,7 +20,7 @@ import numba
 from numba.core import event
 from numba.core.registry import cpu_target
 
-from streamrnn.compiling.parts import PartCompiler, whatever_values
+from streamrnn.compiling.inside import KNOWN, NEWEST
 from streamrnn.compiling.sources import digest_of
 
 _QUIET_S = 2.0
@@ -40,7 +41,7 @@ def _cache_root() -> Path:
 
 def _cache_folder() -> tuple[Path | None, str | None]:
     """A writable folder for what is compiled with this Numba, or why there is none."""
-    folder = Path(f"numba-{numba.__version__}")
+    folder = Path(f"numba-{numba.__version__}{'' if KNOWN else '-plain'}")
     try:
         folder = _cache_root() / folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # what is loaded from here is run
@@ -89,6 +90,9 @@ class _Notice(event.Listener):
 @contextmanager
 def _types_remembered() -> Iterator[None]:
     """Has Numba ask once what a function gives for arguments of some types; it tries dozens of ways anew."""
+    if not KNOWN:
+        yield
+        return
     context: Any = cpu_target.typing_context
     resolve, known = context.resolve_function_type, {}
 
@@ -132,9 +136,7 @@ _OPTIONS: dict[str, Any] = {
 
 # A part is always inlined, and without a wrapper for Python, which would take longer to compile than the
 # function.
-_part: Any = functools.partial(
-    numba.njit, forceinline=True, no_cpython_wrapper=True, pipeline_class=PartCompiler, **_OPTIONS
-)
+_part: Any = functools.partial(numba.njit, forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
 
 
 def compiled(function: Any = None, *, cache: bool = True, **options: Any) -> Any:
@@ -148,6 +150,17 @@ def compiled(function: Any = None, *, cache: bool = True, **options: Any) -> Any
     return numba.njit(function, cache=cache, **_OPTIONS | options)
 
 
+if not KNOWN:
+    logging.getLogger("streamrnn").debug(
+        "compiling without shortcuts, which know Numba up to %d.%d: this takes about three times as long",
+        *NEWEST,
+    )
+
+
 def inlined(function: Callable[..., Any]) -> Any:
     """A part of an entry point, or of another part; not for Python to call."""
-    return whatever_values(_part(function))
+    if not KNOWN:
+        return _part(function)
+    from streamrnn.compiling.parts import PartCompiler, whatever_values
+
+    return whatever_values(_part(function, pipeline_class=PartCompiler))

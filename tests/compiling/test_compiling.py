@@ -20,8 +20,10 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 
 from streamrnn.compiling import sources
+from streamrnn.compiling.bundles import Bundle
+from streamrnn.compiling.inside import is_known
 from streamrnn.compiling.jit import compiled, compiling, inlined
-from streamrnn.compiling.tuples_by_address import Bundle, by_address
+from streamrnn.compiling.tuples_by_address import by_address
 
 FIRST_START_S = 20.0
 
@@ -116,6 +118,35 @@ def test_what_was_kept_is_loaded_without_a_word(tmp_path):
     assert said[0].startswith("compiling kernels for this machine") and said[1] == ""
 
 
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [("0.60.9", False), ("0.61.0", True), ("0.68.1", True), ("0.69.0rc1", False), ("1.0", False)],
+)
+def test_shortcuts_are_for_a_numba_whose_inside_is_known(version, known):
+    assert is_known(version) == known
+
+
+def test_without_shortcuts_the_same_comes_out(request, tmp_path):
+    """Of one entry point; with --long, of all that the engine does for a model, bit for bit."""
+    program = (
+        "import sys; sys.path.append(sys.argv[1]); import numpy as np\n"
+        "from streamrnn.compiling.inside import KNOWN\n"
+        "from test_compiling import handed_on, outer, _add\n"
+        "print(KNOWN, handed_on(outer(), 4), type(_add.signatures[0][0]).__name__)\n"
+    )
+    if request.config.getoption("--long"):
+        program += "sys.path.append(sys.argv[2]); from digest import digest_of; print(digest_of('GRU'))\n"
+    path = os.pathsep.join([*map(str, Path(__file__).parents[:2]), os.environ.get("PYTHONPATH", "")])
+    said = []
+    for plain in ("", "1"):
+        environment = os.environ | {"PYTHONPATH": path, "STREAMRNN_PLAIN_NUMBA": plain}
+        words = [sys.executable, "-c", program, str(Path(__file__).parent), str(ROOT / "tools")]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        said.append(done.stdout.splitlines())
+    assert [lines[0] for lines in said] == ["True 8.0 Bundle", "False 8.0 NamedTuple"]
+    assert said[0][1:] == said[1][1:]
+
+
 def test_a_first_start_compiles_in_little_time(model_file, tmp_path, request):
     if not request.config.getoption("--long"):
         pytest.skip("compiles everything once more: with --long")
@@ -131,6 +162,7 @@ def test_a_first_start_compiles_in_little_time(model_file, tmp_path, request):
 
 
 PACKAGE = Path(sources.__file__).parents[1]
+ROOT = PACKAGE.parent
 ENTRIES = sorted(
     path for path in PACKAGE.rglob("*.py") if re.search(r"^@compiled", path.read_text(), re.MULTILINE)
 )
