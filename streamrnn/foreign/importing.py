@@ -22,6 +22,7 @@ from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 from streamrnn.settings.sections import Faults
 from streamrnn.table import Reading, open_rows
+from streamrnn.table.moments import Moments
 
 FILE_LIMIT = 1 << 30  # bytes
 HEAD = 64  # bytes that tell a format
@@ -145,26 +146,15 @@ def measure(table: str, names: Sequence[str]) -> dict[str, tuple[float, float]]:
     Missing cells do not count; the deviation of a column that never varies is 1. Raises UserError for a
     file that cannot be read, lacks a column, or has one without a number.
     """
-    count, total, squares = np.zeros((3, len(names)))
-    origin: np.ndarray | None = None  # first values: sums of what is far from zero would lose digits
+    moments = Moments(len(names))
     with open_rows(table, names, Reading(offsets={})) as reader:
         for rows in reader:
-            values = rows.values.astype(np.float64)
-            values[~np.isfinite(values)] = np.nan
-            known = ~np.isnan(values)
-            if origin is None:
-                origin = np.nan_to_num(values[known.argmax(0), np.arange(len(names))])
-            values = np.where(known, values - origin, 0)
-            count += known.sum(0)
-            total += values.sum(0)
-            squares += (values**2).sum(0)
-    if origin is None or not count.all():
-        empty = [name for name, rows in zip(names, count, strict=True) if not rows]
+            moments.add(np.where(np.isfinite(rows.values), rows.values, np.float32(np.nan)))
+    if not moments.count.all():
+        empty = [name for name, rows in zip(names, moments.count, strict=True) if not rows]
         raise UserError(f"{table}: no number in column {', '.join(map(repr, empty))}; use another file")
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    std[std == 0] = 1
-    return {name: (float(origin[k] + mean[k]), float(std[k])) for k, name in enumerate(names)}
+    mean, std, _ = moments.both()
+    return {name: (float(mean[k]), float(std[k])) for k, name in enumerate(names)}
 
 
 def _compare(

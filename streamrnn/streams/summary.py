@@ -47,7 +47,7 @@ def summarise(snapshot: Snapshot, name: str, now_ns: int | None = None) -> list[
         cell = np.abs(snapshot.records[:, layout.cell_at :]).max(1, initial=0)
     columns = {
         "stream": stream_names(snapshot.ids),
-        "health": [_health(*of) for of in zip(whole, halves[:, ENDED], halves[:, DEGRADED], strict=True)],
+        "health": [health_of(*of) for of in zip(whole, halves[:, ENDED], halves[:, DEGRADED], strict=True)],
         "step": words[:, STEP].tolist(),
         "seq": words[:, SEQ].tolist(),
         "ts_ns": words[:, TS].view(np.int64).tolist(),
@@ -72,7 +72,8 @@ def summarise(snapshot: Snapshot, name: str, now_ns: int | None = None) -> list[
     ]
 
 
-def _health(whole: bool, ended: int, degraded: int) -> str:
+def health_of(whole: bool, ended: int, degraded: int) -> str:
+    """In a word of HEALTH."""
     return "damaged" if not whole else "ended" if ended else "degraded" if degraded else "ok"
 
 

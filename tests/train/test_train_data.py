@@ -263,7 +263,7 @@ def test_parquet_and_limit(tmp_path):
 
 
 def test_scaling_is_of_the_training_rows_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "BLOCK", 7)
+    monkeypatch.setattr("streamrnn.table.moments.BLOCK", 7)
     rng = np.random.default_rng(0)
     values = np.round(rng.normal([5, 1e5], [2, 0.5], (100, 2)), 3).astype(np.float32)
     values[3, 0] = NAN

@@ -8,6 +8,7 @@ import numpy as np
 from streamrnn.daemon.page.read_records import Heads, read_heads
 from streamrnn.engine.engine import Engine
 from streamrnn.streams.slots import id_text
+from streamrnn.streams.summary import health_of
 from streamrnn.wire.shortest import number
 
 _FRESH_S = 0.5  # one reading serves all who ask for so long
@@ -51,7 +52,7 @@ class Overview:
                     "stream": id_text(heads.name[at]),
                     "score": number(heads.score[at]),
                     "anomaly": bool(heads.anomaly[at]),
-                    "health": "ended" if heads.ended[at] else "degraded" if heads.degraded[at] else "ok",
+                    "health": health_of(True, heads.ended[at], heads.degraded[at]),
                     "step": int(heads.step[at]),
                     "seq": int(heads.seq[at]),
                     "age_s": round(max(now_ns - int(heads.received[at]), 0) / 1e9, 3),

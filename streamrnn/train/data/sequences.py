@@ -9,8 +9,9 @@ import numpy as np
 
 from streamrnn.errors import UserError
 from streamrnn.model.settings import SIZES
+from streamrnn.table.moments import Moments
 from streamrnn.table.progress import counted
-from streamrnn.train.data.dataset import Dataset, Moments, Scaling, Sequence, hold
+from streamrnn.train.data.dataset import Dataset, Scaling, Sequence, hold
 from streamrnn.train.data.recording import DataOptions, Part, Recording, read_recording
 from streamrnn.train.data.steps import find_begins, find_period_s
 from streamrnn.train.data.warnings import Facts, advise

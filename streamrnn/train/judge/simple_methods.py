@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from streamrnn.table.moments import Moments
 from streamrnn.table.progress import counted
-from streamrnn.train.data.dataset import Dataset, Moments, Sequence
+from streamrnn.train.data.dataset import Dataset, Sequence
 from streamrnn.train.judge.linear import Baseline, Linear, linear_autoregression, persistence
 
 SUMS = ("mean", "deviation", "change")  # of a channel over a sequence
