@@ -9,7 +9,7 @@ import pytest
 from daemons import Daemon, Line, serving
 from models import untrained
 
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 
 _LONGEST = {f"test_{name}" for name in ("walk", "page", "api", "demo", "readme", "systemd_real", "keeping")}
 

@@ -18,7 +18,7 @@ import zmq
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from streamrnn.engine.engine import Answers, Engine
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.settings.config import Config, config_text, load_config
 from streamrnn.stats import PREDICTED
 from streamrnn.wire.frame import END, EVENT, PER_FRAME, TOPIC_BYTES, flag_names, pack_frame, unpack_prediction

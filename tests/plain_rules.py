@@ -17,9 +17,9 @@ from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults, Predict
 from streamrnn.stats import LATE, LATE_ROW, MISSING_ROWS, PREDICTED, REASONS, REJECTED, RESETS, STREAMS
 from streamrnn.streams.batch import ROWS
-from streamrnn.streams.copy import Copy, copied, make_copy, refresh
 from streamrnn.streams.record import CHECK, check_of, id_check, layout_of
 from streamrnn.streams.recovery import PUT, restore
+from streamrnn.streams.running_copy import Copy, copied, make_copy, refresh
 from streamrnn.streams.slots import Slots, id_text, id_words
 from streamrnn.streams.snapshot import Snapshot, read_from, write_to
 from streamrnn.wire.frame import (

@@ -21,7 +21,7 @@ import numpy as np
 from streamrnn.demo.pumps import Pumps
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.settings.sections import Faults
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import Settings

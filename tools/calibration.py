@@ -27,10 +27,10 @@ from streamrnn.demo.pumps import Pumps
 from streamrnn.demo.recording import record
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
-from streamrnn.streams.levels import first_levels
+from streamrnn.streams.score_levels import first_levels
 from streamrnn.table import Reading
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.job import TrainOptions, train

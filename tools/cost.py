@@ -13,7 +13,7 @@ from pathlib import Path
 
 from streamrnn.bench.daemon import CHANNELS, HIDDEN, measure
 from streamrnn.model.model import random_model
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 
 ADAPT = "[adapt]\nenabled = true\n"
 

@@ -19,7 +19,7 @@ from streamrnn.demo.live import MODEL, PAST_ROWS
 from streamrnn.demo.pumps import MACHINES, PERIOD_S, Pumps
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.settings.sections import Faults as Rules
 
 OVER = round(30 / PERIOD_S)

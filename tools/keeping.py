@@ -18,7 +18,7 @@ import zmq
 
 from streamrnn.bench.daemon import CHANNELS, HIDDEN, measure
 from streamrnn.model.model import random_model
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 
 MANY = 100_000
 RATE = 10_000  # frames a second, for latency

@@ -34,10 +34,10 @@ import numpy as np
 import pyarrow.parquet
 from nab_scorer import Series, Tally, load, normalised, tally
 
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
-from streamrnn.streams.levels import first_levels
+from streamrnn.streams.score_levels import first_levels
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import Settings
 from streamrnn.train.job import TrainOptions, train

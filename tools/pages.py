@@ -29,7 +29,7 @@ from streamrnn.bench.daemon import (
     scraped,
 )
 from streamrnn.model.model import random_model
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 
 PAGES = 5
 _AROUND_S = 10.0  # a run's start and end, at most

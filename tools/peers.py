@@ -20,7 +20,7 @@ import numpy as np
 from streamrnn.bench import daemon as chain
 from streamrnn.bench.kernels import SIZES, step_time
 from streamrnn.model.model import Model, random_model
-from streamrnn.model.native import read_model, write_model
+from streamrnn.model.model_file import read_model, write_model
 from streamrnn.wire.frame import FRAME, PREDICTION
 
 try:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from streamrnn.errors import UserError
 from streamrnn.model.model import random_model
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 from streamrnn.system.threads import give_way
 
 CHANNELS, HIDDEN, STREAMS = 8, 32, 1000

@@ -250,7 +250,7 @@ def inspect(file: Path, as_json: bool) -> None:
         text = format_snapshot(description)
     else:
         from streamrnn.model.inspect import describe_model, format_description
-        from streamrnn.model.native import read_model
+        from streamrnn.model.model_file import read_model
 
         description = describe_model(read_model(file), file)
         text = format_description(description)

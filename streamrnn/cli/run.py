@@ -135,7 +135,7 @@ def keygen(name: str, force: bool, as_json: bool) -> None:
 
     Writes NAME.secret, which only you can read, and NAME.public.
     """
-    from streamrnn.settings.keys import write_keys
+    from streamrnn.settings.curve_keys import write_keys
 
     secret_file, public_file, public = write_keys(name, force)
     made = {"public": public, "public_file": str(public_file), "secret_file": str(secret_file)}
@@ -162,7 +162,7 @@ def check(file: Path) -> None:
     settings.require_endpoints(file)
     if settings.model.is_file():
         from streamrnn.engine.options import rows_of_answer, rules_for
-        from streamrnn.model.native import read_model
+        from streamrnn.model.model_file import read_model
 
         model = read_model(settings.model)
         rules_for(model, settings.faults, settings.adapt.rows)

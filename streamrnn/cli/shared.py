@@ -95,7 +95,7 @@ def client_keys(server_key: str | None, secret: Path | None) -> Any:
         return None
     if server_key is None or secret is None:
         raise click.UsageError("--server-key and --secret go together: give both, or neither.")
-    from streamrnn.settings.keys import client_keys as read
+    from streamrnn.settings.curve_keys import client_keys as read
 
     return read(server_key, secret)
 

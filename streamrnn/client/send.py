@@ -16,8 +16,8 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from streamrnn.errors import UserError
-from streamrnn.model.native import read_model
-from streamrnn.settings.keys import ClientKeys, Refusals
+from streamrnn.model.model_file import read_model
+from streamrnn.settings.curve_keys import ClientKeys, Refusals
 from streamrnn.table import Reading, Rows, open_rows
 from streamrnn.table.ends import NO_ENDS, PIPED, Ends, find_ends, with_ends
 from streamrnn.table.pace import Pacer

@@ -12,8 +12,8 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from streamrnn.errors import UserError
-from streamrnn.model.native import read_model
-from streamrnn.settings.keys import ClientKeys, Refusals
+from streamrnn.model.model_file import read_model
+from streamrnn.settings.curve_keys import ClientKeys, Refusals
 from streamrnn.wire.frame import (
     EVENT,
     PER_SEQUENCE,

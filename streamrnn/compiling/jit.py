@@ -161,6 +161,6 @@ def inlined(function: Callable[..., Any]) -> Any:
     """A part of an entry point, or of another part; not for Python to call."""
     if not KNOWN:
         return _part(function)
-    from streamrnn.compiling.parts import PartCompiler, whatever_values
+    from streamrnn.compiling.inlining import PartCompiler, whatever_values
 
     return whatever_values(_part(function, pipeline_class=PartCompiler))

@@ -18,14 +18,11 @@ from typing import Any
 import numpy as np
 
 from streamrnn.daemon.driver import Driver
-from streamrnn.daemon.keeper import Keeper
+from streamrnn.daemon.state_keeper import Keeper
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.state.ask import LINE_BYTES, SOCKET, address_in
-from streamrnn.streams.record import ID_WORDS, layout_of
-from streamrnn.streams.slots import Slots, id_words
-from streamrnn.streams.snapshot import HEADER_LIMIT, ID_BYTES, Snapshot, read_from, write_to
-from streamrnn.streams.transfer import (
+from streamrnn.streams.exchange import (
     Shape,
     find_slots,
     number_of,
@@ -38,6 +35,9 @@ from streamrnn.streams.transfer import (
     stream_names,
     whole_records,
 )
+from streamrnn.streams.record import ID_WORDS, layout_of
+from streamrnn.streams.slots import Slots, id_words
+from streamrnn.streams.snapshot import HEADER_LIMIT, ID_BYTES, Snapshot, read_from, write_to
 from streamrnn.system.threads import give_way
 
 log = logging.getLogger("streamrnn")

@@ -8,7 +8,7 @@ import zmq
 from zmq.utils import z85
 
 from streamrnn.errors import ConfigError, UserError
-from streamrnn.settings.keys import read_secret
+from streamrnn.settings.curve_keys import read_secret
 from streamrnn.settings.sections import Security
 
 log = logging.getLogger("streamrnn")

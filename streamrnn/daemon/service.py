@@ -20,7 +20,6 @@ from streamrnn.compiling.jit import compiling
 from streamrnn.daemon.backlog import Backlog
 from streamrnn.daemon.control import Control
 from streamrnn.daemon.driver import Driver
-from streamrnn.daemon.keeper import Keeper
 from streamrnn.daemon.log import set_up_log
 from streamrnn.daemon.page.views import Views
 from streamrnn.daemon.pump import make_pump, run
@@ -28,11 +27,12 @@ from streamrnn.daemon.refusals import Refusals
 from streamrnn.daemon.reload import refuse_what_is_fixed
 from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import Sockets
+from streamrnn.daemon.state_keeper import Keeper
 from streamrnn.daemon.systemd import notify, watchdog_s
 from streamrnn.engine.engine import Core, Engine
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.settings.config import Config
 from streamrnn.web.app import WebServer
 from streamrnn.web.metrics import make_registry

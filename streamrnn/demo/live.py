@@ -22,7 +22,7 @@ import zmq
 from streamrnn.demo.faults import Fault, Faults
 from streamrnn.demo.pumps import CHANNELS, MACHINES, PERIOD_S, Pumps
 from streamrnn.errors import UserError
-from streamrnn.model.native import read_model, write_model
+from streamrnn.model.model_file import read_model, write_model
 from streamrnn.wire.frame import pack_frame
 
 MODEL = Path(__file__).with_name("pumps.safetensors")

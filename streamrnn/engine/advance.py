@@ -14,10 +14,10 @@ from streamrnn.kernels.network import DECODED, Network, Scratch, forward
 from streamrnn.kernels.rls import Adaptation, adapt
 from streamrnn.stats import NO_CHANNEL, REASONS, STREAMS, Stats
 from streamrnn.streams.batch import Batch
-from streamrnn.streams.decoder import Decoder, begin_rows, go_on, take_rows
 from streamrnn.streams.outcome import write
 from streamrnn.streams.refusal import refuse_row
 from streamrnn.streams.rules import IMAGINED, SKIP, Rules, prepare, refusal
+from streamrnn.streams.several_rows import Decoder, begin_rows, go_on, take_rows
 from streamrnn.streams.slots import Slots, admit, commit, find
 from streamrnn.wire.codec import is_utf8
 

@@ -25,9 +25,9 @@ from streamrnn.kernels.rls import make_adaptation
 from streamrnn.model.model import Model
 from streamrnn.stats import OWN, PREDICTED, PREDICTIONS, REJECTED, SEVERAL, Stats
 from streamrnn.streams.batch import SHARED, make_batch
-from streamrnn.streams.decoder import make_decoder
 from streamrnn.streams.record import ID_WORDS
 from streamrnn.streams.rules import unlearn
+from streamrnn.streams.several_rows import make_decoder
 from streamrnn.streams.slots import id_words, make_slots
 from streamrnn.wire.clock import monotonic_ns
 from streamrnn.wire.frame import PREDICTION, SEQ

@@ -17,7 +17,7 @@ from streamrnn.foreign.keras.archive import Directory
 from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError, Witness
 from streamrnn.model.inspect import describe_model
 from streamrnn.model.model import Model
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 from streamrnn.settings.sections import Faults

@@ -16,7 +16,7 @@ from streamrnn.foreign.network import (
     numbers,
 )
 from streamrnn.foreign.torch_file import network_of
-from streamrnn.model.native import parse_json
+from streamrnn.model.model_file import parse_json
 from streamrnn.model.parts import Dense
 from streamrnn.model.settings import ACTIVATIONS, ModelError
 from streamrnn.model.stated import quoted

@@ -25,7 +25,7 @@ from streamrnn.foreign.network import (
     numbers,
     shape_problems,
 )
-from streamrnn.model.native import FORMAT, read_header
+from streamrnn.model.model_file import FORMAT, read_header
 from streamrnn.model.parts import LAYER_PARTS, Dense, Layer
 from streamrnn.model.settings import GATES, ModelError
 from streamrnn.model.stated import quoted

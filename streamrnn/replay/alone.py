@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from streamrnn.errors import UserError
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.replay.learned import Learned, Learning
 from streamrnn.replay.report import is_report
 from streamrnn.table import open_rows

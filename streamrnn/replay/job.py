@@ -18,7 +18,7 @@ from streamrnn.engine.engine import Engine
 from streamrnn.engine.options import AT_END, ROOM_BYTES, Faults, Predict
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.replay.learned import Learned, Learning
 from streamrnn.replay.report import Report
 from streamrnn.replay.summary import Summary, Tally

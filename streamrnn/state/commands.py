@@ -14,7 +14,7 @@ import numpy as np
 
 from streamrnn.errors import UserError
 from streamrnn.model.inspect import align
-from streamrnn.model.native import HEADER_LIMIT
+from streamrnn.model.model_file import HEADER_LIMIT
 from streamrnn.state.ask import ask
 from streamrnn.state.target import (
     ago,
@@ -29,6 +29,15 @@ from streamrnn.state.target import (
     say,
     utc,
 )
+from streamrnn.streams.exchange import (
+    listed,
+    number_of,
+    refuse_another,
+    refuse_taken,
+    refuse_unfit,
+    refuse_unknown,
+    stream_names,
+)
 from streamrnn.streams.snapshot import (
     ID_BYTES,
     Snapshot,
@@ -38,15 +47,6 @@ from streamrnn.streams.snapshot import (
     write_to,
 )
 from streamrnn.streams.summary import HEALTH, summarise, whole_streams
-from streamrnn.streams.transfer import (
-    listed,
-    number_of,
-    refuse_another,
-    refuse_taken,
-    refuse_unfit,
-    refuse_unknown,
-    stream_names,
-)
 from streamrnn.system.whole_file import whole_file
 
 _COLUMNS = ("stream", "step", "seq", "age", "epoch", "health", "|h|", "|c|")

@@ -19,6 +19,7 @@ import numpy as np
 from streamrnn.errors import UserError
 from streamrnn.settings.config import load_config
 from streamrnn.state.ask import ask
+from streamrnn.streams.exchange import listed, stream_names
 from streamrnn.streams.live import FILE, LOCK, Unusable, boot_id, hold_lock, read_header, read_live
 from streamrnn.streams.snapshot import (
     ID_BYTES,
@@ -30,7 +31,6 @@ from streamrnn.streams.snapshot import (
     snapshots_in,
 )
 from streamrnn.streams.summary import whole_streams
-from streamrnn.streams.transfer import listed, stream_names
 
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 

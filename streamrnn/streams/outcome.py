@@ -6,10 +6,10 @@ from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.network import DECODED, copy, scale_output
 from streamrnn.kernels.simd import LANES, splat, store
 from streamrnn.stats import NO_CHANNEL, PREDICTED, REASONS, RESETS
-from streamrnn.streams.decoder import answers_due
 from streamrnn.streams.health import note_health, survey
 from streamrnn.streams.record import DEGRADED, ENDED, EPOCH, FILLED, FIRST, MISSED, RESTORED, SEQ, STEP, TS
 from streamrnn.streams.refusal import turn_away
+from streamrnn.streams.several_rows import answers_due
 from streamrnn.streams.slots import record, seal
 from streamrnn.wire import frame
 

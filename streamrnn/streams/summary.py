@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.stats import RESETS
+from streamrnn.streams.exchange import read_layout, records_of, shape_of, stream_names, whole_records
 from streamrnn.streams.health import FLAT_CELL, FLAT_HIDDEN, FLAT_RECTIFIER
 from streamrnn.streams.record import (
     DEGRADED,
@@ -18,7 +19,6 @@ from streamrnn.streams.record import (
     Layout,
 )
 from streamrnn.streams.snapshot import Snapshot
-from streamrnn.streams.transfer import read_layout, records_of, shape_of, stream_names, whole_records
 from streamrnn.wire.shortest import shortest
 
 HEALTH = ("damaged", "degraded", "ended", "ok")  # the worst first

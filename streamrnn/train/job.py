@@ -16,7 +16,7 @@ import numpy as np
 from streamrnn import __version__
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 from streamrnn.model.parts import Channel
 from streamrnn.table.progress import Line, Progress, counted
 from streamrnn.train.data.dataset import Dataset

@@ -21,7 +21,7 @@ from models import untrained
 from streamrnn import __version__
 from streamrnn.cli import main
 from streamrnn.errors import ConfigError, UserError
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 from streamrnn.replay.learned import Learning
 from streamrnn.settings.config import config_text, describe_keys, load_config
 from streamrnn.settings.sections import Faults, Http, Predict
@@ -524,7 +524,7 @@ def test_inspect(stub):
     stub(
         "streamrnn.state.commands", "is_snapshot", result=False, describe_snapshot=None, format_snapshot=None
     )
-    stub("streamrnn.model.native", "read_model", result="the model")
+    stub("streamrnn.model.model_file", "read_model", result="the model")
     calls = stub("streamrnn.model.inspect", "describe_model", result={"cell": "lstm"}, format_description=str)
     table = run("inspect", "m.safetensors")
     assert (table.exit_code, table.stdout) == (0, "{'cell': 'lstm'}\n")

@@ -16,7 +16,7 @@ from tables import T0
 
 from streamrnn.client.tail import tail
 from streamrnn.errors import UserError
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 from streamrnn.wire.frame import PREDICTION
 
 

@@ -16,7 +16,7 @@ from daemons import COMPILE_S, Answer, Daemon, launch, rows_answers, serving, ta
 from models import untrained
 
 from streamrnn.daemon.sockets import largest_frame
-from streamrnn.model.native import read_model, write_model
+from streamrnn.model.model_file import read_model, write_model
 from streamrnn.settings.config import config_text
 from streamrnn.streams.snapshot import read_snapshot, snapshots_in
 from streamrnn.wire.frame import pack_frame

@@ -24,7 +24,7 @@ from daemons import DEADLINE_S, Daemon, launch, wait_for
 from models import untrained
 
 from streamrnn.engine.engine import Answers
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 from streamrnn.stats import PREDICTED
 from streamrnn.streams.live import FILE, read_live
 from streamrnn.streams.record import DEGRADED, ENDED, EPOCH, FIRST, HEADER, ID_WORDS, SEQ, STEP

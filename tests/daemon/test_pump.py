@@ -28,7 +28,7 @@ from models import untrained
 from streamrnn.daemon.refusals import printable
 from streamrnn.daemon.sockets import HIGH_WATER, largest_frame
 from streamrnn.model.model import Model
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 from streamrnn.stats import REASONS
 from streamrnn.streams.batch import ROWS
 from streamrnn.wire.frame import (

@@ -17,7 +17,7 @@ from plain_raw import PROOF, RawRules
 
 from streamrnn.engine.options import rules_for
 from streamrnn.model.model import random_model
-from streamrnn.model.native import read_model, write_model
+from streamrnn.model.model_file import read_model, write_model
 from streamrnn.settings.sections import Faults
 from streamrnn.stats import REASONS
 from streamrnn.wire.frame import pack_frame

@@ -14,7 +14,7 @@ from daemons import Daemon, Prediction, serving, wait_for
 from models import RELATIONS, untrained
 
 from streamrnn.client.send import SendOptions, send
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults, Predict
 from streamrnn.table import Reading

@@ -30,7 +30,7 @@ from streamrnn.client.tail import tail
 from streamrnn.daemon.security import TOLD, Guard
 from streamrnn.daemon.sockets import SUBSCRIPTION_BYTES, largest_frame, open_input, open_output
 from streamrnn.errors import ConfigError, UserError
-from streamrnn.settings.keys import ClientKeys, client_keys, public_key, read_secret, write_keys
+from streamrnn.settings.curve_keys import ClientKeys, client_keys, public_key, read_secret, write_keys
 from streamrnn.settings.sections import Input, Output, Security
 
 ENDS = ("input", "output")

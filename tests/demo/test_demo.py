@@ -27,7 +27,7 @@ from streamrnn.demo.live import MODEL, PAST_ROWS, publish
 from streamrnn.demo.pumps import CHANNELS, MACHINES, PERIOD_S, Pumps
 from streamrnn.demo.recording import record
 from streamrnn.engine.engine import Answers, Engine
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.settings.sections import Faults as Rules
 from streamrnn.stats import PREDICTED
 from streamrnn.wire.frame import FRAME, GAP, IMPUTED

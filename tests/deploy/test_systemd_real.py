@@ -18,7 +18,7 @@ from machine import DEPLOY, Machine, machine, make_files, why_not
 from neighbours import meanwhile
 
 from streamrnn.engine.engine import Engine
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.settings.config import Config, load_config
 from streamrnn.streams.snapshot import read_snapshot, snapshots_in
 from streamrnn.streams.summary import summarise

@@ -29,11 +29,11 @@ from slots_by_hand import find_slot, release_slot
 from streamrnn.engine.engine import Engine
 from streamrnn.settings.sections import Faults
 from streamrnn.stats import RESETS, STREAMS
-from streamrnn.streams.copy import make_copy
 from streamrnn.streams.live import LiveFile
 from streamrnn.streams.record import ENDED, EPOCH, FIRST, RESTORED, SEQ, STEP
 from streamrnn.streams.recovery import NO_ROOM, PUT, recover, restore
 from streamrnn.streams.rules import request_reset
+from streamrnn.streams.running_copy import make_copy
 from streamrnn.streams.slots import id_words, live_streams
 from streamrnn.wire.frame import END, RESET
 

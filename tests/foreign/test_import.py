@@ -22,7 +22,7 @@ from streamrnn.foreign.complete import to_model
 from streamrnn.foreign.importing import find_library, import_model, measure, run_standardised
 from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError, Stage, assemble
 from streamrnn.model.model import Model
-from streamrnn.model.native import read_model, write_model
+from streamrnn.model.model_file import read_model, write_model
 from streamrnn.model.parts import Dense, Layer
 from streamrnn.model.settings import ModelError
 

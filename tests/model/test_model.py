@@ -22,7 +22,7 @@ from models import ADDED, ARCHITECTURES, RELATIONS, load_header, save_header, sa
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.model.inspect import describe_model, format_description
 from streamrnn.model.model import Model, random_model
-from streamrnn.model.native import read_model, write_model
+from streamrnn.model.model_file import read_model, write_model
 from streamrnn.model.parts import Channel, Dense
 from streamrnn.model.settings import DEFAULTS, OPTIONAL, SETTINGS, ModelError, tensor_shapes, with_defaults
 
@@ -468,7 +468,7 @@ def test_horizons_and_relations_are_no_shape_that_another_fits():
 def test_the_same_model_gives_the_same_bytes_in_every_process(path):
     script = (
         "import sys\nfrom streamrnn.model.model import random_model\n"
-        "from streamrnn.model.native import write_model\n"
+        "from streamrnn.model.model_file import write_model\n"
         "write_model(random_model('gru', 3, 5, std=[1, 2, 3]), sys.argv[1])"
     )
     write_model(random_model("gru", 3, 5, std=np.array([1, 2, 3])), path)

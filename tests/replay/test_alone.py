@@ -18,7 +18,7 @@ from test_report import Reader, numbers
 
 from streamrnn.cli import main
 from streamrnn.errors import UserError
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.replay import Learning, ReplayOptions, Summary, replay
 from streamrnn.replay.alone import first_part, near, shown
 from streamrnn.replay.anomalies import Anomalies

@@ -12,7 +12,7 @@ from plain_rules import moved, put_back, record_of, saved, vouch_for
 
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.model.model import Model
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.replay.anomalies import Anomalies
 from streamrnn.settings.sections import Faults

@@ -20,7 +20,7 @@ from tables import reading_of
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
-from streamrnn.model.native import read_model, write_model
+from streamrnn.model.model_file import read_model, write_model
 from streamrnn.replay import ReplayOptions, Summary, replay
 from streamrnn.settings.sections import Faults
 from streamrnn.table import csv_file

@@ -23,7 +23,7 @@ from neighbours import command
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 from streamrnn.model.parts import Channel
 from streamrnn.replay import ReplayOptions, Summary, replay
 from streamrnn.replay.report import envelope

@@ -14,7 +14,7 @@ from models import untrained
 from plain_rules import record_of, vouch_for
 from slots_by_hand import admit_stream, find_slot
 
-from streamrnn.daemon.keeper import Keeper
+from streamrnn.daemon.state_keeper import Keeper
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.kernels.network import Network

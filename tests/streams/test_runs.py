@@ -12,12 +12,12 @@ from test_score import net_of, noise, step
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.model.inspect import describe_model, format_description
 from streamrnn.model.model import Model
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.model.settings import ModelError
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
-from streamrnn.streams.levels import first_levels
 from streamrnn.streams.score import score_words
+from streamrnn.streams.score_levels import first_levels
 from streamrnn.train.data.dataset import Sequence
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import Settings

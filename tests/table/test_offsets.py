@@ -18,7 +18,7 @@ from streamrnn.client.send import SendOptions, send
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Model, random_model
-from streamrnn.model.native import read_model, write_model
+from streamrnn.model.model_file import read_model, write_model
 from streamrnn.model.parts import Channel
 from streamrnn.model.settings import ModelError
 from streamrnn.replay import ReplayOptions, replay

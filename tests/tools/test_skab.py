@@ -11,7 +11,7 @@ from daemons import serving
 
 from streamrnn.client.send import SendOptions, send
 from streamrnn.model.model import random_model
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
 from streamrnn.wire.frame import EVENT, flag_names

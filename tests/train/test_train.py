@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamrnn.cli import main
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
 from streamrnn.table import Reading

@@ -8,7 +8,7 @@ import pytest
 from runs import loaded, table, train
 
 from streamrnn.errors import UserError
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.table import Reading, csv_file
 from streamrnn.train import fit_decoder as decoding
 from streamrnn.train import job

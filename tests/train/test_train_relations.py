@@ -10,7 +10,7 @@ from click.testing import Result
 from runs import loaded, table, train
 
 from streamrnn.errors import UserError
-from streamrnn.model.native import read_model
+from streamrnn.model.model_file import read_model
 from streamrnn.table import Reading
 from streamrnn.train.data.dataset import Dataset, Scaling, Sequence
 from streamrnn.train.data.recording import DataOptions

@@ -26,7 +26,7 @@ from streamrnn.daemon.page.overview import Overview
 from streamrnn.daemon.page.read_records import read_heads
 from streamrnn.daemon.page.views import Views
 from streamrnn.engine.engine import Engine
-from streamrnn.model.native import write_model
+from streamrnn.model.model_file import write_model
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.slots import id_words
 from streamrnn.web import app

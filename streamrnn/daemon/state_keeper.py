@@ -19,11 +19,12 @@ from streamrnn.engine.engine import Engine
 from streamrnn.errors import ConfigError
 from streamrnn.kernels.network import Network
 from streamrnn.settings.sections import State
-from streamrnn.streams.copy import copied, make_copy, refresh
+from streamrnn.streams.exchange import compile_transfer
 from streamrnn.streams.live import LiveFile, hold_lock, is_held, mismatch
 from streamrnn.streams.record import ID_WORDS, layout_of
 from streamrnn.streams.recovery import DAMAGED, NO_ROOM, drop, recover, restore
 from streamrnn.streams.rules import unlearn
+from streamrnn.streams.running_copy import copied, make_copy, refresh
 from streamrnn.streams.slots import id_text
 from streamrnn.streams.snapshot import (
     Snapshot,
@@ -34,7 +35,6 @@ from streamrnn.streams.snapshot import (
     snapshots_in,
     write_snapshot,
 )
-from streamrnn.streams.transfer import compile_transfer
 from streamrnn.system.threads import give_way
 
 log = logging.getLogger("streamrnn")
