@@ -12,14 +12,15 @@ import numpy as np
 from streamrnn import stats as counted
 from streamrnn.compiling.jit import compiled, inlined
 from streamrnn.compiling.tuples_by_address import by_address
+from streamrnn.daemon.idle import sweep
+from streamrnn.daemon.publish import publish
 from streamrnn.engine.advance import Core, advance, new_slot, stage
 from streamrnn.kernels.network import TO_VECTOR
-from streamrnn.stats import OWN, PREDICTED, SEVERAL
 from streamrnn.streams.batch import ROWS
 from streamrnn.streams.plausible import Doubts, make_doubts, raw_refusal
 from streamrnn.streams.record import ID_WORDS
 from streamrnn.streams.refusal import refuse, refuse_row
-from streamrnn.streams.slots import find, id_length, id_words, release
+from streamrnn.streams.slots import find, id_words
 from streamrnn.wire import codec, frame, libzmq
 from streamrnn.wire.clock import monotonic_ns, realtime_ns
 from streamrnn.wire.memory import address_of, copy_bytes
@@ -27,18 +28,12 @@ from streamrnn.wire.memory import address_of, copy_bytes
 # indices into Pump.control and Pump.cursor
 STOP, HEARTBEAT, FAILED, OPEN = range(4)
 PAUSE, END = 1, 2  # why to stop: to go on later from the same frame, or for good
-_ROW, _CAME, _SWEPT = range(3)
+_ROW, _CAME = range(2)  # and idle.SWEPT
 
 _POLL_MS = 50  # how late a stop flag or a heartbeat can be when nothing arrives
 _TURN = 4 * ROWS  # messages taken before the stop flag is looked at, however many are rubbish
-_SWEEP = 64  # slots looked at for idleness per turn
 _PARTS, _TOPIC = counted.REASONS.index("parts"), counted.REASONS.index("topic")
-_IDLE = counted.RESETS.index("idle")
-_QUEUE, _STEP, _TOTAL = range(len(counted.STAGES))
-_LATENCY, _AGE, _BATCH = counted.LATENCY_BOUNDS_NS, counted.AGE_BOUNDS_NS, counted.BATCH_BOUNDS
 _NAN = np.float32("nan")
-_BEGINS = 4  # beside the answers OWN and SEVERAL: that an event begins
-_HEADER_BYTES = frame.PREDICTION.itemsize
 
 # what receiving one message came to
 _DRY, _REFUSED, _TAKEN, _BROKEN = range(4)
@@ -92,22 +87,6 @@ def make_pump(core: Core, source: int, sink: int, raw: bool, stream: str, idle_s
         doubts=make_doubts(core.net),
         cursor=np.zeros(3, np.int64),
     )
-
-
-@inlined
-def _count(buckets, bounds, value):
-    """Adds one to the histogram bucket that ``value`` falls in."""
-    bucket = 0
-    while bucket < bounds.size and value > bounds[bucket]:
-        bucket += 1
-    buckets[bucket] += 1
-
-
-@inlined
-def _latency(stats, stage_index, ns):
-    ns = max(ns, 0)
-    _count(stats.latency[stage_index], _LATENCY, ns)
-    stats.latency_ns[stage_index] += ns
 
 
 @inlined
@@ -221,99 +200,6 @@ def _fill(pump, core):
     return count
 
 
-@inlined
-def _send(pump, core, slot, message, size):
-    """Hands topic and message to the socket. A full subscriber loses it; the pump never waits."""
-    flags = libzmq.DONTWAIT | libzmq.SNDMORE
-    name = address_of(core.slots.ids, slot * ID_WORDS)
-    length = np.uint64(id_length(core.slots, slot))
-    if libzmq.send(pump.sink, name, length, flags) >= 0:
-        libzmq.send(pump.sink, message, np.uint64(size), libzmq.DONTWAIT)
-
-
-@inlined
-def _publish_row(pump, core, row, kind, offset, published):
-    """Sends one answer to a row: its own, the one of several rows, or that an event begins."""
-    net, batch, decoder = core.net, core.batch, core.decoder
-    if kind == OWN:
-        message, rows = pump.message, 1
-        values = address_of(batch.predicted, row * net.out_width)
-    elif kind == _BEGINS:
-        message, rows, values = pump.event, 0, 0
-    else:
-        message, rows = pump.several, decoder.rows
-        values = address_of(decoder.values, row * rows * net.out_width)
-    to = address_of(message, 0)
-    codec.encode_header(
-        to,
-        batch.said[row],
-        batch.seq[row],
-        batch.ts[row],
-        batch.step[row],
-        batch.received[row] + offset,
-        published + offset,
-        batch.score[row],
-        batch.gap[row],
-        batch.epoch[row],
-        batch.residual[row],
-    )
-    for step in range(rows):
-        source, target = values + 4 * step * net.out_width, to + _HEADER_BYTES + 4 * step * net.outputs
-        if net.out_offsets.size > 0:
-            codec.encode_values(target, source, net.out_offsets)
-        else:
-            copy_bytes(target, source, 4 * net.outputs)
-    _send(pump, core, batch.slot[row], to, message.size)
-    core.stats.counters[counted.ANOMALIES if kind == _BEGINS else counted.PREDICTIONS] += 1
-
-
-@inlined
-def _publish(pump, core, count, started, stepped, offset):
-    """Sends the predictions of a batch in the order of its rows, and records their times."""
-    batch, stats = core.batch, core.stats
-    per_row = (stepped - started) // count
-    for row in range(count):
-        answers = batch.answers[row] | batch.begins[row] * _BEGINS
-        if batch.outcome[row] != PREDICTED or answers == 0:
-            continue
-        published = monotonic_ns()
-        for kind in (OWN, SEVERAL, _BEGINS):
-            if answers & kind != 0:
-                _publish_row(pump, core, row, kind, offset, published)
-        _latency(stats, _QUEUE, started - batch.received[row])
-        _latency(stats, _STEP, per_row)
-        _latency(stats, _TOTAL, published - batch.received[row])
-        if batch.ts[row] != 0:
-            age = max(published + offset - batch.ts[row], 0)
-            _count(stats.age, _AGE, age)
-            stats.age_ns[0] += age
-    _count(stats.batch, _BATCH, count)
-    stats.batch_rows[0] += count
-
-
-@inlined
-def _let_go(pump, core, slot):
-    """Lets an idle stream go and says so downstream: an event without values."""
-    slots, now, to = core.slots, realtime_ns(), address_of(pump.event, 0)
-    none = np.uint64(0)
-    codec.encode_header(to, frame.EVICTED, none, 0, none, now, now, _NAN, np.uint32(0), np.uint32(0), _NAN)
-    _send(pump, core, slot, to, pump.event.size)
-    release(slots, slot)
-    core.stats.resets[_IDLE] += 1
-    core.stats.counters[counted.STREAMS] = slots.counts[1]
-
-
-@inlined
-def _sweep(pump, core, now):
-    """Looks at the next few slots and lets go of streams that were silent for too long."""
-    slots = core.slots
-    for _ in range(min(_SWEEP, slots.capacity)):
-        slot = pump.cursor[_SWEPT]
-        pump.cursor[_SWEPT] = slot + 1 if slot + 1 < slots.capacity else 0
-        if id_length(slots, slot) > 0 and now - slots.received[slot] > pump.idle_ns:
-            _let_go(pump, core, slot)
-
-
 @compiled
 def run(pump, core):
     """Runs until the stop flag is set or the input socket breaks (its errno is in ``control``).
@@ -329,13 +215,13 @@ def run(pump, core):
         now = monotonic_ns()
         pump.control[HEARTBEAT] = now
         if pump.idle_ns > 0 and pump.cursor[_ROW] == pump.header[codec.ROW_COUNT]:
-            _sweep(pump, core, now)
+            sweep(pump, core, now)
         count = _fill(pump, core)
         if count > 0:
             offset = realtime_ns() - monotonic_ns()
             started = monotonic_ns()
             advance(core, count)
-            _publish(pump, core, count, started, monotonic_ns(), offset)
+            publish(pump, core, count, started, monotonic_ns(), offset)
             if pump.cursor[_ROW] < pump.header[codec.ROW_COUNT]:
                 # or libzmq looks every 100 parts for peers that were silent: an age, where each takes long
                 libzmq.poll(address_of(pump.poll_items, 0), 2, 0)

@@ -1,0 +1,39 @@
+"""Streams that were silent for too long, let go between two batches. Compiled."""
+
+import numpy as np
+
+from streamrnn import stats as counted
+from streamrnn.compiling.jit import inlined
+from streamrnn.daemon.publish import send_message
+from streamrnn.streams.slots import id_length, release
+from streamrnn.wire import codec, frame
+from streamrnn.wire.clock import realtime_ns
+from streamrnn.wire.memory import address_of
+
+SWEPT = 2  # index into Pump.cursor: the next slot to look at
+_SWEEP = 64  # slots looked at per turn
+_IDLE = counted.RESETS.index("idle")
+_NAN = np.float32("nan")
+
+
+@inlined
+def _let_go(pump, core, slot):
+    """Lets an idle stream go and says so downstream: an event without values."""
+    slots, now, to = core.slots, realtime_ns(), address_of(pump.event, 0)
+    none = np.uint64(0)
+    codec.encode_header(to, frame.EVICTED, none, 0, none, now, now, _NAN, np.uint32(0), np.uint32(0), _NAN)
+    send_message(pump, core, slot, to, pump.event.size)
+    release(slots, slot)
+    core.stats.resets[_IDLE] += 1
+    core.stats.counters[counted.STREAMS] = slots.counts[1]
+
+
+@inlined
+def sweep(pump, core, now):
+    """Looks at the next few slots and lets go of streams that were silent for too long."""
+    slots = core.slots
+    for _ in range(min(_SWEEP, slots.capacity)):
+        slot = pump.cursor[SWEPT]
+        pump.cursor[SWEPT] = slot + 1 if slot + 1 < slots.capacity else 0
+        if id_length(slots, slot) > 0 and now - slots.received[slot] > pump.idle_ns:
+            _let_go(pump, core, slot)
