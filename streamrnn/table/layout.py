@@ -92,10 +92,7 @@ def find_layout(
     gone = excluded - {*asked}
     free = {*range(len(names))} - {seq, stream, *(time.places if time else ())} - gone
     text = frozenset(place for place in asked if is_label(head[place]) or is_empty(head[place]))
-    found = file.dialect.commas if isinstance(file, CsvFile) else frozenset()
-    comma_between = isinstance(file, CsvFile) and file.dialect.delimiter == ","
-    decimals = find_decimals(names, head, found, reading.decimal, comma_between, where)
-    commas, left_out = decimals.commas, dict[int, str]()
+    decimals, left_out = _decimals(file, head, reading.decimal), dict[int, str]()
     if named is None:
         late = sorted(place for place in free if is_empty(head[place]))
         head = _with_first_values(head, late, again)
@@ -104,15 +101,13 @@ def find_layout(
         find_columns([names[place] for place in named], names, where)  # whose names may be there twice
     named += sorted(text - {*named})
     _check_channels(file, named, left_out, head)
-    for place in {*named} - text:
+    numbers = [place for place in named if place not in text]
+    for place in numbers:
         _check_type(file, place, head[place], to_float32)
     if seq is not None:
         _check_type(file, seq, head[seq], to_uint64)
-    states = [p for p in named if p not in text and _is_state(head[p], *decimals.of(p))]
-    words = _two_words([head[place] for place in states], marks)
-    for place in states:
-        _check_states(file, place, head[place], marks)
-    numbers = [place for place in named if place not in text]
+    states = [place for place in numbers if _is_state(head[place], *decimals.of(place))]
+    words = _two_words(file, states, head, marks)
     ids = None if stream is None else head[stream].cast(pa.string())
     offsets, too_coarse = find_offsets(names, head, numbers, decimals, marks, ids, reading.offsets)
     notes = [*decimals.notes, *too_coarse]
@@ -133,13 +128,19 @@ def find_layout(
         None if time is None else (head[time.places[0]].type if len(time.places) == 1 else pa.string()),
         text,
         frozenset(states),
-        commas,
+        decimals.commas,
         decimals.groups,
         {place: offset for place, offset in offsets.items() if place in named},
         words,
         {names[place]: why for place, why in sorted(left_out.items()) if place not in text},
         notes,
     )
+
+
+def _decimals(file: File, head: list[pa.Array], told: str | None) -> Decimals:
+    found = file.dialect.commas if isinstance(file, CsvFile) else frozenset()
+    comma_between = isinstance(file, CsvFile) and file.dialect.delimiter == ","
+    return find_decimals(file.names, head, found, told, comma_between, file.where)
 
 
 def _measurements(
@@ -199,15 +200,16 @@ def _kind(head: pa.Array, times: bool) -> str:
     return TIMES if times else TEXT
 
 
-def _two_words(columns: list[pa.Array], marks: Marks) -> dict[str, float]:
+def _two_words(file: File, states: list[int], head: list[pa.Array], marks: Marks) -> dict[str, float]:
     """What the words of columns that hold two of them stand for, 0 and 1 in the order of the alphabet.
 
     Words that already stand for something do not change; those of columns that contradict each other are
-    left.
+    left. Raises UserError for words of which two stand for one number, unless the user said so.
     """
     found: dict[str, float] = {}
-    for cells in columns:
-        said = blanked(cells, marks.missing).drop_null().unique().to_pylist()
+    for place in states:
+        _check_states(file, place, head[place], marks)
+        said = blanked(head[place], marks.missing).drop_null().unique().to_pylist()
         texts = sorted({text.casefold() for text in said})
         if len(texts) == 2 and not any(text in marks.states for text in texts):
             values = {text: float(value) for value, text in enumerate(texts)}
