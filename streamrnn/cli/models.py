@@ -145,24 +145,14 @@ def is_given(option: str) -> bool:
 
 def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, rest: dict[str, Any]) -> None:
     """Raises UsageError for options that a relation cannot have, or must."""
-    whole, curve = relation == "sequence-to-vector", relation == "vector-to-sequence"
-    if relation != ROW_BY_ROW and (rest["highway"] or rest["explain"]):
-        option = "--explain" if rest["explain"] else "--highway"
-        raise click.UsageError(f"{option} is for --relation {ROW_BY_ROW}.")
-    if rest["dropout"] and (curve or relation == "encoder-decoder"):
-        raise click.UsageError(f"--dropout is not for --relation {relation}; try more --decay.")
-    if (whole or curve) and target == ("next",):
-        raise click.UsageError(f"--relation {relation} needs --target, the columns to estimate.")
-    if curve and is_given("chunk"):
-        raise click.UsageError(f"--chunk is not for --relation {relation}: it starts from one row.")
-    if (whole or curve) and is_given("max_step"):
-        raise click.UsageError(f"--max-step is not for --relation {relation}: no gap ends a sequence there.")
-    if whole and horizon is not None:
-        raise click.UsageError("--horizon is not for sequence-to-vector: it says one thing, at the end.")
-    if relation == "encoder-decoder" and horizon is None:
-        raise click.UsageError("--relation encoder-decoder needs --horizon, the number of rows to write.")
-    if (curve or relation == "encoder-decoder") and horizon == 0:
-        raise click.UsageError(f"--relation {relation} writes one row or more; --horizon 0 is none.")
+    from streamrnn.train.asked_of_relations import problem
+
+    given = [option for option in ("highway", "explain", "dropout") if rest[option]]
+    given += [option for option in ("chunk", "max-step") if is_given(option.replace("-", "_"))]
+    given += [] if target == ("next",) else ["target"]
+    given += [] if horizon is None else ["horizon", *(["horizon 0"] if horizon == 0 else [])]
+    if said := problem(relation, given):
+        raise click.UsageError(f"{said}.")
 
 
 @click.command(

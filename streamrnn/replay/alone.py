@@ -16,9 +16,9 @@ from streamrnn.table import open_rows
 from streamrnn.table.first import count_rows
 from streamrnn.table.progress import Progress, counted
 from streamrnn.train.data.dataset import Dataset, arrange
-from streamrnn.train.data.in_words import count_of
 from streamrnn.train.data.recording import DataOptions, Recording, read_recording
 from streamrnn.train.descent import Settings
+from streamrnn.train.in_words import count_of
 from streamrnn.train.job import TrainOptions, check_output, learn, not_begun
 from streamrnn.train.report import Report
 

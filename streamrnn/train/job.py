@@ -19,20 +19,20 @@ from streamrnn.model.model import Model
 from streamrnn.model.model_file import write_model
 from streamrnn.model.parts import Channel
 from streamrnn.table.progress import Line, Progress, counted
+from streamrnn.train.asked_of_relations import ROW_BY_ROW, problem
 from streamrnn.train.data.dataset import Dataset
-from streamrnn.train.data.in_words import count_of, found_text
 from streamrnn.train.data.recording import DataOptions
-from streamrnn.train.data.sequences import BY_SEQUENCE
 from streamrnn.train.descent import Course, Settings
+from streamrnn.train.in_words import count_of, found_text
 from streamrnn.train.judge.calibration import calibrate, in_order
 from streamrnn.train.judge.classes import shares_right
 from streamrnn.train.judge.linear import Linear, linear_autoregression
 from streamrnn.train.judge.reach import gradient_reach
 from streamrnn.train.judge.runs import usual_runs
-from streamrnn.train.judge.simple_methods import Simple, simple_methods
+from streamrnn.train.judge.simple_methods import Simple
 from streamrnn.train.judge.validation import validate
 from streamrnn.train.net.network import Network, Shape, Weights
-from streamrnn.train.relations import Trained, fit_network, load_dataset, residuals_of
+from streamrnn.train.relations import RELATIONS, Trained, fit_network, load_dataset, residuals_of
 from streamrnn.train.report import Errors, Report
 
 CELLS = ("rnn", "gru", "lstm")
@@ -65,9 +65,27 @@ def train(options: TrainOptions) -> Report:
     what a model file cannot hold.
     """
     check_output(options)
+    if said := problem(options.relation, _given(options)):
+        raise UserError(said)
     with not_begun():
         dataset = _load(options)
     return learn(dataset, options)[1]
+
+
+def _given(options: TrainOptions) -> list[str]:
+    """The options that are not as they would be by themselves, as ``problem`` names them."""
+    data, settings, usual = options.data, options.settings, Settings()
+    given = {
+        "highway": bool(options.highway),
+        "explain": options.explain,
+        "dropout": settings.dropout > 0,
+        "chunk": settings.chunk != usual.chunk,
+        "max-step": data.max_step_s is not None,
+        "target": data.targets is not None,
+        "horizon": options.horizon is not None,
+        "horizon 0": options.horizon == 0,
+    }
+    return [option for option, is_given in given.items() if is_given]
 
 
 def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, Report]:
@@ -98,7 +116,7 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, Report]:
         model = to_model(network, dataset, errors=found.stated, score=score, training=made, **told)
         if options.output is not None:
             write_model(model, options.output)
-    unit = "sequence" if options.relation in BY_SEQUENCE else "row"
+    unit = RELATIONS[options.relation].unit
     reaches, interrupted = None, course.ended == "interrupted"
     if options.explain and not interrupted and isinstance(network, Network):
         reaches = _explain(dataset, network, start, options)
@@ -159,12 +177,11 @@ def _load(options: TrainOptions) -> Dataset:
 
 
 def _simple(dataset: Dataset, options: TrainOptions) -> Simple:
-    """``simple_methods``, with a line of progress: of many channels they take longer than the network."""
+    """The simple methods, with a line of progress: of many channels they take longer than the network."""
     line = Line(options.progress)
     try:
-        return simple_methods(
+        return RELATIONS[options.relation].simple(
             dataset,
-            options.relation,
             lambda done: line.show(lambda: f"choosing the linear forecast to compare with, {done:.0%} done"),
         )
     finally:
@@ -174,7 +191,7 @@ def _simple(dataset: Dataset, options: TrainOptions) -> Simple:
 def _plan(dataset: Dataset, linear: Linear, options: TrainOptions) -> tuple[Shape, Linear | None]:
     """What the network looks like, and what its highway begins with."""
     highway, start = options.highway, None
-    if options.relation != "sequence-to-sequence":
+    if options.relation != ROW_BY_ROW:
         highway = 0
     elif highway is None:
         highway, start = linear.frames, linear

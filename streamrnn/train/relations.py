@@ -2,40 +2,107 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from streamrnn.errors import UserError
+from streamrnn.train.asked_of_relations import ROW_BY_ROW
 from streamrnn.train.data.dataset import Dataset, load
 from streamrnn.train.data.recording import DataOptions
-from streamrnn.train.data.sequences import BY_SEQUENCE, load_sequences, windows
+from streamrnn.train.data.sequences import load_sequences, windows
 from streamrnn.train.descent import Course, Settings
 from streamrnn.train.fit import fit, residuals
 from streamrnn.train.fit_decoder import curve_residuals, decoded_residuals, fit_curves, fit_decoder
 from streamrnn.train.judge.linear import Linear
+from streamrnn.train.judge.simple_methods import (
+    Simple,
+    curve_methods,
+    decoder_methods,
+    row_methods,
+    vector_methods,
+)
 from streamrnn.train.net.decoder import CurveNetwork, EncoderDecoder
 from streamrnn.train.net.network import Network, Shape
 
 Trained = Network | CurveNetwork | EncoderDecoder
 
 
-def load_dataset(
-    options: DataOptions, relation: str, horizon: int | None, seed: int, progress: Callable[[int], object]
-) -> Dataset:
-    """The data of a relation; ``horizon`` is the rows that a prediction has, None by default.
+Progress = Callable[[int], object]  # is told the rows of every block read
 
-    Raises UserError for what cannot be used.
-    """
-    if relation in BY_SEQUENCE:
+
+class Relation(NamedTuple):
+    """How a relation of input to output is trained."""
+
+    load: Callable[
+        [DataOptions, int | None, int, Progress], Dataset
+    ]  # of files, rows of a prediction, a seed
+    fit: Callable[
+        [Dataset, Shape, Settings, Linear | None, Callable[[Course], object]], tuple[Trained, Course]
+    ]
+    simple: Callable[[Dataset, Callable[[float], object]], Simple]  # what stands beside it
+    unit: str  # that is learned from: "row" or "sequence"
+    where: str  # its outputs are, with {ahead} or {horizon} rows
+    reaches_back: bool  # whether the gradient goes back over rows before those of an answer
+
+
+def _load_rows(options: DataOptions, _: int | None, __: int, progress: Progress) -> Dataset:
+    return load(options, progress)
+
+
+def _load_by_sequence(relation: str) -> Callable[[DataOptions, int | None, int, Progress], Dataset]:
+    def load_of(options: DataOptions, horizon: int | None, seed: int, progress: Progress) -> Dataset:
         return load_sequences(options, relation, horizon, seed, progress)
-    if relation != "encoder-decoder":
-        return load(options, progress)
+
+    return load_of
+
+
+def _load_windows(options: DataOptions, horizon: int | None, _: int, progress: Progress) -> Dataset:
     if horizon is None:
         raise UserError("an encoder-decoder writes a number of rows; say how many with --horizon")
     dataset = load(replace(options, ahead=1), progress)
     if dataset.outputs == dataset.channels[: len(dataset.outputs)]:
         dataset = dataset._replace(target="next")
     return windows(dataset, horizon)
+
+
+RELATIONS = {
+    ROW_BY_ROW: Relation(_load_rows, fit, row_methods, "row", "{ahead} ahead", True),
+    "sequence-to-vector": Relation(
+        _load_by_sequence("sequence-to-vector"),
+        fit,
+        vector_methods,
+        "sequence",
+        "at the end of each stream",
+        False,
+    ),
+    "vector-to-sequence": Relation(
+        _load_by_sequence("vector-to-sequence"),
+        lambda dataset, shape, settings, _, report: fit_curves(dataset, shape, settings, report),
+        curve_methods,
+        "sequence",
+        "{horizon} from the first row of each stream",
+        False,
+    ),
+    "encoder-decoder": Relation(
+        _load_windows,
+        lambda dataset, shape, settings, _, report: fit_decoder(dataset, shape, settings, report),
+        decoder_methods,
+        "row",
+        "the {horizon} that follow",
+        True,
+    ),
+}
+
+
+def load_dataset(
+    options: DataOptions, relation: str, horizon: int | None, seed: int, progress: Progress
+) -> Dataset:
+    """The data of a relation; ``horizon`` is the rows that a prediction has, None by default.
+
+    Raises UserError for what cannot be used.
+    """
+    return RELATIONS[relation].load(options, horizon, seed, progress)
 
 
 def fit_network(
@@ -46,11 +113,7 @@ def fit_network(
     report: Callable[[Course], object],
 ) -> tuple[Trained, Course]:
     """A network of ``shape`` trained on a dataset; ``start`` is what its highway begins with."""
-    if shape.relation == "vector-to-sequence":
-        return fit_curves(dataset, shape, settings, report)
-    if shape.relation == "encoder-decoder":
-        return fit_decoder(dataset, shape, settings, report)
-    return fit(dataset, shape, settings, start, report)
+    return RELATIONS[shape.relation].fit(dataset, shape, settings, start, report)
 
 
 def residuals_of(network: Trained, dataset: Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -230,3 +230,18 @@ def test_an_interrupt_before_anything_is_learned_leaves_the_old_file(tmp_path, m
 def test_the_help_says_whose_horizon_must_be_told():
     words = " ".join(train("--help").stdout.split())
     assert "an encoder-decoder writes [required], or a vector-to-sequence [default: as in the lo" in words
+
+
+@pytest.mark.parametrize(
+    ("relation", "more", "said"),
+    [
+        ("encoder-decoder", {"horizon": 3, "highway": 4}, "--highway is for --relation sequence-to-sequence"),
+        ("encoder-decoder", {}, "--relation encoder-decoder needs --horizon"),
+        ("sequence-to-vector", {}, "--relation sequence-to-vector needs --target"),
+        ("vector-to-sequence", {"settings": Settings(dropout=0.1)}, "--dropout is not for"),
+    ],
+)
+def test_whoever_calls_it_is_told_what_a_relation_does_not_take(tmp_path, relation, more, said):
+    options = job.TrainOptions(DataOptions(("no such file.csv",)), None, relation=relation, **more)
+    with pytest.raises(UserError, match=said):
+        job.train(options)

@@ -18,7 +18,7 @@ from streamrnn.train.data.sequences import windows
 from streamrnn.train.data.warnings import Facts
 from streamrnn.train.descent import Course, Settings
 from streamrnn.train.fit_decoder import fit_decoder
-from streamrnn.train.judge.simple_methods import mean_target, simple_methods, summaries
+from streamrnn.train.judge.simple_methods import mean_target, summaries, vector_methods
 from streamrnn.train.net.network import Shape
 from streamrnn.train.relations import load_dataset, residuals_of
 
@@ -142,7 +142,7 @@ def test_a_linear_function_of_what_sums_a_sequence_up():
         return Sequence("s", values, np.full((len(values), 1), target, np.float32))
 
     dataset = small_dataset([sequence() for _ in range(100)], [sequence() for _ in range(20)], 1)
-    found = simple_methods(dataset, "sequence-to-vector")
+    found = vector_methods(dataset, lambda done: None)
     assert found.linear.errors[0] < 1e-4 < found.other.errors[0]
     assert summaries(dataset).channels[:3] == ["c0 mean", "c1 mean", "c0 deviation"]
 

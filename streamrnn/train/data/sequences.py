@@ -16,7 +16,6 @@ from streamrnn.train.data.recording import DataOptions, Part, Recording, read_re
 from streamrnn.train.data.steps import find_begins, find_period_s
 from streamrnn.train.data.warnings import Facts, advise
 
-BY_SEQUENCE = ("sequence-to-vector", "vector-to-sequence")  # relations in which a target is one of a stream
 FEW = 50  # sequences
 CLASSES = 256  # of a column of text
 REACHING, REACHING_SHARE = 10, 0.1  # sequences that should have each row of a curve

@@ -24,25 +24,32 @@ class Simple(NamedTuple):
     other: Baseline
 
 
-def simple_methods(
-    dataset: Dataset, relation: str, progress: Callable[[float], object] = lambda done: None
-) -> Simple:
-    """Those of a relation; ``dataset`` is one of ``windows`` for an encoder and decoder.
+Progress = Callable[[float], object]  # is told the share that is done
 
-    ``progress`` is told the share that is done.
-    """
-    if relation == "sequence-to-vector":
-        said = "of each channel's mean, deviation and change from first to last"
-        return Simple(linear_autoregression(summaries(dataset), (1,)), said, mean_target(dataset, "mean"))
-    if relation == "vector-to-sequence":
-        linear = linear_autoregression(dataset, (1,))
-        return Simple(linear, "from the frame to each row of the curve", mean_target(dataset, "mean curve"))
+
+def row_methods(dataset: Dataset, progress: Progress) -> Simple:
+    """Those of an output with each row."""
     linear = linear_autoregression(dataset, progress=progress)
-    rows = counted(linear.frames, "row")
-    said = f"autoregression over {rows}"
-    if relation == "encoder-decoder":
-        said = f"each row ahead from the last {rows}"
+    return Simple(linear, f"autoregression over {counted(linear.frames, 'row')}", persistence(dataset))
+
+
+def decoder_methods(dataset: Dataset, progress: Progress) -> Simple:
+    """Those of the rows that follow; ``dataset`` is one of ``windows``."""
+    linear = linear_autoregression(dataset, progress=progress)
+    said = f"each row ahead from the last {counted(linear.frames, 'row')}"
     return Simple(linear, said, persistence(dataset))
+
+
+def vector_methods(dataset: Dataset, _: Progress) -> Simple:
+    """Those of what is said at the end of a sequence."""
+    said = "of each channel's mean, deviation and change from first to last"
+    return Simple(linear_autoregression(summaries(dataset), (1,)), said, mean_target(dataset, "mean"))
+
+
+def curve_methods(dataset: Dataset, _: Progress) -> Simple:
+    """Those of a curve that follows a row."""
+    linear = linear_autoregression(dataset, (1,))
+    return Simple(linear, "from the frame to each row of the curve", mean_target(dataset, "mean curve"))
 
 
 def mean_target(dataset: Dataset, name: str) -> Baseline:

@@ -1,27 +1,25 @@
 """What was found in the files and will be learned, in words, so that a wrong guess is seen at once."""
 
 from streamrnn.table.progress import counted
+from streamrnn.train.asked_of_relations import ROW_BY_ROW
 from streamrnn.train.data.dataset import Dataset, Sequence
 from streamrnn.train.data.useless import useless_text
 from streamrnn.train.descent import Settings
+from streamrnn.train.relations import RELATIONS
 
 
 def found_text(dataset: Dataset, relation: str, settings: Settings) -> str:
     """Lines for a person."""
+    of = RELATIONS[relation]
     facts = dataset.facts
     said = [counted(facts.rows, "row"), counted(facts.streams, "stream")]
     if dataset.period_s or facts.gaps:
         said.append(counted(facts.gaps, "gap"))
     period = f", {dataset.period_s:g} s apart" if dataset.period_s else ""
     lines = [*dataset.said, f"found {', '.join(said)}{period}; channels {', '.join(dataset.channels)}"]
-    where = {
-        "sequence-to-sequence": f"{counted(dataset.ahead, 'row')} ahead",
-        "sequence-to-vector": "at the end of each stream",
-        "vector-to-sequence": f"{counted(dataset.horizon, 'row')} from the first row of each stream",
-        "encoder-decoder": f"the {counted(dataset.horizon, 'row')} that follow",
-    }
-    if dataset.target == "value" or relation != "sequence-to-sequence":
-        lines.append(f"outputs {', '.join(dataset.names)}, {where[relation]}")
+    if dataset.target == "value" or relation != ROW_BY_ROW:
+        rows = {"ahead": counted(dataset.ahead, "row"), "horizon": counted(dataset.horizon, "row")}
+        lines.append(f"outputs {', '.join(dataset.names)}, {of.where.format(**rows)}")
     if facts.missing:
         lines.append(f"missing cells: {facts.missing:,}")
     if facts.dropped:
@@ -40,7 +38,7 @@ def found_text(dataset: Dataset, relation: str, settings: Settings) -> str:
             "them first with --channels"
         )
     reach = count_of(dataset.train, "row") // settings.lanes
-    if reach < settings.chunk and relation in ("sequence-to-sequence", "encoder-decoder"):
+    if reach < settings.chunk and of.reaches_back:
         lines.append(
             f"warning: the gradient reaches back {counted(reach, 'row')}, not {settings.chunk}: there are no "
             f"more in each of the {settings.lanes} pieces side by side (--batch, at least 16)"
