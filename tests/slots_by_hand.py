@@ -1,7 +1,10 @@
 """Single operations of the slots, which streamrnn has only within compiled code, for Python to call."""
 
+from collections.abc import Iterator
+
 from streamrnn.compiling.jit import compiled
-from streamrnn.streams.slots import admit, find, release
+from streamrnn.streams.record import ID_WORDS
+from streamrnn.streams.slots import Slots, admit, find, id_text, release
 from streamrnn.wire.memory import address_of
 
 
@@ -21,3 +24,11 @@ def admit_stream(slots, words):
 def release_slot(slots, slot):
     """Lets the stream of a slot go."""
     release(slots, slot)
+
+
+def live_streams(slots: Slots) -> Iterator[tuple[str, int]]:
+    """Stream ids and their slots, in the order of the slots."""
+    for slot in range(slots.capacity):
+        words = slots.ids[slot * ID_WORDS : (slot + 1) * ID_WORDS]
+        if words[-1]:
+            yield id_text(words), slot

@@ -9,7 +9,6 @@ zero, again one store, lets it go.
 
 import mmap
 import secrets
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -137,14 +136,6 @@ def id_text(words: np.ndarray) -> str:
     """The id in ID_WORDS stored words; what is not UTF-8 in it shows as U+FFFD."""
     raw = words.tobytes()
     return raw[: raw[-1]].decode(errors="replace")
-
-
-def live_streams(slots: Slots) -> Iterator[tuple[str, int]]:
-    """Stream ids and their slots, in the order of the slots."""
-    for slot in range(slots.capacity):
-        words = slots.ids[slot * ID_WORDS : (slot + 1) * ID_WORDS]
-        if words[-1]:
-            yield id_text(words), slot
 
 
 @inlined

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import ADDED, ARCHITECTURES, untrained
 from plain_rules import Row, feed_by_hand, moved, record_of
+from slots_by_hand import live_streams
 
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.errors import ConfigError
@@ -28,7 +29,6 @@ from streamrnn.stats import (
     STREAMS,
 )
 from streamrnn.streams.batch import ROWS
-from streamrnn.streams.slots import live_streams
 from streamrnn.wire.frame import END, GAP, IMPUTED, RESET, RESTORED, WARMING, WAS_RESET
 
 ARCHITECTURE = pytest.mark.parametrize(

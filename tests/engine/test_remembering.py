@@ -24,7 +24,7 @@ from plain_rules import (
     record_of,
     saved,
 )
-from slots_by_hand import find_slot, release_slot
+from slots_by_hand import find_slot, live_streams, release_slot
 
 from streamrnn.engine.engine import Engine
 from streamrnn.settings.sections import Faults
@@ -34,7 +34,7 @@ from streamrnn.streams.record import ENDED, EPOCH, FIRST, RESTORED, SEQ, STEP
 from streamrnn.streams.recovery import NO_ROOM, PUT, recover, restore
 from streamrnn.streams.rules import request_reset
 from streamrnn.streams.running_copy import make_copy
-from streamrnn.streams.slots import id_words, live_streams
+from streamrnn.streams.slots import id_words
 from streamrnn.wire.frame import END, RESET
 
 MODELS = [

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from llvmlite import binding
 from models import ADDED, untrained
-from slots_by_hand import find_slot, release_slot
+from slots_by_hand import find_slot, live_streams, release_slot
 
 from streamrnn.engine.advance import advance
 from streamrnn.engine.engine import Engine, _feed
@@ -30,7 +30,7 @@ from streamrnn.settings.sections import Faults
 from streamrnn.streams.live import LiveFile
 from streamrnn.streams.recovery import recover
 from streamrnn.streams.rules import request_reset
-from streamrnn.streams.slots import id_words, live_bytes, live_streams, make_slots, record
+from streamrnn.streams.slots import id_words, live_bytes, make_slots, record
 from streamrnn.wire.frame import END, RESET, SEQ
 
 TRACE_ME, SINGLE_STEP = 0, 9  # ptrace(2)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from models import untrained
 from plain_rules import record_of, vouch_for
-from slots_by_hand import admit_stream, find_slot
+from slots_by_hand import admit_stream, find_slot, live_streams
 
 from streamrnn.daemon.state_keeper import Keeper
 from streamrnn.engine.engine import Engine
@@ -25,7 +25,7 @@ from streamrnn.streams.live import FILE, LOCK, PAGE, LiveFile, hold_lock, read_l
 from streamrnn.streams.record import CHECK, COUNT, ENDED, ID_WORDS, RECEIVED, STEP
 from streamrnn.streams.recovery import drop, recover
 from streamrnn.streams.rules import request_reset
-from streamrnn.streams.slots import Slots, id_words, live_bytes, live_streams
+from streamrnn.streams.slots import Slots, id_words, live_bytes
 
 pytest_plugins = ["disk"]
 

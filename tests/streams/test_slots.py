@@ -7,12 +7,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from slots_by_hand import admit_stream, find_slot, release_slot
+from slots_by_hand import admit_stream, find_slot, live_streams, release_slot
 
 from streamrnn.kernels.network import aligned
 from streamrnn.kernels.packing import pack_network
 from streamrnn.model.model import random_model
-from streamrnn.streams.slots import Slots, id_words, live_bytes, live_streams, make_slots
+from streamrnn.streams.slots import Slots, id_words, live_bytes, make_slots
 
 NETWORK = pack_network(random_model("rnn", 1, 1))
 # alike but for a byte at either end; of 1 and of 127 bytes; of NULs; of several bytes a character
