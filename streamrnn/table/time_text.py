@@ -72,7 +72,8 @@ def parse_times(texts: pa.Array, order: str) -> Parsed:
     """Texts as times, day, month and year in ``order`` where the first of them has not four digits."""
     count = len(texts)
     done = Parsed(np.zeros(count, np.int64), *(np.zeros(count, bool) for _ in range(3)))
-    left = pc.less_equal(pc.binary_length(texts), _LONGEST).fill_null(_FALSE).to_numpy(zero_copy_only=False)
+    maybe = pc.and_(pc.less_equal(pc.binary_length(texts), _LONGEST), pc.match_substring_regex(texts, r"\d"))
+    left = maybe.fill_null(_FALSE).to_numpy(zero_copy_only=False)
     for pattern in _PATTERNS:
         places = np.flatnonzero(left)
         if not len(places):
