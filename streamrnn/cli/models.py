@@ -23,6 +23,7 @@ from streamrnn.cli.shared import (
 )
 from streamrnn.cli.table import names, table_options, take_reading
 from streamrnn.model.settings import RELATIONS
+from streamrnn.train.asked_of_relations import ROW_BY_ROW
 
 
 def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
@@ -133,9 +134,6 @@ def lanes(ctx: click.Context, param: click.Parameter, value: int) -> int:
     if value % 16:
         raise click.BadParameter(f"{value} is not a multiple of 16.")
     return value
-
-
-ROW_BY_ROW = "sequence-to-sequence"
 
 
 def is_given(option: str) -> bool:

@@ -26,17 +26,14 @@ from streamrnn.train.net.decoder import CurveNetwork, EncoderDecoder
 from streamrnn.train.net.network import Network, Shape
 
 Trained = Network | CurveNetwork | EncoderDecoder
-
-
 Progress = Callable[[int], object]  # is told the rows of every block read
 
 
 class Relation(NamedTuple):
     """How a relation of input to output is trained."""
 
-    load: Callable[
-        [DataOptions, int | None, int, Progress], Dataset
-    ]  # of files, rows of a prediction, a seed
+    # of files, rows of a prediction, a seed
+    load: Callable[[DataOptions, int | None, int, Progress], Dataset]
     fit: Callable[
         [Dataset, Shape, Settings, Linear | None, Callable[[Course], object]], tuple[Trained, Course]
     ]
