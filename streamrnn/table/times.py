@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.table.cells import NUMBER, Numbers, blanked, cast_cells, is_text
+from streamrnn.table.cells import NUMBER, Numbers, blanked, cast_cells, is_text, to_float64
 from streamrnn.table.time_names import NS
 from streamrnn.table.time_numbers import (
     SERIAL,
@@ -80,7 +80,7 @@ def form_of(cells: pa.Array, unit: str | None, dated: bool) -> TimeForm | None:
     known = _pointed(blanked(cells).drop_null())
     if not len(known):
         return ISO if is_text(cells) else None
-    numbers, bad = _to_float64(known)
+    numbers, bad = to_float64(known)
     if bad is None or bad.mean() < 0.5:
         return _form_of_numbers(known, numbers[np.isfinite(numbers)], unit, dated)
     return _form_of_texts(known)
@@ -271,11 +271,6 @@ def _text_ns(column: pa.Array, order: str) -> Numbers:
 def _typed_ns(cells: pa.Array) -> pa.Array:
     zone = getattr(cells.type, "tz", None)
     return pc.cast(pc.cast(cells, pa.timestamp("ns", zone)), pa.int64())
-
-
-def _to_float64(column: pa.Array) -> Numbers:
-    done, bad = cast_cells(column, lambda cells: pc.cast(cells, pa.float64(), safe=False), like=NUMBER)
-    return done.to_numpy(zero_copy_only=False), bad
 
 
 def _serial_tick(known: pa.Array) -> int:
