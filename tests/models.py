@@ -8,17 +8,12 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from streamrnn.model import cells
 from streamrnn.model.model import Model, random_model
 
+CELLS = [(cell.name, cell.activation) for cell in cells.CELLS if cell.reset == "after"]  # that can be trained
 # cell, activation, layers: every kind of step there is
-ARCHITECTURES = [
-    ("lstm", "tanh", 1),
-    ("lstm", "tanh", 2),
-    ("gru", "tanh", 1),
-    ("gru", "tanh", 3),
-    ("rnn", "tanh", 1),
-    ("rnn", "relu", 2),
-]
+ARCHITECTURES = [(*cell, layers) for cell in CELLS for layers in ((1, 3) if cell[0] == "gru" else (1, 2))]
 
 # what a network can have beside its cell
 ADDED = {

@@ -8,6 +8,7 @@ import click
 from streamrnn.bench.daemon import CHANNELS, HIDDEN, LATENCY_RATE, SCRAPES_PER_S, STREAMS, Comparison, compare
 from streamrnn.bench.kernels import MANY, SIZES, StepTime, step_time
 from streamrnn.kernels.affine import TILE_BLOCKS, TILE_STREAMS
+from streamrnn.model.cells import NAMES
 
 _PAIRS = 3
 _FIELDS = ("per_second", "p50_us", "p99_us", "p999_us")
@@ -46,7 +47,7 @@ def bench(seconds: float, as_json: bool, kernels: bool, daemon: bool) -> int:
     report: dict[str, Any] = {}
     if kernels:
         times = []
-        for cell in ("lstm", "gru", "rnn"):
+        for cell in NAMES:
             for inputs, hidden in SIZES:
                 click.echo(err=True, message=f"step: {cell} {inputs} -> {hidden}")
                 times.append(step_time(cell, inputs, hidden, seconds))

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.affine import TILE_STREAMS
-from streamrnn.kernels.network import LSTM, aligned, forward, scale_input
+from streamrnn.kernels.network import aligned, forward, scale_input
 from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.model.model import random_model
 
@@ -65,7 +65,7 @@ def _median_us(arguments: tuple, streams: int, at_a_time: int, seconds: float) -
 def step_time(cell: str, inputs: int, hidden: int, seconds: float) -> StepTime:
     """Times one size for about ``seconds``, half of it alone and half in tiles."""
     net = pack_network(random_model(cell, inputs, hidden))
-    record = net.width * (2 if net.cell == LSTM else 1)
+    record = net.width * net.states
     state = aligned(2 * MANY * record)
     values = aligned(64 * net.in_width)
     noise = np.random.default_rng(0).normal(size=(64, inputs))

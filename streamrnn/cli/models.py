@@ -22,7 +22,8 @@ from streamrnn.cli.shared import (
     example,
 )
 from streamrnn.cli.table import names, table_options, take_reading
-from streamrnn.model.settings import RELATIONS
+from streamrnn.model.cells import NAMES, names_with
+from streamrnn.model.settings import CHOICES, RELATIONS
 from streamrnn.train.asked_of_relations import ROW_BY_ROW
 
 
@@ -170,8 +171,10 @@ def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, 
     default=ROW_BY_ROW,
     help="A prediction with every row; one of a whole stream; a curve from a row; the rows that follow.",
 )
-@click.option("--cell", type=click.Choice(["lstm", "gru", "rnn"]), default="lstm", help="Recurrent cell.")
-@click.option("--activation", type=click.Choice(["tanh", "relu"]), default="tanh", help="Of an rnn.")
+@click.option("--cell", type=click.Choice(NAMES), default="lstm", help="Recurrent cell.")
+@click.option(
+    "--activation", type=click.Choice(CHOICES["activation"]), default="tanh", help="Of an rnn's units."
+)
 @click.option("--hidden", type=click.IntRange(1, 4096), default=32, metavar="N", help="Units of a layer.")
 @click.option("--layers", type=click.IntRange(1, 16), default=1, metavar="N", help="Layers.")
 @click.option(
@@ -251,8 +254,8 @@ def train(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if channels and exclude:
         raise click.UsageError("--channels and --exclude exclude each other.")
-    if rest["activation"] != "tanh" and rest["cell"] != "rnn":
-        raise click.UsageError("--activation relu is for --cell rnn.")
+    if rest["cell"] not in (able := names_with("activation", rest["activation"])):
+        raise click.UsageError(f"--activation {rest['activation']} is for --cell {' or '.join(able)}.")
     check_relation(relation, target, horizon, rest)
     from streamrnn.train.data.recording import DataOptions
     from streamrnn.train.descent import Settings

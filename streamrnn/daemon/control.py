@@ -178,7 +178,7 @@ class Control:
         snapshot = self._read(file)
         net = self._engine.core.net
         records = records_of(snapshot, layout_of(net))
-        whole = whole_records(records, Shape(net.cell, net.layers, net.width))
+        whole = whole_records(records, Shape(net.layers, net.width, net.bounds))
         refuse_unfit(snapshot.ids, whole)
         replaced = self._between_frames.submit(self._take_in, snapshot, records.ids, replace).result()
         return {"streams": len(whole), "replaced": replaced}

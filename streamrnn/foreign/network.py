@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamrnn.model.cells import GATES
 from streamrnn.model.parts import Dense, Layer
-from streamrnn.model.settings import GATES, ModelError
+from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 
 # Runs rows (n, C) float32 of one sequence from a state of zeros: in physical units if the Foreign has an

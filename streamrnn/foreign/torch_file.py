@@ -27,10 +27,10 @@ from streamrnn.foreign.network import (
 )
 from streamrnn.model.model_file import FORMAT, read_header
 from streamrnn.model.parts import LAYER_PARTS, Dense, Layer
-from streamrnn.model.settings import GATES, ModelError
+from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 
-CELLS = {gates: cell for cell, gates in GATES.items()}
+CELLS = {4: "lstm", 3: "gru", 1: "rnn"}  # by the gates in their tensors
 RECURRENT = re.compile(r"(?:(.*)\.)?(weight_ih|weight_hh|bias_ih|bias_hh)(?:_l(\d{1,3}))?", re.DOTALL)
 LINEAR = re.compile(r"(?:(.*)\.)?(weight|bias)", re.DOTALL)
 REFUSED = {

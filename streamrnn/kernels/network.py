@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
-from streamrnn.kernels import cells
+from streamrnn.kernels.activations import activate
 from streamrnn.kernels.affine import affine
+from streamrnn.kernels.cells import new_state, reset_state
 from streamrnn.kernels.simd import LANES, fma, load, store
 
-RNN_TANH, RNN_RELU, GRU, GRU_RESET_BEFORE, LSTM = range(5)
 TO_SEQUENCE, TO_VECTOR, FROM_VECTOR, DECODED = range(4)  # relations, in the order of settings.CHOICES
 
 # What follows a product: nothing, the reset of a state, a layer's new state, or an activation, counted from
@@ -52,7 +52,7 @@ class Network(NamedTuple):
     values of frames before those that are needed.
     """
 
-    cell: int
+    cell: int  # an index into CELLS, the table of cells
     relation: int
     layers: int
     inputs: int
@@ -61,6 +61,7 @@ class Network(NamedTuple):
     highway: int  # frames that the head sees, the current one first
     in_width: int
     width: int
+    states: int  # that each unit carries, the hidden state first
     out_width: int
     forecasts: int  # 1 when output k forecasts channel k one period ahead
     memory: int  # rows over which a stream's correction of these forecasts is learned; 0 = there is none
@@ -68,6 +69,9 @@ class Network(NamedTuple):
     z_stride: int  # of a lane in Scratch.z
     gate_stride: int  # of a lane in Scratch.gates
     head_at: int  # where in a lane of z the head's vector begins: the frames, then what the layer below gives
+    saturates: int  # the state by which a unit is saturated
+    saturates_at: np.float32  # from this absolute value on
+    bounds: np.ndarray  # (states,) float32: of their absolute values; infinite = it has none
     weights: np.ndarray  # every packed matrix, one after another
     biases: np.ndarray
     chain: np.ndarray  # (products,) of PRODUCT, in the order of a step, its head last; then a decoder's
@@ -111,23 +115,10 @@ def _places(net, scratch, lane, hidden, out):
 @inlined
 def _new_state(net, scratch, state, hidden, out, streams):
     """The new state of a layer in each lane, from its preactivations and its old state."""
-    if net.cell == LSTM:
-        beyond = net.layers * net.width  # the cell states follow all hidden states
-        for lane in range(streams):
-            at, old, new, to = _places(net, scratch, lane, hidden, out)
-            cells.lstm(scratch.gates, at, net.width, state, old + beyond, new + beyond, new, scratch.z, to)
-    elif net.cell == GRU:
-        for lane in range(streams):
-            at, old, new, to = _places(net, scratch, lane, hidden, out)
-            cells.gru(scratch.gates, at, net.width, state, old, new, scratch.z, to)
-    elif net.cell == GRU_RESET_BEFORE:
-        for lane in range(streams):
-            at, old, new, to = _places(net, scratch, lane, hidden, out)
-            cells.gru_reset_before(scratch.gates, at, net.width, state, old, new, scratch.z, to)
-    else:
-        for lane in range(streams):
-            at, _, new, to = _places(net, scratch, lane, hidden, out)
-            cells.rnn(scratch.gates, at, net.width, net.cell == RNN_RELU, state, new, scratch.z, to)
+    apart = net.layers * net.width
+    for lane in range(streams):
+        at, old, new, to = _places(net, scratch, lane, hidden, out)
+        new_state(net.cell, scratch.gates, at, net.width, state, old, new, apart, scratch.z, to)
 
 
 @inlined
@@ -136,8 +127,8 @@ def forward(net, scratch, state, streams, first, last):
 
     The scaled input of lane s stands at ``scratch.z[s * z_stride:]``; its old state is read at
     ``state[source[s]:]`` and its new state written at ``state[target[s]:]``, hidden states of all
-    layers first and then, for an LSTM, cell states. What ``look_back`` keeps is not touched. The head's
-    output, in the model's own scale, is left at ``scratch.gates[s * gate_stride:]``.
+    layers first, then each further state of the cell likewise. What ``look_back`` keeps is not touched. The
+    head's output, in the model's own scale, is left at ``scratch.gates[s * gate_stride:]``.
     """
     for number in range(first, last):
         product = net.chain[number]
@@ -166,11 +157,11 @@ def forward(net, scratch, state, streams, first, last):
         elif then == RESET:
             for lane in range(streams):
                 at, old, _, to = _places(net, scratch, lane, product.hidden, product.out)
-                cells.reset_state(scratch.gates, at, net.width, state, old, scratch.z, to)
+                reset_state(scratch.gates, at, net.width, state, old, scratch.z, to)
         elif then >= DENSE:
             for lane in range(streams):
                 at, _, _, to = _places(net, scratch, lane, 0, product.out)
-                cells.activate(then - DENSE, scratch.gates, at, product.rows, scratch.z, to)
+                activate(then - DENSE, scratch.gates, at, product.rows, scratch.z, to)
 
 
 @inlined

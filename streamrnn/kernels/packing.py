@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamrnn.kernels import cells
+from streamrnn.kernels import activations
 from streamrnn.kernels.affine import TILE_STREAMS, pack, packed_rows
 from streamrnn.kernels.network import (
     CELL,
@@ -12,22 +12,23 @@ from streamrnn.kernels.network import (
     DENSE,
     FIELDS,
     FROM_VECTOR,
-    GRU,
-    GRU_RESET_BEFORE,
-    LSTM,
     PRODUCT,
     RESET,
-    RNN_RELU,
-    RNN_TANH,
     Network,
     Scratch,
     aligned,
 )
+from streamrnn.model.cells import Cell, code_of, find_cell
 from streamrnn.model.model import Model
 from streamrnn.model.parts import Dense, Layer
 from streamrnn.model.settings import CHOICES
 
-_ACTIVATIONS = {"linear": cells.LINEAR, "tanh": cells.TANH, "relu": cells.RELU, "sigmoid": cells.SIGMOID}
+_ACTIVATIONS = {
+    "linear": activations.LINEAR,
+    "tanh": activations.TANH,
+    "relu": activations.RELU,
+    "sigmoid": activations.SIGMOID,
+}
 
 
 def _padded(values: np.ndarray, width: int) -> np.ndarray:
@@ -64,34 +65,29 @@ class _Chain:
     def add_dense(self, dense: Dense) -> None:
         self.add(dense.weight, dense.bias, then=DENSE + _ACTIVATIONS[dense.activation])
 
-    def add_layers(self, cell: int, layers: Sequence[Layer]) -> None:
+    def add_layers(self, cell: Cell, layers: Sequence[Layer]) -> None:
         for number, layer in enumerate(layers):
             self._add_layer(cell, number, layer)
 
-    def _add_layer(self, cell: int, number: int, layer: Layer) -> None:
-        """A recurrent layer: one product over [x, h], or a GRU's two."""
+    def _add_layer(self, cell: Cell, number: int, layer: Layer) -> None:
+        """A recurrent layer: one product over [x, h], or two where a gate needs parts of it."""
         inputs, size = layer.weight_ih.shape[1], layer.weight_hh.shape[1]
         width = packed_rows(size)
         hidden = number * width
-        if cell == GRU:
-            self.add(layer.weight_ih, layer.bias_ih, 3, hidden=hidden, state=inputs)
-            self.add(layer.weight_hh, layer.bias_hh, 3, hidden=hidden, first=inputs, to=3 * width, then=CELL)
+        gates = len(cell.gates)
+        if cell.apart:
+            self.add(layer.weight_ih, layer.bias_ih, gates, hidden=hidden, state=inputs)
+            beside = {"first": inputs, "to": gates * width, "then": CELL}
+            self.add(layer.weight_hh, layer.bias_hh, gates, hidden=hidden, **beside)
             return
         matrix, bias = np.hstack([layer.weight_ih, layer.weight_hh]), layer.bias_ih + layer.bias_hh
-        if cell == GRU_RESET_BEFORE:
-            gates = 2 * size  # rows; those of the candidate state wait for the reset gate
-            self.add(matrix[:gates], bias[:gates], 2, hidden=hidden, state=inputs, then=RESET, out=inputs)
-            self.add(matrix[gates:], bias[gates:], hidden=hidden, to=2 * width, then=CELL)
+        if cell.reset == "before":
+            gated = (gates - 1) * size  # rows; those of the candidate state wait for the reset gate
+            into = {"hidden": hidden, "state": inputs, "then": RESET, "out": inputs}
+            self.add(matrix[:gated], bias[:gated], gates - 1, **into)
+            self.add(matrix[gated:], bias[gated:], hidden=hidden, to=(gates - 1) * width, then=CELL)
         else:
-            self.add(matrix, bias, len(bias) // size, hidden=hidden, state=inputs, then=CELL)
-
-
-def _cell_of(model: Model) -> int:
-    if model.cell == "rnn":
-        return RNN_RELU if model.activation == "relu" else RNN_TANH
-    if model.cell == "gru":
-        return GRU_RESET_BEFORE if model.reset == "before" else GRU
-    return LSTM
+            self.add(matrix, bias, gates, hidden=hidden, state=inputs, then=CELL)
 
 
 def _run_scale(model: Model) -> np.ndarray:
@@ -102,7 +98,8 @@ def _run_scale(model: Model) -> np.ndarray:
 
 def pack_network(model: Model, memory: int = 0) -> Network:
     """The compiled form of a model; ``memory`` as in Network."""
-    cell, inputs, outputs = _cell_of(model), len(model.channels), len(model.outputs)
+    of_cell = model.cell, model.activation, model.reset
+    cell, inputs, outputs = find_cell(*of_cell), len(model.channels), len(model.outputs)
     relation = CHOICES["relation"].index(model.relation)
     in_width, width, out_width = packed_rows(inputs), packed_rows(model.hidden), packed_rows(outputs)
     widths = [in_width, width, *(packed_rows(dense.units) for dense in model.before + model.after)]
@@ -126,7 +123,7 @@ def pack_network(model: Model, memory: int = 0) -> Network:
     weights, biases = np.concatenate(chain.matrices), np.concatenate(chain.biases)
     past = packed_rows(max(model.highway - 1, 0) * inputs)
     return Network(
-        cell=cell,
+        cell=code_of(*of_cell),
         relation=relation,
         layers=len(model.layers),
         inputs=inputs,
@@ -135,6 +132,7 @@ def pack_network(model: Model, memory: int = 0) -> Network:
         highway=model.highway,
         in_width=in_width,
         width=width,
+        states=len(cell.states),
         out_width=out_width,
         forecasts=int(model.relation == "sequence-to-sequence" and model.target == "next"),
         memory=memory,
@@ -144,6 +142,9 @@ def pack_network(model: Model, memory: int = 0) -> Network:
         z_stride=max(work, packed_rows(head_at + seen) + max(widths)),
         gate_stride=max(product["to"] + product["rows"] for product in chain.products),
         head_at=head_at,
+        saturates=cell.saturates,
+        saturates_at=np.float32(cell.saturates_at),
+        bounds=np.array([state.bound for state in cell.states], np.float32),
         weights=_padded(weights, len(weights)),
         biases=_padded(biases, len(biases)),
         chain=np.array([tuple(product.values()) for product in chain.products], PRODUCT),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.model.cells import find_cell
 from streamrnn.model.model import Model
 from streamrnn.model.parts import Channel
 from streamrnn.model.settings import DECODER, NORMALISATION
@@ -18,14 +19,15 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
 
     ``parameters`` counts weights and biases; ``multiply_adds`` those of one step of one stream, and
     ``multiply_adds_written`` those of all rows of a prediction that is written row by row; ``state_bytes``
-    its hidden state, for lstm its cell state, and the frames that its highway looks back to.
+    the states that its cell carries, and the frames that its highway looks back to.
     An optional setting is there where it is not the default.
     """
     sizes = {name: array.size for name, array in model.tensors().items() if name not in NORMALISATION}
     weights = {name: size for name, size in sizes.items() if "weight" in name}
+    cell = find_cell(model.cell, model.activation, model.reset)
     from_nothing = model.relation == "vector-to-sequence"  # each prediction is, and no state is kept
     writing = [size for name, size in weights.items() if from_nothing or name.startswith(DECODER)]
-    states = 0 if from_nothing else (2 if model.cell == "lstm" else 1) * len(model.layers) * model.hidden
+    states = 0 if from_nothing else len(cell.states) * len(model.layers) * model.hidden
     past = max(model.highway - 1, 0) * len(model.channels)
     of_the_file = {"file": str(path), "fingerprint": model.fingerprint}
     return (
@@ -44,8 +46,7 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
 
 def format_description(description: dict[str, Any]) -> str:
     """The table that ``streamrnn inspect`` prints of ``describe_model``'s result."""
-    cell = description["cell"]
-    network = f"{cell} ({description['activation']})" if cell == "rnn" else cell
+    network = find_cell(description["cell"], description["activation"]).title
     period = description["sample_period_s"]
     multiply_adds = f"{description['multiply_adds']:,} per step"
     if written := description.get("multiply_adds_written"):

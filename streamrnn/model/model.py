@@ -58,8 +58,8 @@ class Model:
     Raises ModelError naming every setting and tensor that is wrong.
     """
 
-    cell: str  # "lstm", "gru" or "rnn"
-    activation: str  # "tanh", or "relu" for rnn
+    cell: str  # a name in the table of cells, as "lstm"
+    activation: str  # "tanh", or "relu" for "rnn"
     hidden: int
     layers: tuple[Layer, ...]
     head_weight: np.ndarray  # (O, units of the last of `after`, or H)

@@ -32,7 +32,7 @@ class Channel:
 class Layer:
     """One recurrent layer in PyTorch's layout: the rows of a tensor are its gates', ``hidden`` rows each.
 
-    The gates' order is i, f, g, o for lstm; r, z, n for gru; rnn has one. Arrays are copied to read-only,
+    The gates' order is that of the table of cells. Arrays are copied to read-only,
     C-contiguous float32.
     """
 

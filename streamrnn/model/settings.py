@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamrnn.errors import ConfigError
+from streamrnn.model.cells import CELLS, GATES, NAMES, names_with
 from streamrnn.model.stated import error_problems, quoted, said_problems, score_problems, training_problems
 
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of hidden rows in a layer's tensors
 ACTIVATIONS = ("linear", "tanh", "relu", "sigmoid")  # of dense layers
 
 _BARE: dict[str, Any] = {"highway": 0, "before": [], "after": []}
@@ -24,13 +24,15 @@ RELATIONS: dict[str, dict[str, Any]] = {
 }
 DECODER = "decoder."  # before the names of its tensors, and those of the head
 
+# what some cells can have, the first of them every cell
+_CAN = {key: tuple(dict.fromkeys(getattr(cell, key) for cell in CELLS)) for key in ("activation", "reset")}
 CHOICES = {
-    "cell": tuple(GATES),
-    "activation": ("tanh", "relu"),
+    "cell": NAMES,
+    "activation": _CAN["activation"],
     "relation": tuple(RELATIONS),
     "target": ("next", "value"),
     "normalisation": ("standard", "none"),
-    "reset": ("after", "before"),
+    "reset": _CAN["reset"],
 }
 # the sizes accepted; the horizon's largest is that of its field on the wire
 SIZES = {
@@ -162,10 +164,11 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     problems += _channel_problems("outputs", settings["outputs"])
     for key in DENSE:
         problems += _dense_problems(key, settings[key])
-    for key, only, value in (("rnn", "activation", "relu"), ("gru", "reset", "before")):
-        if settings[only] == value and settings["cell"] != key:
-            found = quoted(settings["cell"])
-            problems.append(f'"{only}": "{value}" is for the cell "{key}" only, not {found}')
+    for key, values in _CAN.items():
+        able = names_with(key, settings[key])
+        if settings["cell"] not in able and settings[key] in values[1:]:
+            found, only = quoted(settings["cell"]), " or ".join(f'"{name}"' for name in able)
+            problems.append(f'"{key}": "{settings[key]}" is for the cell {only} only, not {found}')
     problems += said_problems(settings["missing"], settings["words"])
     problems += training_problems(settings["training"])
     if problems:

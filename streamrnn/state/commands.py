@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from streamrnn.errors import UserError
+from streamrnn.model.cells import cells_of
 from streamrnn.model.inspect import align
 from streamrnn.model.model_file import HEADER_LIMIT
 from streamrnn.state.ask import ask
@@ -38,6 +39,7 @@ from streamrnn.streams.exchange import (
     refuse_unknown,
     stream_names,
 )
+from streamrnn.streams.record import Layout
 from streamrnn.streams.snapshot import (
     ID_BYTES,
     Snapshot,
@@ -172,7 +174,8 @@ def describe_snapshot(path: Path) -> dict[str, Any]:
 def format_snapshot(description: dict[str, Any]) -> str:
     """The table that `streamrnn inspect` prints of ``describe_snapshot``'s result."""
     layout, written_ns = description["layout"], description["written_ns"]
-    states = "h and c" if layout["cell_at"] < layout["words"] else "h"
+    names = [state.name for state in cells_of(Layout(**layout).states)[0].states]
+    states = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
     facts = {
         "file": description["file"],
         "model": description["fingerprint"],

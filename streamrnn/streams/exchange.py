@@ -13,7 +13,7 @@ import numpy as np
 from streamrnn.compiling.jit import compiled
 from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.errors import UserError
-from streamrnn.kernels.network import LSTM, RNN_RELU
+from streamrnn.model.cells import cells_of
 from streamrnn.streams.record import CHECK, COUNT, HEADER, ID_WORDS, Layout, check_of, id_check
 from streamrnn.streams.recovery import sane
 from streamrnn.streams.rules import request_reset
@@ -27,9 +27,9 @@ _NAMED = 5  # ids that an error names
 class Shape(NamedTuple):
     """What the check of a record needs to know of a network; a ``Network`` has it, too."""
 
-    cell: int  # RNN_RELU, whose hidden state has no bound, where it is not known
     layers: int
     width: int
+    bounds: np.ndarray  # (states,) float32, as in Network
 
 
 class Records(NamedTuple):
@@ -116,9 +116,10 @@ def read_layout(snapshot: Snapshot, name: str) -> Layout:
         or sorted(parts) != [*parts]
         or any(part % 16 for part in parts)
         or layout.cell_at - layout.hidden_at != state
-        or layout.words - layout.cell_at not in (0, state)
         or not 0 < layout.hidden <= layout.width
         or layout.layers < 1
+        or layout.words != layout.hidden_at + layout.states * state
+        or not cells_of(layout.states)
     ):
         raise UserError(
             f"{name}: its records are laid out as this version does not; use the one that wrote it"
@@ -127,8 +128,9 @@ def read_layout(snapshot: Snapshot, name: str) -> Layout:
 
 
 def shape_of(layout: Layout) -> Shape:
-    """As much as a layout tells of its network."""
-    return Shape(LSTM if layout.cell_at < layout.words else RNN_RELU, layout.layers, layout.width)
+    """As much as a layout tells of its network: the widest bounds of the cells that it can be of."""
+    bounds = [[state.bound for state in cell.states] for cell in cells_of(layout.states)]
+    return Shape(layout.layers, layout.width, np.max(bounds, axis=0).astype(np.float32))
 
 
 def stream_names(ids: np.ndarray) -> list[str]:

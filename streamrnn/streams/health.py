@@ -4,7 +4,6 @@ import numpy as np
 
 from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.finite import probe
-from streamrnn.kernels.network import LSTM, RNN_RELU
 from streamrnn.kernels.simd import LANES, beyond, load, splat, total
 from streamrnn.stats import RESETS
 from streamrnn.streams.record import DEGRADED, ENDED
@@ -12,18 +11,15 @@ from streamrnn.streams.record import DEGRADED, ENDED
 DEGRADED_SHARE = 0.9  # of a network's units saturated: what comes in hardly moves it any more
 DEGRADED_STEPS = 1000  # in a row, after which a stream is not expected to recover by itself
 
-# The absolute value past which a unit is saturated: the cell state's tanh is flat, the hidden state at its
-# bound. A rectifier has none; this is far outside of what a network of any use computes with.
-FLAT_CELL, FLAT_HIDDEN, FLAT_RECTIFIER = np.float32(7.9), np.float32(0.9999), np.float32(1e6)
-
 _BY_DEGRADATION = RESETS.index("degraded")
 
 
 @inlined
-def saturated(net, values, at, limit):
-    """In sixteen lanes, how many of the layers * width units at ``values[at:]`` are beyond ``limit``."""
+def count_beyond(net, values, at, state, limit):
+    """In sixteen lanes, how many units have state ``state`` beyond ``limit``; ``at`` is where h begins."""
+    first = at + state * net.layers * net.width
     count = splat(np.float32(0))
-    for unit in range(at, at + net.layers * net.width, LANES):
+    for unit in range(first, first + net.layers * net.width, LANES):
         count = count + beyond(load(values, unit), limit)
     return count
 
@@ -34,12 +30,7 @@ def survey(net, slots, at):
 
     One sum of sixteen lanes for both: it costs as much as looking at a whole record does.
     """
-    if net.cell == LSTM:
-        count = saturated(net, slots.state, at + slots.cell_at, FLAT_CELL)
-    elif net.cell == RNN_RELU:
-        count = saturated(net, slots.state, at + slots.hidden_at, FLAT_RECTIFIER)
-    else:
-        count = saturated(net, slots.state, at + slots.hidden_at, FLAT_HIDDEN)
+    count = count_beyond(net, slots.state, at + slots.hidden_at, net.saturates, net.saturates_at)
     return total(probe(slots.state, at + slots.prediction_at, slots.words - slots.prediction_at, count))
 
 

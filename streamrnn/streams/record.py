@@ -2,8 +2,8 @@
 
 A record is float32 words: ``HEADER`` words, the last input (in_width), the statistics behind the score of a
 network that forecasts, what was learned to correct its forecasts, the last prediction (out_width), what the
-highway looks back to (past), the hidden states of all layers, then an LSTM's cell states; all multiples of
-16.
+highway looks back to (past), the hidden states of all layers, then those of each further state of the cell;
+all multiples of 16.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
-from streamrnn.kernels.network import LSTM, Network
+from streamrnn.kernels.network import Network
 from streamrnn.kernels.rls import make_adaptation
 from streamrnn.streams.score import score_words
 from streamrnn.wire.frame import TOPIC_BYTES
@@ -46,10 +46,15 @@ class Layout(NamedTuple):
     adapt_at: int  # likewise, without adaptation
     prediction_at: int
     hidden_at: int  # (layers, width)
-    cell_at: int  # (layers, width); where the record ends, for a cell without
+    cell_at: int  # (states but the hidden one, layers, width); where the record ends, if there are none
     layers: int
     width: int  # hidden, padded to 16
     hidden: int
+
+    @property
+    def states(self) -> int:
+        """That each unit carries, the hidden one among them."""
+        return (self.words - self.hidden_at) // (self.layers * self.width)
 
 
 def layout_of(network: Network) -> Layout:
@@ -60,7 +65,7 @@ def layout_of(network: Network) -> Layout:
     hidden_at = prediction_at + network.out_width + network.past
     cell_at = hidden_at + network.layers * network.width
     return Layout(
-        words=cell_at + (network.layers * network.width if network.cell == LSTM else 0),
+        words=hidden_at + network.states * network.layers * network.width,
         input_at=input_at,
         score_at=score_at,
         adapt_at=adapt_at,

@@ -8,10 +8,9 @@ import numpy as np
 from streamrnn.compiling.jit import compiled, inlined
 from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.kernels.finite import all_finite
-from streamrnn.kernels.network import RNN_RELU
 from streamrnn.kernels.simd import total
 from streamrnn.stats import RESETS
-from streamrnn.streams.health import saturated
+from streamrnn.streams.health import count_beyond
 from streamrnn.streams.record import (
     CHECK,
     COUNT,
@@ -43,7 +42,6 @@ from streamrnn.wire.memory import address_of, copy_bytes
 PUT, DAMAGED, NO_ROOM = range(3)  # what became of a record that was put back
 
 _NONE = np.uint64(0)
-_BOUND = np.float32(1.000001)  # of |h|, but for a rectifier; the last bit is the approximation's
 
 
 @inlined
@@ -53,9 +51,12 @@ def sane(net, slots, at):
         return False
     if not all_finite(slots.state, at + HEADER, slots.words - HEADER):
         return False
-    return net.cell == RNN_RELU or total(
-        saturated(net, slots.state, at + slots.hidden_at, _BOUND)
-    ) == np.float32(0)
+    for state in range(net.bounds.size):
+        if total(count_beyond(net, slots.state, at + slots.hidden_at, state, net.bounds[state])) > np.float32(
+            0
+        ):
+            return False
+    return True
 
 
 @inlined

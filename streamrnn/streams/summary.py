@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.model.cells import cells_of
 from streamrnn.stats import RESETS
 from streamrnn.streams.exchange import read_layout, records_of, shape_of, stream_names, whole_records
-from streamrnn.streams.health import FLAT_CELL, FLAT_HIDDEN, FLAT_RECTIFIER
 from streamrnn.streams.record import (
     DEGRADED,
     ENDED,
@@ -43,8 +43,7 @@ def summarise(snapshot: Snapshot, name: str, now_ns: int | None = None) -> list[
     header = np.ascontiguousarray(snapshot.records[:, : layout.input_at])
     words, halves = header.view(np.uint64), header.view(np.uint32)
     with np.errstate(invalid="ignore"):  # of what is damaged
-        hidden = np.abs(snapshot.records[:, layout.hidden_at : layout.cell_at]).max(1)
-        cell = np.abs(snapshot.records[:, layout.cell_at :]).max(1, initial=0)
+        largest = np.abs(_states(snapshot.records, layout)).max((2, 3))
     columns = {
         "stream": stream_names(snapshot.ids),
         "health": [health_of(*of) for of in zip(whole, halves[:, ENDED], halves[:, DEGRADED], strict=True)],
@@ -63,8 +62,8 @@ def summarise(snapshot: Snapshot, name: str, now_ns: int | None = None) -> list[
             for record, steps in zip(snapshot.records, halves[:, DEGRADED], strict=True)
         ],
         "restored": (halves[:, RESTORED] != 0).tolist(),
-        "largest_hidden": [shortest(value) for value in hidden],
-        "largest_cell": [shortest(value) if layout.cell_at < layout.words else None for value in cell],
+        "largest_hidden": [shortest(value) for value in largest[:, 0]],
+        "largest_cell": [shortest(of[1]) if len(of) > 1 else None for of in largest],
     }
     return [
         dict(zip(columns, row, strict=True)) if good else {"stream": row[0], "health": row[1]}
@@ -82,10 +81,21 @@ def _seconds(now_ns: int | None, then_ns: int) -> float | None:
 
 
 def _saturated(record: np.ndarray, layout: Layout) -> float:
-    """The share of a degraded stream's units that are saturated, by the limits that found it degraded."""
-    hidden, cell = np.abs(record[layout.hidden_at : layout.cell_at]), np.abs(record[layout.cell_at :])
-    if cell.size:
-        saturated = cell > FLAT_CELL
-    else:  # only a rectifier's hidden state goes beyond 1
-        saturated = hidden > (FLAT_RECTIFIER if hidden.max() > FLAT_RECTIFIER else FLAT_HIDDEN)
-    return int(np.count_nonzero(saturated)) / (layout.layers * layout.hidden)
+    """The share of a degraded stream's units that are saturated, by the limits that found it degraded.
+
+    Which cell has left the record it does not say; only a rectifier's states go beyond the others' bounds.
+    """
+    states = np.abs(_states(record[np.newaxis], layout)[0])
+    largest = states.max((1, 2))
+    could = [
+        cell
+        for cell in cells_of(layout.states)
+        if all(of <= state.bound for of, state in zip(largest, cell.states, strict=True))
+    ]
+    units = states[could[0].saturates] > np.float32(could[0].saturates_at)
+    return int(np.count_nonzero(units)) / (layout.layers * layout.hidden)
+
+
+def _states(records: np.ndarray, layout: Layout) -> np.ndarray:
+    """What the units of n records carry: (n, states, layers, width)."""
+    return records[:, layout.hidden_at :].reshape(len(records), layout.states, layout.layers, layout.width)

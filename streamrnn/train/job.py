@@ -15,6 +15,7 @@ import numpy as np
 
 from streamrnn import __version__
 from streamrnn.errors import UserError
+from streamrnn.model.cells import NAMES, find_cell
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import write_model
 from streamrnn.model.parts import Channel
@@ -35,7 +36,6 @@ from streamrnn.train.net.network import Network, Shape, Weights
 from streamrnn.train.relations import RELATIONS, Trained, fit_network, load_dataset, residuals_of
 from streamrnn.train.report import Errors, Report
 
-CELLS = ("rnn", "gru", "lstm")
 LEAST_EPOCHS = 8  # however much work they are
 
 
@@ -120,7 +120,7 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, Report]:
     reaches, interrupted = None, course.ended == "interrupted"
     if options.explain and not interrupted and isinstance(network, Network):
         reaches = _explain(dataset, network, start, options)
-        interrupted = len(reaches) < 2 * len(CELLS)
+        interrupted = len(reaches) < 2 * len(NAMES)
     return model, Report(
         path=str(options.output or ""),
         network=_in_words(shape),
@@ -296,7 +296,7 @@ def _explain(
     """How far the gradient reaches in each cell, before training and after it; an interrupt ends it."""
     reaches = {}
     with suppress(KeyboardInterrupt):
-        for cell in CELLS:
+        for cell in NAMES:
             shape = replace(trained.shape, cell=cell, activation="tanh")
             network = Network(shape)
             network.start(np.random.default_rng(options.settings.seed))
@@ -327,7 +327,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _in_words(shape: Shape) -> str:
-    cell = f"{shape.cell} ({shape.activation})" if shape.cell == "rnn" else shape.cell
+    cell = find_cell(shape.cell, shape.activation).title
     layers = f"{shape.layers} x " if shape.layers > 1 else ""
     highway = f", its head beside them sees {counted(shape.highway, 'row')}" if shape.highway else ""
     return f"{cell} of {layers}{shape.hidden} hidden units{highway}"

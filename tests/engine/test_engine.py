@@ -14,6 +14,7 @@ from slots_by_hand import live_streams
 
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.errors import ConfigError
+from streamrnn.model.cells import NAMES
 from streamrnn.model.model import Model
 from streamrnn.model.parts import Channel
 from streamrnn.settings.sections import Faults
@@ -114,7 +115,7 @@ def test_interleaved_streams_equal_separate_streams(architecture):
 
 
 @pytest.mark.parametrize("others", range(1, 10))
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", NAMES)
 def test_a_stream_among_others_equals_the_stream_alone(cell, others):
     """Each round has one row of every stream, in another order."""
     model, rng = untrained(cell, hidden=33), np.random.default_rng(others)

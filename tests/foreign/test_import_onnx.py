@@ -18,8 +18,9 @@ from streamrnn.foreign.network import Foreign, ImportOptions
 from streamrnn.foreign.onnx import file as onnx_file
 from streamrnn.foreign.onnx import folding as onnx_folding
 from streamrnn.foreign.onnx import walk as onnx_walk
+from streamrnn.model.cells import GATES
 from streamrnn.model.model import Model
-from streamrnn.model.settings import GATES, ModelError
+from streamrnn.model.settings import ModelError
 from streamrnn.settings.sections import Faults
 
 onnx = pytest.importorskip("onnx")

@@ -15,13 +15,13 @@ import naive
 import numba
 import numpy as np
 import pytest
-from models import ADDED, untrained
+from models import ADDED, CELLS, untrained
 
 from streamrnn.compiling.jit import compiled
 from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.engine.advance import advance
 from streamrnn.engine.engine import Answers, Engine
-from streamrnn.kernels import cells
+from streamrnn.kernels import activations
 from streamrnn.kernels.affine import TILE_STREAMS, affine, pack
 from streamrnn.kernels.network import forward
 from streamrnn.kernels.packing import make_scratch, pack_network
@@ -34,7 +34,6 @@ RTNEURAL = Path(os.environ.get("STREAMRNN_DATA", ROOT.parent / "shared" / "data"
 needs_rtneural = pytest.mark.skipif(
     not RTNEURAL.is_dir(), reason=f"RTNeural's test vectors are not in {RTNEURAL}"
 )
-CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
 RESET_BEFORE = ("gru", "tanh", "before")
 # cell, activation, hidden, layers: weights in groups of blocks, in single blocks, and in both
 MIXED = [
@@ -240,13 +239,13 @@ def test_affine(rows, columns):
 @compiled
 def run_tanh(x, y):
     for unit in range(0, x.size, LANES):
-        store(y, unit, cells.tanh(load(x, unit)))
+        store(y, unit, activations.tanh(load(x, unit)))
 
 
 @compiled
 def run_sigmoid(x, y):
     for unit in range(0, x.size, LANES):
-        store(y, unit, cells.sigmoid(load(x, unit)))
+        store(y, unit, activations.sigmoid(load(x, unit)))
 
 
 def over(function: Any, x: np.ndarray) -> np.ndarray:
@@ -298,7 +297,7 @@ class Lanes:
 
     def __init__(self, model: Model, streams: int):
         self.net, self.scratch = pack_network(model), make_scratch(pack_network(model))
-        words = self.net.layers * self.net.width * (2 if model.cell == "lstm" else 1)
+        words = self.net.layers * self.net.width * self.net.states
         self.state = np.zeros((streams, 2, words), np.float32)
         self.steps = np.zeros(streams, np.int64)  # the state of stream s is state[s, steps[s] & 1]
 

@@ -21,7 +21,7 @@ ARROWS: dict[str, set[str]] = {
     "model": {"errors", "system"},
     "wire": {"compiling", "stats"},
     "kernels": {"compiling", "model"},
-    "streams": {"errors", "compiling", "stats", "wire", "kernels"},
+    "streams": {"errors", "compiling", "stats", "model", "wire", "kernels"},
     "engine": {"errors", "compiling", "stats", "model", "wire", "kernels", "streams"},
     "settings": {"errors"},
     "table": {"errors", "system", "compiling", "stats", "model", "wire", "engine"},

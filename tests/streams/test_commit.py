@@ -25,6 +25,7 @@ from slots_by_hand import find_slot, live_streams, release_slot
 from streamrnn.engine.advance import advance
 from streamrnn.engine.engine import Engine, _feed
 from streamrnn.kernels.network import Network
+from streamrnn.model.cells import NAMES
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.live import LiveFile
@@ -158,7 +159,7 @@ def states(engine: Engine, block: np.ndarray, work: Callable[[], object]) -> lis
     return found
 
 
-@pytest.mark.parametrize(("cell", "more"), [("lstm", {}), ("gru", {}), ("rnn", {}), ("gru", ADDED)])
+@pytest.mark.parametrize(("cell", "more"), [*((name, {}) for name in NAMES), ("gru", ADDED)])
 def test_a_step(live_engine, cell, more):
     engine, block = live_engine(untrained(cell, channels=2, hidden=4, layers=2, **more))
     feed_one(engine)

@@ -24,6 +24,7 @@ from plain_rules import (
 from slots_by_hand import find_slot
 
 from streamrnn.engine.engine import Answers, Engine
+from streamrnn.model import cells
 from streamrnn.model.model import Model, random_model
 from streamrnn.model.parts import Channel, Layer
 from streamrnn.settings.sections import Faults
@@ -557,7 +558,7 @@ def test_a_row_that_diverges_still_ends_its_sequence():
 
 
 @pytest.mark.parametrize("hidden", [5, 16])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", cells.NAMES)
 def test_values_too_large_to_scale(cell, hidden):
     """Finite as they come, infinite once divided by their deviation."""
     model = random_model(cell, 2, hidden, mean=np.zeros(2), std=np.full(2, 1e-30))

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamrnn.cli import main
+from streamrnn.model.cells import NAMES
 from streamrnn.model.model_file import read_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
@@ -77,7 +78,7 @@ def test_the_table_that_a_person_reads(crank, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert re.search(r"^validation error +network +linear +persistence$", result.stdout, re.MULTILINE)
     assert re.search(r"^all, in standard deviations( +[\d.]+){3}$", result.stdout, re.MULTILINE)
-    for cell in ("rnn", "gru", "lstm"):
+    for cell in NAMES:
         for when in ("untrained", "trained"):
             assert re.search(rf"^ *{cell}, {when}( +\d\.\de[+-]\d\d){{9}}", result.stdout, re.MULTILINE)
 

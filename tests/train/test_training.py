@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from models import CELLS
 
 from streamrnn.engine.engine import Engine
+from streamrnn.model.cells import NAMES
 from streamrnn.settings.sections import Faults
 from streamrnn.train.data.dataset import Dataset, Scaling, Sequence
 from streamrnn.train.data.lanes import Lanes
@@ -23,7 +25,6 @@ from streamrnn.train.net.layer import State
 from streamrnn.train.net.network import Network, Shape, Weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "gradients"
-CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
 STEPS, LANES = 7, 16
 
 
@@ -107,12 +108,12 @@ def test_the_gradient_of_an_encoder_and_decoder(cell, activation, layers, places
     rng = np.random.default_rng(3)
     u, y = rng.normal(size=(len(places) * LANES, 2)), rng.normal(size=(4, len(places) * LANES, 2))
     network.encode(first, none, False)
-    ended = [State(layer.end().h.copy(), layer.end().c.copy()) for layer in network._encoder]
+    ended = [State(*map(np.copy, layer.end())) for layer in network._encoder]
 
     def run() -> np.ndarray:
         """The errors in the second chunk, from the states that the first one left."""
         for layer, state in zip(network._encoder, ended, strict=True):
-            layer.end().h[:], layer.end().c[:] = state
+            layer.end().h[:], layer.end().memory[:] = state
         network.encode(x, begins, True)
         return network.decode(places, u) - y
 
@@ -209,7 +210,7 @@ def bent(rows: int, seed: int = 0) -> Dataset:
     return make_dataset(x[3:], (x[2:-1, :1] * x[1:-2, 1:]), rows * 4 // 5)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", NAMES)
 def test_a_network_learns_what_a_linear_forecast_cannot(cell):
     dataset = bent(6000)
     linear = linear_autoregression(dataset, (2,))

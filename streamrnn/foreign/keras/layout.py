@@ -3,8 +3,9 @@
 import numpy as np
 
 from streamrnn.foreign.network import Stage
+from streamrnn.model.cells import GATES
 from streamrnn.model.parts import Layer
-from streamrnn.model.settings import GATES, ModelError
+from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 
 # where PyTorch's gates are among Keras's: i, f, c, o; z, r, h

@@ -7,8 +7,9 @@ import numpy as np
 
 from streamrnn.foreign.network import ImportOptions, Stage, numbers
 from streamrnn.foreign.onnx.graph import Graph, Node
+from streamrnn.model.cells import GATES
 from streamrnn.model.parts import Layer
-from streamrnn.model.settings import GATES, ModelError
+from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 
 RECURRENT = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}

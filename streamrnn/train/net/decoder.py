@@ -116,7 +116,7 @@ class EncoderDecoder(Weights):
             of_place = slice(number * lanes, (number + 1) * lanes)
             for layer, state in zip(self._encoder, states, strict=True):
                 layer.carry.h[:] += state.h[of_place]
-                layer.carry.c[:] += state.c[of_place]
+                layer.carry.memory[:] += state.memory[of_place]
             start = starts[number]
             steps = self._places[number] + 1 - start
             step: np.ndarray | None = np.zeros((steps, lanes, self.shape.hidden), dy.dtype)

@@ -5,19 +5,17 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.kernels.affine import packed_rows
-from streamrnn.kernels.network import GRU, LSTM, RNN_RELU, RNN_TANH, aligned
+from streamrnn.kernels.network import aligned
 from streamrnn.kernels.simd import LANES
-from streamrnn.model.settings import GATES
+from streamrnn.model.cells import code_of, find_cell
 from streamrnn.train.net.recurrence import ROWS, Unrolled, backward, forward
-
-_CODES = {("lstm", "tanh"): LSTM, ("gru", "tanh"): GRU, ("rnn", "tanh"): RNN_TANH, ("rnn", "relu"): RNN_RELU}
 
 
 class State(NamedTuple):
     """What a layer of W units (padded) carries from step to step in B lanes, or the gradient of that."""
 
     h: np.ndarray  # (B, W)
-    c: np.ndarray  # (B, W); of an LSTM, else of no meaning
+    memory: np.ndarray  # (B, M, W): further states of the cell; room for one where it has none
 
 
 class Layer:
@@ -41,27 +39,26 @@ class Layer:
     ) -> None:
         self.inputs, self.hidden, self.width = inputs, hidden, packed_rows(hidden)
         self.tensors, self.gradient = tensors, gradient
-        self._cell = cell
-        self._code = _CODES[cell, activation]
-        self._blocks = 1 if cell == "rnn" else 4  # of preactivations; a GRU's candidate has two
+        self._cell, self._code = find_cell(cell, activation), code_of(cell, activation)
+        self._blocks = len(self._cell.gates + self._cell.apart)  # of preactivations
         self._unrolled: Unrolled | None = None
 
     def _weights(self) -> np.ndarray:
         """All weights as one matrix over [x | h | 1]: (blocks, W, I + W + 1)."""
         inputs, hidden, width = self.inputs, self.hidden, self.width
         w_ih, w_hh, b_ih, b_hh = (
-            tensor.reshape(GATES[self._cell], hidden, *tensor.shape[1:]) for tensor in self.tensors
+            tensor.reshape(len(self._cell.gates), hidden, *tensor.shape[1:]) for tensor in self.tensors
         )
         whole = np.zeros((self._blocks, width, inputs + width + 1), w_ih.dtype)
         gates = len(w_ih)
         whole[:gates, :hidden, :inputs] = w_ih
         whole[:gates, :hidden, inputs : inputs + hidden] = w_hh
         whole[:gates, :hidden, -1] = b_ih + b_hh
-        if self._cell == "gru":
-            whole[2, :hidden, inputs:-1] = 0
-            whole[2, :hidden, -1] = b_ih[2]
-            whole[3, :hidden, inputs : inputs + hidden] = w_hh[2]
-            whole[3, :hidden, -1] = b_hh[2]
+        for beside, gate in enumerate(map(self._cell.gates.index, self._cell.apart), gates):
+            whole[gate, :hidden, inputs:-1] = 0
+            whole[gate, :hidden, -1] = b_ih[gate]
+            whole[beside, :hidden, inputs : inputs + hidden] = w_hh[gate]
+            whole[beside, :hidden, -1] = b_hh[gate]
         return whole
 
     def begin(self, begins: np.ndarray, before: State | None) -> None:
@@ -75,10 +72,10 @@ class Layer:
             self._unrolled = self._unroll(steps, lanes)
         self._unrolled.begins[:] = begins.ravel()
         part = self._part(0, 0)
-        h, c = part.z.reshape(lanes, -1)[:, self.inputs : -1], part.c.reshape(lanes, -1)
+        h, memory = part.z.reshape(lanes, -1)[:, self.inputs : -1], part.memory.reshape(lanes, -1, self.width)
         h[:] = 0 if before is None else before.h
-        c[:] = 0 if before is None else before.c
-        self.carry = State(np.zeros_like(c), np.zeros_like(c))
+        memory[:] = 0 if before is None else before.memory
+        self.carry = State(np.zeros((lanes, self.width), memory.dtype), np.zeros_like(memory))
         self._gone_back = 0  # steps, from the first one to where the way back began
         whole = self._weights()
         blocks = whole.reshape(self._blocks, -1, LANES, whole.shape[-1])
@@ -97,14 +94,16 @@ class Layer:
     def state(self, step: int) -> State:
         """The state after a step, as views."""
         part = self._part(step, step + 1)
-        return State(part.h.reshape(part.lanes, -1), part.c.reshape(2, part.lanes, -1)[1])
+        memory = part.memory.reshape(2, part.lanes, -1, self.width)
+        return State(part.h.reshape(part.lanes, -1), memory[1])
 
     def states(self, steps: np.ndarray, lanes: np.ndarray) -> State:
         """Those after some steps, (n,), each in a lane of its own, (n,), as copies."""
         assert self._unrolled is not None
         part = self._part(0, self._unrolled.steps)
-        h, c = (array.reshape(-1, part.lanes, self.width) for array in (part.h, part.c))
-        return State(h[steps, lanes], c[steps + 1, lanes])
+        h = part.h.reshape(-1, part.lanes, self.width)
+        memory = part.memory.reshape(part.steps + 1, part.lanes, -1, self.width)
+        return State(h[steps, lanes], memory[steps + 1, lanes])
 
     def end(self) -> State | None:
         """The state after the last chunk; None before the first one."""
@@ -123,7 +122,8 @@ class Layer:
             self._gone_back = at + steps
             self._back = _flat(self._recurrent.transpose(3, 1, 0, 2, 4))
         part = self._part(at, at + steps)
-        backward(self._code, part, self._back, _flat(dh), self.carry.c.reshape(-1), self.carry.h.reshape(-1))
+        carry = self.carry.h.reshape(-1), self.carry.memory.reshape(-1)
+        backward(self._code, part, self._back, _flat(dh), *carry)
         if at == 0:
             self._add_all()
         if not wanted:
@@ -136,13 +136,13 @@ class Layer:
         unrolled = self._unrolled
         assert unrolled is not None
         lanes, size = unrolled.lanes, unrolled.lanes * self.width
-        stride = lanes * (self.inputs + self.width + 1)
+        stride, room = lanes * (self.inputs + self.width + 1), size * unrolled.memories
         return unrolled._replace(
             steps=end - begin,
             z=unrolled.z[begin * stride : (end + 1) * stride],
             gates=unrolled.gates[begin * size * self._blocks : end * size * self._blocks],
-            c=unrolled.c[begin * size : (end + 1) * size],
-            tanh_c=unrolled.tanh_c[begin * size : end * size],
+            memory=unrolled.memory[begin * room : (end + 1) * room],
+            kept=unrolled.kept[begin * size : end * size],
             h=unrolled.h[begin * size : end * size],
             begins=unrolled.begins[begin * lanes : end * lanes],
         )
@@ -157,33 +157,37 @@ class Layer:
 
     def _add(self, whole: np.ndarray) -> None:
         """Adds the gradient of all weights, (blocks, H, I + W + 1), to those of the tensors."""
-        gates, inputs, hidden = GATES[self._cell], self.inputs, self.hidden
+        gates, inputs, hidden = len(self._cell.gates), self.inputs, self.hidden
         parts = [
             whole[:gates, :, :inputs],
             whole[:gates, :, inputs : inputs + hidden],
             whole[:gates, :, -1],
             whole[:gates, :, -1],
         ]
-        if self._cell == "gru":
-            with_state = whole[[0, 1, 3]]
-            parts[1], parts[3] = with_state[..., inputs : inputs + hidden], with_state[..., -1]
+        if self._cell.apart:
+            beside = [*range(gates)]
+            for block, gate in enumerate(map(self._cell.gates.index, self._cell.apart), gates):
+                beside[gate] = block
+            parts[1], parts[3] = whole[beside, :, inputs : inputs + hidden], whole[beside, :, -1]
         for gradient, part in zip(self.gradient, parts, strict=True):
             gradient += part.reshape(gradient.shape)
 
     def _unroll(self, steps: int, lanes: int) -> Unrolled:
         if lanes % ROWS:
             raise ValueError(f"lanes must be a multiple of {ROWS}, not {lanes}")
-        size = lanes * self.width
+        size, memories = lanes * self.width, max(len(self._cell.states) - 1, 1)
         kind = self.tensors[0].dtype.type
         unrolled = Unrolled(
             inputs=self.inputs,
             width=self.width,
+            blocks=self._blocks,
+            memories=memories,
             lanes=lanes,
             steps=steps,
             z=aligned((steps + 1) * lanes * (self.inputs + self.width + 1), kind),
             gates=aligned(steps * size * self._blocks, kind),
-            c=aligned((steps + 1) * size, kind),
-            tanh_c=aligned(steps * size, kind),
+            memory=aligned((steps + 1) * size * memories, kind),
+            kept=aligned(steps * size, kind),
             h=aligned(steps * size, kind),
             begins=np.zeros(steps * lanes, np.uint8),
             zeros=np.zeros(LANES, kind),

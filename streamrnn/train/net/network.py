@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamrnn.model.cells import find_cell
 from streamrnn.model.settings import DECODER, layer_shapes
 from streamrnn.train.net.layer import Layer
 
@@ -20,7 +21,7 @@ _PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 class Shape:
     """What a network looks like."""
 
-    cell: str  # "lstm", "gru" or "rnn"
+    cell: str  # a name in the table of cells
     inputs: int  # C
     outputs: int  # O
     hidden: int = 32  # H
@@ -88,7 +89,7 @@ class Weights:
 
         With a highway the head starts at zero: whatever the highway does, the network begins with that.
         """
-        shape = self.shape
+        shape, cell = self.shape, find_cell(self.shape.cell, self.shape.activation)
         for whole_name, tensor in self.tensors.items():
             name = whole_name.removeprefix(DECODER)
             if name.startswith("weight_hh"):
@@ -100,8 +101,8 @@ class Weights:
                 tensor[:] = rng.uniform(-bound, bound, tensor.shape)
             else:
                 tensor[:] = 0
-            if name.startswith("bias_ih") and shape.cell != "rnn":
-                tensor[shape.hidden : 2 * shape.hidden] = 1
+            if name.startswith("bias_ih") and cell.keeps:
+                tensor.reshape(-1, shape.hidden)[cell.gates.index(cell.keeps)] = 1
 
     def load(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Takes over weights, by name."""

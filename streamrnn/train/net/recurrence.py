@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import compiled, inlined
+from streamrnn.kernels.activations import sigmoid, tanh
 from streamrnn.kernels.affine import TILE_BLOCKS
-from streamrnn.kernels.cells import sigmoid, tanh
-from streamrnn.kernels.network import GRU, LSTM, RNN_RELU
 from streamrnn.kernels.simd import (
     LANES,
     beyond,
@@ -27,6 +26,9 @@ from streamrnn.kernels.simd import (
     tile_load,
     tile_store,
 )
+from streamrnn.model.cells import code_of
+
+LSTM, GRU, RNN_RELU = code_of("lstm"), code_of("gru"), code_of("rnn", "relu")
 
 # Sixteen accumulators of 512 bits leave room in the registers of AVX-512; elsewhere four, of two or four.
 ROWS = 16 if TILE_BLOCKS > 1 else 4
@@ -38,18 +40,20 @@ _LEAST = np.float32(1e-25)  # a gradient below is none: what vanishes would be d
 class Unrolled(NamedTuple):
     """A layer unrolled over T steps of B lanes, W units (padded) and I inputs: what is kept for the way back.
 
-    Preactivations and gates are in blocks of sixteen units, all gates of a block side by side: of an LSTM
-    i, f, g, o; of a GRU r, z, n and the candidate's recurrent part; of a plain neuron one.
+    Preactivations and gates are in blocks of sixteen units, all gates of a block side by side, and behind
+    them the recurrent parts of those that the table of cells says are apart, as of a GRU's candidate.
     """
 
     inputs: int  # I
     width: int  # W
+    blocks: int  # of preactivations of a unit
+    memories: int  # M: states of a unit beside the hidden one; room for one where it has none
     lanes: int  # B
     steps: int  # T
     z: np.ndarray  # (T + 1, B, I + W + 1): [input | hidden state before the step | 1]
-    gates: np.ndarray  # (T, B, gates * W): what the gates let through; after `backward`, dL/d(preactivation)
-    c: np.ndarray  # (T + 1, B, W): cell states, the first one before the chunk; of an LSTM
-    tanh_c: np.ndarray  # (T, B, W)
+    gates: np.ndarray  # (T, B, blocks * W): what the gates let through; after `backward`, dL/d(preactivation)
+    memory: np.ndarray  # (T + 1, B, M, W): these states, the first ones before the chunk
+    kept: np.ndarray  # (T, B, W): what the way back needs beside: of an LSTM tanh(c)
     h: np.ndarray  # (T, B, W): hidden states, the layer's outputs
     begins: np.ndarray  # (T, B) uint8: 1 = a sequence begins here, from a state of zeros
     zeros: np.ndarray  # (16,)
@@ -65,21 +69,24 @@ def _product(w, at, z, first, stride, count, zeros, out, to, out_stride):
 
 
 @inlined
-def _lstm(unrolled, at, unit, before):
-    """From preactivations at ``gates[at:]`` to gates, and the new states of sixteen units at ``unit``."""
+def _lstm(unrolled, at, unit, memory, before):
+    """From preactivations at ``gates[at:]`` to gates, and the new states of sixteen units at ``unit``.
+
+    Their further states are at ``memory``; ``before`` is 0 where a sequence begins, or else 1. Returns h.
+    """
     gates, one = unrolled.gates, LANES
     i = sigmoid(load(gates, at))
     f = sigmoid(load(gates, at + one))
     g = tanh(load(gates, at + 2 * one))
     o = sigmoid(load(gates, at + 3 * one))
-    c = fma(f, load(unrolled.c, unit) * fill(f, before), i * g)
+    c = fma(f, load(unrolled.memory, memory) * fill(f, before), i * g)
     squashed = tanh(c)
     store(gates, at, i)
     store(gates, at + one, f)
     store(gates, at + 2 * one, g)
     store(gates, at + 3 * one, o)
-    store(unrolled.c, unit + unrolled.lanes * unrolled.width, c)
-    store(unrolled.tanh_c, unit, squashed)
+    store(unrolled.memory, memory + unrolled.lanes * unrolled.width, c)
+    store(unrolled.kept, unit, squashed)
     return o * squashed
 
 
@@ -104,7 +111,7 @@ def forward(cell, unrolled, w):
     """
     z, gates, h = unrolled.z, unrolled.gates, unrolled.h
     inputs, width, lanes = unrolled.inputs, unrolled.width, unrolled.lanes
-    count = 4 if cell in (LSTM, GRU) else 1
+    count = unrolled.blocks
     stride, row_gates = inputs + width + 1, count * width
     for step in range(unrolled.steps):
         for lane in range(lanes):
@@ -130,8 +137,10 @@ def forward(cell, unrolled, w):
                 for row in range(low, low + ROWS):
                     at, unit = row * row_gates + block * count * LANES, row * width + block * LANES
                     here = row * stride + inputs + block * LANES
+                    memory = row * unrolled.memories * width + block * LANES
+                    before = _ZERO if unrolled.begins[row] == 1 else _ONE
                     if cell == LSTM:
-                        new = _lstm(unrolled, at, unit, _ZERO if unrolled.begins[row] == 1 else _ONE)
+                        new = _lstm(unrolled, at, unit, memory, before)
                     elif cell == GRU:
                         new = _gru(unrolled, at, load(z, here))
                     elif cell == RNN_RELU:
@@ -143,21 +152,20 @@ def forward(cell, unrolled, w):
 
 
 @inlined
-def _lstm_back(unrolled, at, unit, dh, dc, before):
-    """dL/d(preactivation) over the gates of sixteen units; dL/dc of the step before, to ``dc``."""
+def _lstm_back(unrolled, at, unit, memory, dh, d_memory, here, before):
+    """dL/d(preactivation) over the gates of sixteen units; dL/dc of the step before, at ``here``."""
     gates, one = unrolled.gates, LANES
     i, f = load(gates, at), load(gates, at + one)
     g, o = load(gates, at + 2 * one), load(gates, at + 3 * one)
-    squashed = load(unrolled.tanh_c, unit)
+    squashed = load(unrolled.kept, unit)
     ones, kept = fill(i, _ONE), fill(i, before)
-    here = unit % (unrolled.lanes * unrolled.width)
-    d_cell = fma(dh * o, ones - squashed * squashed, load(dc, here))
+    d_cell = fma(dh * o, ones - squashed * squashed, load(d_memory, here))
     d_cell = d_cell * beyond(d_cell, _LEAST)
     store(gates, at, d_cell * g * i * (ones - i))
-    store(gates, at + one, d_cell * load(unrolled.c, unit) * kept * f * (ones - f))
+    store(gates, at + one, d_cell * load(unrolled.memory, memory) * kept * f * (ones - f))
     store(gates, at + 2 * one, d_cell * i * (ones - g * g))
     store(gates, at + 3 * one, dh * squashed * o * (ones - o))
-    store(dc, here, d_cell * f * kept)
+    store(d_memory, here, d_cell * f * kept)
 
 
 @inlined
@@ -176,16 +184,17 @@ def _gru_back(unrolled, at, h, dh):
 
 
 @compiled
-def backward(cell, unrolled, w_back, dh, dc, carry):
-    """From dL/dh, (T, B, W), to dL/d(preactivation), in place of the gates. Changes ``dc`` and ``carry``.
+def backward(cell, unrolled, w_back, dh, carry, d_memory):
+    """From dL/dh, (T, B, W), to dL/d(preactivation), in place of the gates. Changes ``carry``, ``d_memory``.
 
-    ``w_back`` holds the recurrent weights packed [W / 16][gates * W][16], to go back through; ``dc`` and
-    ``carry``, (B, W), are dL/dc and dL/dh that come from after the chunk, zeros where it is cut, and leave
-    as those of the state before it. A GRU, which has no cell state, keeps in ``dc`` what goes past its gates.
+    ``w_back`` holds the recurrent weights packed [W / 16][gates * W][16], to go back through; ``carry``,
+    (B, W), and ``d_memory``, (B, M, W), are dL/dh and that of the further states that come from after the
+    chunk, zeros where it is cut, and leave as those of the state before it. A GRU, which has no further
+    state, keeps there what goes past its gates.
     """
     z, gates = unrolled.z, unrolled.gates
     inputs, width, lanes = unrolled.inputs, unrolled.width, unrolled.lanes
-    count = 4 if cell in (LSTM, GRU) else 1
+    count = unrolled.blocks
     stride, row_gates = inputs + width + 1, count * width
     for step in range(unrolled.steps - 1, -1, -1):
         for lane in range(lanes):
@@ -193,14 +202,15 @@ def backward(cell, unrolled, w_back, dh, dc, carry):
             before = _ZERO if unrolled.begins[row] == 1 else _ONE
             for block in range(width // LANES):
                 at, unit = row * row_gates + block * count * LANES, row * width + block * LANES
-                here = lane * width + block * LANES
+                memory = row * unrolled.memories * width + block * LANES
+                here = lane * unrolled.memories * width + block * LANES
                 state = row * stride + inputs + block * LANES
-                d = load(dh, unit) + load(carry, here)
+                d = load(dh, unit) + load(carry, lane * width + block * LANES)
                 d = d * beyond(d, _LEAST)
                 if cell == LSTM:
-                    _lstm_back(unrolled, at, unit, d, dc, before)
+                    _lstm_back(unrolled, at, unit, memory, d, d_memory, here, before)
                 elif cell == GRU:
-                    store(dc, here, _gru_back(unrolled, at, load(z, state), d))
+                    store(d_memory, here, _gru_back(unrolled, at, load(z, state), d))
                 else:
                     h = load(unrolled.h, unit)
                     if cell == RNN_RELU:
@@ -227,4 +237,4 @@ def backward(cell, unrolled, w_back, dh, dc, carry):
                 if begins:
                     store(carry, unit, fill(load(carry, unit), _ZERO))
                 elif cell == GRU:
-                    store(carry, unit, load(carry, unit) + load(dc, unit))
+                    store(carry, unit, load(carry, unit) + load(d_memory, unit))

@@ -1,0 +1,157 @@
+"""What every row of the table of cells must do: a new one is tested here before its author writes a test.
+
+What else holds for each of them, formulas in float64, gradients, batching, kills, is tested beside what it
+is a law of, over the same table.
+"""
+
+from pathlib import Path
+
+import naive
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from models import untrained
+from plain_rules import moved, put_back, record_of, saved, vouch_for
+
+from streamrnn.cli import main
+from streamrnn.engine.engine import Answers, Engine
+from streamrnn.model.cells import CELLS, NAMES, Cell, cells_of, code_of
+from streamrnn.model.inspect import describe_model
+from streamrnn.model.model import Model
+from streamrnn.settings.sections import Faults
+from streamrnn.stats import PREDICTED
+from streamrnn.streams.health import DEGRADED_STEPS
+from streamrnn.streams.recovery import DAMAGED, PUT
+from streamrnn.streams.slots import id_words
+from streamrnn.train.net.network import Network, Shape
+from streamrnn.wire.frame import DEGRADED, END
+
+every_cell = pytest.mark.parametrize(
+    "cell", CELLS, ids=["-".join((cell.name, cell.activation, cell.reset)) for cell in CELLS]
+)
+HIDDEN, LAYERS = 20, 2  # not whole vectors, so that there is padding
+
+
+def model_of(cell: Cell, **more) -> Model:
+    kind = {"activation": cell.activation, "reset": cell.reset}
+    return untrained(cell.name, 3, HIDDEN, layers=LAYERS, seed=7, **kind, **more)
+
+
+def feed(engine: Engine, rows: np.ndarray, flags: np.ndarray | None = None) -> Answers:
+    return engine.feed(["a"], np.zeros(len(rows), np.int64), rows.astype(np.float32), flags=flags)
+
+
+def states(engine: Engine) -> np.ndarray:
+    """What the units of stream "a" carry, (states, layers, padded units), as a view of its record."""
+    net, slots = engine.core.net, engine.core.slots
+    return record_of(slots, "a")[slots.hidden_at :].reshape(net.states, net.layers, net.width)
+
+
+def wild_rows(count: int, spread: float) -> np.ndarray:
+    return np.random.default_rng(0).normal(0, spread, (count, 3))
+
+
+def with_weights(model: Model, weights: dict[str, float]) -> Model:
+    """``model`` with all weights of its layers 0, and some biases, by the gate's letter."""
+    tensors = {name: array.copy() for name, array in model.tensors().items()}
+    gates = next(cell.gates for cell in CELLS if cell.name == model.cell)
+    for name, array in tensors.items():
+        if name.startswith(("weight_", "bias_")):
+            array[:] = 0
+        if name.startswith("bias_ih"):
+            for gate, value in weights.items():
+                array.reshape(-1, HIDDEN)[gates.index(gate)] = value
+    return Model.from_tensors(model.settings(), tensors)
+
+
+@every_cell
+def test_a_row_is_found_by_what_a_model_file_says(cell):
+    assert CELLS[code_of(cell.name, cell.activation, cell.reset)] is cell
+    assert cell in cells_of(len(cell.states))
+    assert cell.states[0].name == "h" and 0 <= cell.saturates < len(cell.states)
+    assert set(cell.keeps + cell.apart) <= set(cell.gates)
+    assert sum(other[0] == cell[0] and other[5:7] == cell[5:7] for other in CELLS) == 1
+
+
+@every_cell
+def test_it_has_a_slow_reference_and_a_place_in_what_people_read(cell):
+    assert callable(getattr(naive, cell.name))
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    help_text = CliRunner().invoke(main, ["train", "--help"]).output
+    assert f"`{cell.name}`" in readme and cell.name in help_text.replace("|", " ").replace("]", " ").split()
+
+
+@every_cell
+def test_inspect_counts_its_states(cell):
+    assert describe_model(model_of(cell), "m")["state_bytes"] == len(cell.states) * LAYERS * HIDDEN * 4
+
+
+@every_cell
+@pytest.mark.parametrize("spread", [1, 30, 1e4])
+def test_its_states_stay_within_their_bounds_and_its_padding_out_of_sight(cell, spread):
+    engine = Engine(model_of(cell), 1, Faults())
+    for row in wild_rows(300, spread):
+        assert feed(engine, row[None]).outcome[0] == PREDICTED
+        found = np.abs(states(engine)).max((1, 2))
+        assert (found <= np.float32([state.bound for state in cell.states])).all()
+        assert not states(engine)[0, :, HIDDEN:].any()
+
+
+@every_cell
+def test_a_record_beyond_its_bounds_is_not_taken(cell):
+    engine = Engine(model_of(cell), 1, Faults())
+    feed(engine, wild_rows(5, 1))
+    whole = saved(engine)
+    for k, state in enumerate(cell.states):
+        for value, fate in ((0.5, PUT), (state.bound * 1.01, DAMAGED)):
+            other = Engine(engine.model, 1, Faults())
+            put_back(other, whole, 1)
+            states(other)[k, -1, 3] = value
+            vouch_for(record_of(other.core.slots, "a"), id_words("a"))
+            if fate == PUT or np.isfinite(state.bound):
+                assert put_back(Engine(engine.model, 1, Faults()), saved(other), 1) == fate
+
+
+@every_cell
+def test_a_sequence_begins_from_zeros_whatever_was_before_it(cell):
+    model, rows = model_of(cell), wild_rows(40, 10)
+    flags = np.zeros(60, np.uint16)
+    flags[19] = END
+    after = feed(Engine(model, 1, Faults()), np.concatenate([wild_rows(20, 1e4), rows]), flags)
+    np.testing.assert_array_equal(after.values[20:], feed(Engine(model, 1, Faults()), rows).values)
+
+
+@every_cell
+def test_all_of_its_state_goes_through_a_snapshot(cell):
+    model, rows = model_of(cell), wild_rows(60, 20)
+    engine = Engine(model, 1, Faults())
+    feed(engine, rows[:30])
+    other = moved(engine)
+    np.testing.assert_array_equal(feed(other, rows[30:]).values, feed(engine, rows[30:]).values)
+
+
+@every_cell
+def test_a_state_that_nothing_moves_any_more_is_degraded_and_given_up(cell):
+    """Every cell that has a gate for it is made to keep what it has; others are driven, see test_rules."""
+    if not cell.keeps:
+        pytest.skip("keeps nothing by itself")
+    more = {"n": 30.0} if cell.name == "gru" else {}  # whose gate lets a little of its candidate in
+    engine = Engine(with_weights(model_of(cell), {cell.keeps: 30.0} | more), 1, Faults())
+    feed(engine, wild_rows(1, 1))
+    for value, flag in ((1.001 * cell.saturates_at, DEGRADED), (0.9 * cell.saturates_at, 0)):
+        other = moved(engine)
+        states(other)[cell.saturates, :, :HIDDEN] = min(value, cell.states[cell.saturates].bound)
+        vouch_for(record_of(other.core.slots, "a"), id_words("a"))
+        answers = feed(other, wild_rows(DEGRADED_STEPS + 1, 1))
+        assert set(answers.flags[:DEGRADED_STEPS] & DEGRADED) == {flag}
+        assert answers.epoch[-1] == (1 if flag else 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_begins_with_gates_that_keep(name):
+    cell = next(cell for cell in CELLS if cell.name == name)
+    network = Network(Shape(name, 3, 2, 5))
+    network.start(np.random.default_rng(0))
+    biases = network.tensors["bias_ih_l0"].reshape(len(cell.gates), 5)
+    expected = [float(gate == cell.keeps) for gate in cell.gates]
+    np.testing.assert_array_equal(biases, np.repeat(expected, 5).reshape(-1, 5))
