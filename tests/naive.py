@@ -46,6 +46,17 @@ def lstm(w_ih, w_hh, b_ih, b_hh, x, h, c):
     return o * np.tanh(c), c
 
 
+def slstm(w_ih, w_hh, b_ih, b_hh, x, h, cn):
+    """The sLSTM of Beck et al. 2024 as they define it, without a stabiliser: h', and [c', n']."""
+    size = len(h)
+    c, n = np.zeros((2, size)) + cn
+    a = w_ih @ x + b_ih + w_hh @ h + b_hh
+    i, f = np.exp(a[:size]), sigmoid(a[size : 2 * size])
+    z, o = np.tanh(a[2 * size : 3 * size]), sigmoid(a[3 * size :])
+    c, n = f * c + i * z, f * n + i
+    return o * c / n, np.stack([c, n])
+
+
 ACTIVATIONS = {
     "linear": lambda a: a,
     "tanh": np.tanh,
@@ -74,8 +85,8 @@ def step(cell, layers, x, h, c, activation, reset):
     """One step of stacked layers: their new ``h`` and ``c``, lists of a state a layer."""
     new_h, new_c = [], []
     for weights, h_k, c_k in zip(layers, h, c, strict=True):
-        if cell == "lstm":
-            x, c_k = lstm(*weights, x, h_k, c_k)
+        if cell in ("lstm", "slstm"):
+            x, c_k = (lstm if cell == "lstm" else slstm)(*weights, x, h_k, c_k)
         elif cell == "gru":
             x = gru(*weights, x, h_k, reset)
         else:

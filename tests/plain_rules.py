@@ -120,6 +120,8 @@ class Network:
         at, limit = layout.hidden_at, 0.9999
         if model.cell == "lstm":
             at, limit = layout.cell_at, 7.9
+        elif model.cell == "slstm":  # h, c and then n
+            at, limit = layout.cell_at + layout.layers * layout.width, 1e6
         elif model.activation == "relu":
             limit = 1e6
         units = record[at:].reshape(-1, layout.width)[: layout.layers, : layout.hidden]

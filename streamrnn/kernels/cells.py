@@ -6,13 +6,17 @@ its cell follows ``apart`` elements behind the one before. What a layer gives go
 product after it reads.
 """
 
+import numpy as np
+
 from streamrnn.compiling.jit import inlined
-from streamrnn.kernels.activations import gated_tanh, sigmoid, tanh
-from streamrnn.kernels.simd import LANES, fma, load, positive, store
+from streamrnn.kernels.activations import exp, fraction, gated_tanh, log_sigmoid, sigmoid, tanh
+from streamrnn.kernels.simd import LANES, beyond, clamp, fma, larger, load, positive, splat, store
 from streamrnn.model.cells import code_of
 
-LSTM, GRU, RNN_RELU = code_of("lstm"), code_of("gru"), code_of("rnn", "relu")
+LSTM, SLSTM, GRU, RNN_RELU = code_of("lstm"), code_of("slstm"), code_of("gru"), code_of("rnn", "relu")
 GRU_RESET_BEFORE = code_of("gru", reset="before")
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_NEVER = np.float32(-1e30)  # the logarithm of next to nothing
 
 
 @inlined
@@ -24,6 +28,8 @@ def new_state(cell, gates, at, width, state, old, new, apart, z, to):
         gru(gates, at, width, state, old, new, z, to)
     elif cell == GRU_RESET_BEFORE:
         gru_reset_before(gates, at, width, state, old, new, z, to)
+    elif cell == SLSTM:
+        slstm(gates, at, width, state, old, new, apart, z, to)
     else:
         rnn(gates, at, width, cell == RNN_RELU, state, new, z, to)
 
@@ -95,5 +101,37 @@ def lstm(gates, at, width, state, old, new, apart, z, to):
         c = fma(sigmoid(f), load(state, old + apart + unit), gated_tanh(i, g))
         h = gated_tanh(o, c)
         store(state, new + apart + unit, c)
+        store(state, new + unit, h)
+        store(z, to + unit, h)
+
+
+@inlined
+def slstm(gates, at, width, state, old, new, apart, z, to):
+    """The sLSTM of Beck et al. 2024 (xLSTM, section 2.2), its forget gate sigma as in their code.
+
+    c' = f * c + i * tanh(g)   n' = f * n + i   h' = sigma(o) * c' / n'
+    with i = exp(a_i - m')   f = exp(ln sigma(a_f) + m - m')   m' = max(ln sigma(a_f) + m, a_i)
+
+    and the preactivations [i | f | g | o] in ``gates``. Of i and f one is 1 and neither is more, so that
+    nothing overflows and n' is 1 or more; as long as it is 0, nothing is kept. With exp for the forget gate,
+    which they allow, m would grow without end.
+    """
+    one = splat(_ONE)
+    for unit in range(0, width, LANES):
+        i = load(gates, at + unit)
+        kept = log_sigmoid(load(gates, at + width + unit))
+        old_c, old_n = load(state, old + apart + unit), load(state, old + 2 * apart + unit)
+        begun = beyond(old_n, _ZERO)
+        kept = fma(one - begun, splat(_NEVER), kept + load(state, old + 3 * apart + unit))
+        m = larger(kept, i)
+        i, f = exp(i - m), exp(kept - m)
+        c = fma(f, old_c, i * tanh(load(gates, at + 2 * width + unit)))
+        n = fma(f, old_n, i)
+        p, q = fraction(splat(_HALF) * load(gates, at + 3 * width + unit))
+        # what c and n are rounded by, over many rows, may differ
+        h = clamp((p + q) * c / ((q + q) * n), -_ONE, _ONE)
+        store(state, new + apart + unit, c)
+        store(state, new + 2 * apart + unit, n)
+        store(state, new + 3 * apart + unit, m)
         store(state, new + unit, h)
         store(z, to + unit, h)

@@ -163,6 +163,47 @@ def positive(typingctx, vector):
 
 
 @intrinsic
+def larger(typingctx, a, b):
+    """The larger of two values, lane by lane; NaN where the first is NaN."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered("<", *args), args[1], args[0])
+
+    return a(a, a), codegen
+
+
+@intrinsic
+def nearest(typingctx, vector):
+    """The nearest whole number, the even one of two."""
+
+    def codegen(context, builder, sig, args):
+        return _call(builder, "rint", vector, *args)
+
+    return vector(vector), codegen
+
+
+@intrinsic
+def times_power_of_2(typingctx, vector, exponents):
+    """v * 2^k, lane by lane, for whole k of -126 to 127. What k of NaN gives is unspecified."""
+    bits = vector.element.bitwidth
+    fraction = 23 if bits == 32 else 52
+    word = ir.VectorType(ir.IntType(bits), LANES)
+
+    def codegen(context, builder, sig, args):
+        def every(number):
+            return ir.Constant(word, [number] * LANES)
+
+        # added to 1.5 * 2^fraction, k stands in the lowest bits of the sum
+        magic = ir.Constant(vector.ir, [1.5 * 2.0**fraction] * LANES)
+        low = builder.bitcast(builder.fadd(args[1], magic), word)
+        one = every((1 << bits - 2) - (1 << fraction))  # 1.0
+        power = builder.add(builder.shl(low, every(fraction)), one)
+        return builder.fmul(args[0], builder.bitcast(power, vector.ir))
+
+    return vector(vector, vector), codegen
+
+
+@intrinsic
 def beyond(typingctx, vector, limit):
     """1 in each lane whose absolute value is above a scalar, 0 in the others."""
 

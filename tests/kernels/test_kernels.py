@@ -248,6 +248,18 @@ def run_sigmoid(x, y):
         store(y, unit, activations.sigmoid(load(x, unit)))
 
 
+@compiled
+def run_exp(x, y):
+    for unit in range(0, x.size, LANES):
+        store(y, unit, activations.exp(load(x, unit)))
+
+
+@compiled
+def run_log_sigmoid(x, y):
+    for unit in range(0, x.size, LANES):
+        store(y, unit, activations.log_sigmoid(load(x, unit)))
+
+
 def over(function: Any, x: np.ndarray) -> np.ndarray:
     padded = np.zeros(-(-x.size // LANES) * LANES, np.float32)
     padded[: x.size] = x
@@ -271,6 +283,18 @@ def test_tanh_and_sigmoid():
     assert 0 <= sigmoid.min() <= sigmoid.max() <= 1
 
 
+def test_exp_and_log_sigmoid():
+    grid = np.linspace(-100, 100, 400_001).astype(np.float32)
+    x = np.concatenate([grid, grid / 1000, EXTREMES, -EXTREMES])
+    below = np.minimum(x, 0)
+    exp, log_sigmoid = over(run_exp, below), over(run_log_sigmoid, x)
+    expected = np.exp(np.maximum(below, -87).astype(np.float64))
+    assert np.abs(exp / expected - 1).max() <= 1e-7
+    assert exp.max() == 1 and (exp[below == 0] == 1).all()  # or what should stay for ever would fade
+    np.testing.assert_allclose(log_sigmoid, -np.logaddexp(0, -x.astype(float)), rtol=3e-7, atol=1e-37)
+    assert log_sigmoid.max() <= 0
+
+
 def test_tanh_is_odd_to_the_sign_of_zero():
     x = np.concatenate([np.linspace(0, 10, 10_001).astype(np.float32), EXTREMES])
     np.testing.assert_array_equal(over(run_tanh, -x).view(np.uint32), (-over(run_tanh, x)).view(np.uint32))
@@ -282,6 +306,8 @@ def test_nan_stays_nan():
     x = np.array([np.nan, -np.nan], np.float32)
     assert np.isnan(over(run_tanh, x)).all()
     assert np.isnan(over(run_sigmoid, x)).all()
+    assert np.isnan(over(run_exp, x)).all()
+    assert np.isnan(over(run_log_sigmoid, x)).all()
 
 
 # against itself

@@ -67,7 +67,7 @@ def path(tmp_path):
 @pytest.mark.parametrize(("cell", "activation", "layers"), ARCHITECTURES)
 def test_arrays_have_pytorch_shapes_and_cannot_change(cell, activation, layers):
     model = untrained(cell, channels=3, hidden=5, layers=layers, activation=activation)
-    gates = {"lstm": 4, "gru": 3, "rnn": 1}[cell]
+    gates = {"lstm": 4, "gru": 3, "rnn": 1, "slstm": 4}[cell]
     assert len(model.layers) == layers
     for k, layer in enumerate(model.layers):
         assert layer.weight_ih.shape == (gates * 5, 3 if k == 0 else 5)
@@ -153,7 +153,7 @@ def test_random_model_without_scaling_leaves_values_as_they_are():
 @pytest.mark.parametrize(
     ("changes", "fragment"),
     [
-        ({"cell": "elman"}, '"cell": expected "lstm" or "gru" or "rnn", found \'elman\''),
+        ({"cell": "elman"}, '"cell": expected "lstm" or "gru" or "rnn" or "slstm", found \'elman\''),
         ({"activation": "relu"}, '"activation": "relu" is for the cell "rnn" only'),
         ({"layers": ()}, '"layers": expected a whole number, 1 to 256, found 0'),
         ({"hidden": 0}, '"hidden": expected a whole number, 1 to 65535, found 0'),
@@ -865,6 +865,7 @@ def test_any_bytes(path, content, length):
         ("lstm", 1, 160 + 15 + 40 + 3, 160 + 15, 40),
         ("gru", 2, 120 + 150 + 15 + 60 + 3, 120 + 150 + 15, 40),
         ("rnn", 1, 40 + 15 + 10 + 3, 40 + 15, 20),
+        ("slstm", 1, 160 + 15 + 40 + 3, 160 + 15, 80),
     ],
 )
 def test_describe_counts(cell, layers, parameters, multiply_adds, state_bytes):

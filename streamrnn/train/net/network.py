@@ -85,7 +85,7 @@ class Weights:
     def start(self, rng: np.random.Generator) -> None:
         """First weights: recurrent ones orthogonal gate by gate (Saxe et al. 2014), others uniform with the
         variance of Glorot & Bengio 2010, biases 0 but those of the gate that keeps the state, 1: an LSTM's
-        forget gate (Gers et al. 2000), a GRU's update gate.
+        or sLSTM's forget gate (Gers et al. 2000), a GRU's update gate.
 
         With a highway the head starts at zero: whatever the highway does, the network begins with that.
         """

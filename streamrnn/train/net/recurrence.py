@@ -12,13 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import compiled, inlined
-from streamrnn.kernels.activations import sigmoid, tanh
+from streamrnn.kernels.activations import exp, log_sigmoid, sigmoid, tanh
 from streamrnn.kernels.affine import TILE_BLOCKS
 from streamrnn.kernels.simd import (
     LANES,
     beyond,
     fill,
     fma,
+    larger,
     load,
     positive,
     store,
@@ -28,12 +29,13 @@ from streamrnn.kernels.simd import (
 )
 from streamrnn.model.cells import code_of
 
-LSTM, GRU, RNN_RELU = code_of("lstm"), code_of("gru"), code_of("rnn", "relu")
+LSTM, SLSTM, GRU, RNN_RELU = code_of("lstm"), code_of("slstm"), code_of("gru"), code_of("rnn", "relu")
 
 # Sixteen accumulators of 512 bits leave room in the registers of AVX-512; elsewhere four, of two or four.
 ROWS = 16 if TILE_BLOCKS > 1 else 4
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
+_NEVER = np.float32(-1e30)  # the logarithm of next to nothing
 _LEAST = np.float32(1e-25)  # a gradient below is none: what vanishes would be denormal, and slow, for long
 
 
@@ -53,7 +55,9 @@ class Unrolled(NamedTuple):
     z: np.ndarray  # (T + 1, B, I + W + 1): [input | hidden state before the step | 1]
     gates: np.ndarray  # (T, B, blocks * W): what the gates let through; after `backward`, dL/d(preactivation)
     memory: np.ndarray  # (T + 1, B, M, W): these states, the first ones before the chunk
-    kept: np.ndarray  # (T, B, W): what the way back needs beside: of an LSTM tanh(c)
+    kept: (
+        np.ndarray
+    )  # (T, B, W): what the way back needs beside: of an LSTM tanh(c), of an sLSTM 1 - sigma(a_f)
     h: np.ndarray  # (T, B, W): hidden states, the layer's outputs
     begins: np.ndarray  # (T, B) uint8: 1 = a sequence begins here, from a state of zeros
     zeros: np.ndarray  # (16,)
@@ -88,6 +92,32 @@ def _lstm(unrolled, at, unit, memory, before):
     store(unrolled.memory, memory + unrolled.lanes * unrolled.width, c)
     store(unrolled.kept, unit, squashed)
     return o * squashed
+
+
+@inlined
+def _slstm(unrolled, at, unit, memory, before):
+    """The same of an sLSTM, as ``kernels.cells.slstm`` has it; i and f with the stabiliser in them."""
+    gates, width = unrolled.gates, unrolled.width
+    a_i, a_f = load(gates, at), load(gates, at + LANES)
+    g, o = tanh(load(gates, at + 2 * LANES)), sigmoid(load(gates, at + 3 * LANES))
+    ones, here = fill(a_i, _ONE), fill(a_i, before)
+    old_c, old_n = here * load(unrolled.memory, memory), here * load(unrolled.memory, memory + width)
+    begun = beyond(old_n, _ZERO)
+    open_f = log_sigmoid(a_f)
+    keeps = fma(ones - begun, fill(a_i, _NEVER), open_f + here * load(unrolled.memory, memory + 2 * width))
+    m = larger(keeps, a_i)
+    i, f = exp(a_i - m), exp(keeps - m)
+    c, n = fma(f, old_c, i * g), fma(f, old_n, i)
+    store(gates, at, i)
+    store(gates, at + LANES, f)
+    store(gates, at + 2 * LANES, g)
+    store(gates, at + 3 * LANES, o)
+    new = memory + unrolled.lanes * unrolled.memories * width
+    store(unrolled.memory, new, c)
+    store(unrolled.memory, new + width, n)
+    store(unrolled.memory, new + 2 * width, m)
+    store(unrolled.kept, unit, ones - exp(open_f))
+    return o * c / n
 
 
 @inlined
@@ -141,6 +171,8 @@ def forward(cell, unrolled, w):
                     before = _ZERO if unrolled.begins[row] == 1 else _ONE
                     if cell == LSTM:
                         new = _lstm(unrolled, at, unit, memory, before)
+                    elif cell == SLSTM:
+                        new = _slstm(unrolled, at, unit, memory, before)
                     elif cell == GRU:
                         new = _gru(unrolled, at, load(z, here))
                     elif cell == RNN_RELU:
@@ -166,6 +198,29 @@ def _lstm_back(unrolled, at, unit, memory, dh, d_memory, here, before):
     store(gates, at + 2 * one, d_cell * i * (ones - g * g))
     store(gates, at + 3 * one, dh * squashed * o * (ones - o))
     store(d_memory, here, d_cell * f * kept)
+
+
+@inlined
+def _slstm_back(unrolled, at, unit, memory, dh, d_memory, here, before):
+    """The same of an sLSTM. Whatever m is, h is the same, so that m counts as a constant."""
+    gates, width = unrolled.gates, unrolled.width
+    i, f = load(gates, at), load(gates, at + LANES)
+    g, o = load(gates, at + 2 * LANES), load(gates, at + 3 * LANES)
+    ones, kept = fill(i, _ONE), fill(i, before)
+    new = memory + unrolled.lanes * unrolled.memories * width
+    n = load(unrolled.memory, new + width)
+    mean = load(unrolled.memory, new) / n
+    d_mean = dh * o / n
+    dc = d_mean + load(d_memory, here)
+    dn = load(d_memory, here + width) - d_mean * mean
+    dc, dn = dc * beyond(dc, _LEAST), dn * beyond(dn, _LEAST)
+    old_c, old_n = load(unrolled.memory, memory), load(unrolled.memory, memory + width)
+    store(gates, at, (dc * g + dn) * i)
+    store(gates, at + LANES, (dc * old_c + dn * old_n) * kept * f * load(unrolled.kept, unit))
+    store(gates, at + 2 * LANES, dc * i * (ones - g * g))
+    store(gates, at + 3 * LANES, dh * mean * o * (ones - o))
+    store(d_memory, here, dc * f * kept)
+    store(d_memory, here + width, dn * f * kept)
 
 
 @inlined
@@ -209,6 +264,8 @@ def backward(cell, unrolled, w_back, dh, carry, d_memory):
                 d = d * beyond(d, _LEAST)
                 if cell == LSTM:
                     _lstm_back(unrolled, at, unit, memory, d, d_memory, here, before)
+                elif cell == SLSTM:
+                    _slstm_back(unrolled, at, unit, memory, d, d_memory, here, before)
                 elif cell == GRU:
                     store(d_memory, here, _gru_back(unrolled, at, load(z, state), d))
                 else:
