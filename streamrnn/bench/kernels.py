@@ -11,6 +11,7 @@ from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import aligned, forward, scale_input
 from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.model.model import random_model
+from streamrnn.streams.batch import make_tile
 
 SIZES = ((8, 16), (8, 32), (16, 64), (16, 128), (16, 256))  # inputs, hidden
 MANY = 48 * TILE_STREAMS
@@ -32,16 +33,16 @@ class StepTime(NamedTuple):
 
 
 @compiled
-def run_steps(net, scratch, state, values, record, streams, at_a_time, count):
+def run_steps(net, scratch, tile, state, values, record, streams, at_a_time, count):
     """``count`` rounds over ``streams`` streams, ``at_a_time`` to a step. Two records each in ``state``."""
     for turn in range(count):
         for first in range(0, streams, at_a_time):
             for lane in range(at_a_time):
                 here = 2 * (first + lane) * record
-                scratch.source[lane] = here + (turn & 1) * record
-                scratch.target[lane] = here + (1 - (turn & 1)) * record
+                tile.source[lane] = here + (turn & 1) * record
+                tile.target[lane] = here + (1 - (turn & 1)) * record
                 scale_input(net, scratch, lane, values, ((turn + lane) & 63) * net.in_width)
-            forward(net, scratch, state, at_a_time, 0, net.row_products)
+            forward(net, scratch, tile, state, at_a_time, 0, net.row_products)
 
 
 def _median_us(arguments: tuple, streams: int, at_a_time: int, seconds: float) -> float:
@@ -70,7 +71,7 @@ def step_time(cell: str, inputs: int, hidden: int, seconds: float) -> StepTime:
     values = aligned(64 * net.in_width)
     noise = np.random.default_rng(0).normal(size=(64, inputs))
     values.reshape(64, net.in_width)[:, :inputs] = noise
-    arguments = (net, make_scratch(net), state, values, record)
+    arguments = (net, make_scratch(net), make_tile(), state, values, record)
     run_steps(*arguments, 1, 1, 1)
     return StepTime(
         cell,

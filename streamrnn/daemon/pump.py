@@ -155,12 +155,11 @@ def _stage_row(pump, core, count, row, received):
     codec.decode_row(header, row, net.inputs, net.offsets, batch.values, count * net.in_width)
     slot, reason, channel = find(core.slots, name), -1, counted.NO_CHANNEL
     if pump.raw == 1:
-        of = net, core.slots, core.rules, batch, pump.doubts
-        reason, channel = raw_refusal(*of, header, row, count, name, slot)
+        reason, channel = raw_refusal(core, pump.doubts, header, row, count, name, slot)
     if reason < 0 and slot < 0:
         slot, reason, channel = new_slot(core, name, count)
     if reason >= 0:
-        refuse_row(core.stats, reason, name, batch, count * net.in_width, channel)
+        refuse_row(core, count, name, reason, channel)
         return count
     flags = header[codec.FLAGS]
     if row > 0:

@@ -13,7 +13,7 @@ from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import DECODED, Network, Scratch, forward
 from streamrnn.kernels.rls import Adaptation, adapt
 from streamrnn.stats import NO_CHANNEL, REASONS, STREAMS, Stats
-from streamrnn.streams.batch import Batch
+from streamrnn.streams.batch import Batch, TileLanes
 from streamrnn.streams.outcome import write
 from streamrnn.streams.refusal import refuse_row
 from streamrnn.streams.rules import IMAGINED, SKIP, Rules, prepare, refusal
@@ -35,6 +35,7 @@ class Core(NamedTuple):
     decoder: Decoder
     batch: Batch
     scratch: Scratch
+    tile: TileLanes
     stats: Stats
 
 
@@ -58,12 +59,12 @@ def _link(slots, batch, count):
 
 
 @inlined
-def _correct(net, slots, adaptation, batch, scratch, lane):
+def _correct(core, lane):
     """Corrects the forecast of a lane by what its stream has shown, and learns from its row."""
-    before = batch.lane_before[lane]
-    after = scratch.target[lane] - slots.hidden_at
-    old, new, row = before + slots.adapt_at, after + slots.adapt_at, after + slots.input_at
-    adapt(net, adaptation, scratch, lane, slots.state, old, new, row, batch.lane_shows[lane])
+    slots, tile = core.slots, core.tile
+    old, new = tile.old[lane] + slots.adapt_at, tile.new[lane] + slots.adapt_at
+    row = tile.new[lane] + slots.input_at
+    adapt(core.net, core.adaptation, core.scratch, lane, slots.state, old, new, row, tile.shows[lane])
 
 
 @inlined
@@ -74,8 +75,7 @@ def advance(core, count):
     time. A row behind a gap comes back in the next round until the rows before it are filled in. Rows to be
     answered by several go on from their own step, before anything else of their streams is stepped.
     """
-    net, slots, rules, adaptation = core.net, core.slots, core.rules, core.adaptation
-    decoder, batch, scratch, stats = core.decoder, core.batch, core.scratch, core.stats
+    net, slots, batch, tile = core.net, core.slots, core.batch, core.tile
     ready = _link(slots, batch, count)
     while ready > 0:
         at = waiting = 0
@@ -84,7 +84,7 @@ def advance(core, count):
             while at < ready and lanes < TILE_STREAMS:
                 row = batch.ready[at]
                 at += 1
-                what = prepare(net, slots, rules, batch, scratch, stats, row, lanes)
+                what = prepare(core, row, lanes)
                 if what != SKIP:
                     lanes += 1
                 following = row if what == IMAGINED else batch.next[row]
@@ -93,22 +93,22 @@ def advance(core, count):
                     waiting += 1
             step, first, last = _OF_ROW, 0, net.row_products
             while lanes > 0:
-                forward(net, scratch, slots.state, lanes, first, last)
-                if adaptation.features > 0:
+                forward(net, core.scratch, tile, slots.state, lanes, first, last)
+                if core.adaptation.features > 0:
                     for lane in range(lanes):
-                        _correct(net, slots, adaptation, batch, scratch, lane)
+                        _correct(core, lane)
                 if step == _OF_ROW:
                     for lane in range(lanes):
-                        write(net, slots, rules, decoder, batch, scratch, stats, lane)
-                        commit(slots, batch.slot[batch.lane_row[lane]])
-                    lanes = begin_rows(net, decoder, batch, scratch, lanes)
+                        write(core, lane)
+                        commit(slots, tile.slot[lane])
+                    lanes = begin_rows(core, lanes)
                     first, last = net.decoder_at, net.chain.size
                     step = 0 if net.relation == DECODED else 1
                 else:
-                    take_rows(net, decoder, batch, scratch, lanes, step)
+                    take_rows(core, lanes, step)
                     step += 1
                 if lanes > 0:
-                    lanes = go_on(net, slots, decoder, batch, scratch, stats, lanes, step)
+                    lanes = go_on(core, lanes, step)
         ready = waiting
 
 
@@ -135,7 +135,7 @@ def slot_for(core, name, row):
     slot, reason, channel = new_slot(core, name, row)
     if reason < 0:
         return slot
-    refuse_row(core.stats, reason, name, core.batch, row * core.net.in_width, channel)
+    refuse_row(core, row, name, reason, channel)
     return -1 - reason
 
 
@@ -145,7 +145,7 @@ def new_slot(core, name, row):
 
     That row must be usable as it is: with nothing known of the stream there is nothing to fill in from.
     """
-    reason, channel = refusal(core.net, core.rules, core.batch, row, False)
+    reason, channel = refusal(core, row, False)
     if not is_utf8(name):
         reason, channel = _TOPIC, NO_CHANNEL
     if reason >= 0:

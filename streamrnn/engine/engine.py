@@ -24,7 +24,7 @@ from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.kernels.rls import make_adaptation
 from streamrnn.model.model import Model
 from streamrnn.stats import OWN, PREDICTED, PREDICTIONS, REJECTED, SEVERAL, Stats
-from streamrnn.streams.batch import SHARED, make_batch
+from streamrnn.streams.batch import SHARED, make_batch, make_tile
 from streamrnn.streams.record import ID_WORDS
 from streamrnn.streams.rules import unlearn
 from streamrnn.streams.several_rows import make_decoder
@@ -168,6 +168,7 @@ class Engine:
             decoder=make_decoder(network, rows, predict.every, model.target == "next", at_once),
             batch=make_batch(network, at_once),
             scratch=make_scratch(network),
+            tile=make_tile(),
             stats=Stats.zeros(),
         )
 

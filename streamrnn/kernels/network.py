@@ -94,8 +94,6 @@ class Scratch(NamedTuple):
 
     z: np.ndarray  # (TILE_STREAMS * z_stride,) float32: [input | hidden state], then what the head sees
     gates: np.ndarray  # (TILE_STREAMS * gate_stride,) float32: preactivations
-    source: np.ndarray  # (TILE_STREAMS,) int64: where in the state array the old h begins
-    target: np.ndarray  # (TILE_STREAMS,) int64: where the new h begins
 
 
 @inlined
@@ -106,27 +104,27 @@ def copy(out, to, source, first, width):
 
 
 @inlined
-def _places(net, scratch, lane, hidden, out):
+def _places(net, tile, lane, hidden, out):
     """Where a lane has its preactivations, a layer's old and new hidden state, and the place ``out`` of z."""
-    old, new = scratch.source[lane] + hidden, scratch.target[lane] + hidden
+    old, new = tile.source[lane] + hidden, tile.target[lane] + hidden
     return lane * net.gate_stride, old, new, lane * net.z_stride + out
 
 
 @inlined
-def _new_state(net, scratch, state, hidden, out, streams):
+def _new_state(net, scratch, tile, state, hidden, out, streams):
     """The new state of a layer in each lane, from its preactivations and its old state."""
     apart = net.layers * net.width
     for lane in range(streams):
-        at, old, new, to = _places(net, scratch, lane, hidden, out)
+        at, old, new, to = _places(net, tile, lane, hidden, out)
         new_state(net.cell, scratch.gates, at, net.width, state, old, new, apart, scratch.z, to)
 
 
 @inlined
-def forward(net, scratch, state, streams, first, last):
+def forward(net, scratch, tile, state, streams, first, last):
     """One step of ``streams`` streams, 1 to TILE_STREAMS, through the products ``first`` to ``last``.
 
     The scaled input of lane s stands at ``scratch.z[s * z_stride:]``; its old state is read at
-    ``state[source[s]:]`` and its new state written at ``state[target[s]:]``, hidden states of all
+    ``state[tile.source[s]:]`` and its new state written at ``state[tile.target[s]:]``, hidden states of all
     layers first, then each further state of the cell likewise. What ``look_back`` keeps is not touched. The
     head's output, in the model's own scale, is left at ``scratch.gates[s * gate_stride:]``.
     """
@@ -136,7 +134,7 @@ def forward(net, scratch, state, streams, first, last):
         if product.state >= 0:
             for lane in range(streams):
                 row = lane * net.z_stride + product.state
-                copy(scratch.z, row, state, scratch.source[lane] + product.hidden, net.width)
+                copy(scratch.z, row, state, tile.source[lane] + product.hidden, net.width)
         affine(
             net.weights,
             product.weights,
@@ -153,14 +151,14 @@ def forward(net, scratch, state, streams, first, last):
             streams,
         )
         if then == CELL:
-            _new_state(net, scratch, state, product.hidden, product.out, streams)
+            _new_state(net, scratch, tile, state, product.hidden, product.out, streams)
         elif then == RESET:
             for lane in range(streams):
-                at, old, _, to = _places(net, scratch, lane, product.hidden, product.out)
+                at, old, _, to = _places(net, tile, lane, product.hidden, product.out)
                 reset_state(scratch.gates, at, net.width, state, old, scratch.z, to)
         elif then >= DENSE:
             for lane in range(streams):
-                at, _, _, to = _places(net, scratch, lane, 0, product.out)
+                at, _, _, to = _places(net, tile, lane, 0, product.out)
                 activate(then - DENSE, scratch.gates, at, product.rows, scratch.z, to)
 
 
@@ -174,7 +172,7 @@ def scale_input(net, scratch, lane, values, at):
 
 
 @inlined
-def look_back(net, scratch, state, lane, at, continues):
+def look_back(net, scratch, tile, state, lane, at, continues):
     """Puts a lane's scaled input, and those before it, where the head sees them: the highway.
 
     The input stands at ``state[at:]``, those before it at ``state[source - past:]``; where a sequence begins,
@@ -183,7 +181,7 @@ def look_back(net, scratch, state, lane, at, continues):
     them. What spills over is hidden state, which ``forward`` writes after this.
     """
     now = lane * net.z_stride + net.head_at
-    old, new = scratch.source[lane] - net.past, scratch.target[lane] - net.past
+    old, new = tile.source[lane] - net.past, tile.target[lane] - net.past
     copy(scratch.z, now, scratch.z, lane * net.z_stride, net.in_width)
     if net.past == 0:
         return

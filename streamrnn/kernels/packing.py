@@ -171,6 +171,4 @@ def make_scratch(network: Network) -> Scratch:
     return Scratch(
         z=aligned(TILE_STREAMS * network.z_stride),
         gates=aligned(TILE_STREAMS * network.gate_stride),
-        source=np.zeros(TILE_STREAMS, np.int64),
-        target=np.zeros(TILE_STREAMS, np.int64),
     )

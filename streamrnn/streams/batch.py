@@ -13,7 +13,7 @@ SHARED = 2.0  # from this score on it is told which outputs have to do with it
 
 
 class Batch(NamedTuple):
-    """Up to ``rows`` rows. What comes in, what goes out, and the tile being stepped."""
+    """Up to ``rows`` rows: what comes in, and what goes out."""
 
     rows: int  # ROWS, or fewer where each may be answered by many
     # in
@@ -40,11 +40,20 @@ class Batch(NamedTuple):
     next: np.ndarray  # (ROWS,) int64: the next row of the same stream, or -1
     ready: np.ndarray  # (ROWS,) int64: the rows that can be stepped now, one per stream
     number: np.ndarray  # (1,) int64: how many batches there were
-    lane_row: np.ndarray  # (TILE_STREAMS,) int64: the row that each lane of the tile serves
-    lane_before: np.ndarray  # (TILE_STREAMS,) int64: the word at which the record begins that it goes on from
-    lane_shows: np.ndarray  # (TILE_STREAMS,) uint8: what its row is to the correction of its forecast
-    lane_imagined: np.ndarray  # (TILE_STREAMS,) uint8: 1 for a missing row filled in before it
-    lane_reset: np.ndarray  # (TILE_STREAMS,) int64: index into stats.RESETS, or -1
+
+
+class TileLanes(NamedTuple):
+    """The lanes of the tile that is being stepped: what each writes, for which row, and what of."""
+
+    row: np.ndarray  # (TILE_STREAMS,) int64: the row of the batch
+    slot: np.ndarray  # (TILE_STREAMS,) int64: of its stream
+    old: np.ndarray  # (TILE_STREAMS,) int64: the word at which the record begins that it goes on from
+    new: np.ndarray  # (TILE_STREAMS,) int64: and the one that is written
+    source: np.ndarray  # (TILE_STREAMS,) int64: the word at which the old hidden state begins
+    target: np.ndarray  # (TILE_STREAMS,) int64: and the new one
+    shows: np.ndarray  # (TILE_STREAMS,) uint8: what the row is to the correction of its forecast
+    imagined: np.ndarray  # (TILE_STREAMS,) uint8: 1 for a missing row filled in before it
+    reset: np.ndarray  # (TILE_STREAMS,) int64: index into stats.RESETS, or -1
 
 
 def make_batch(network: Network, rows: int = ROWS) -> Batch:
@@ -74,9 +83,11 @@ def make_batch(network: Network, rows: int = ROWS) -> Batch:
         next=per_row(np.int64),
         ready=per_row(np.int64),
         number=np.zeros(1, np.int64),
-        lane_row=np.zeros(TILE_STREAMS, np.int64),
-        lane_before=np.zeros(TILE_STREAMS, np.int64),
-        lane_shows=np.zeros(TILE_STREAMS, np.uint8),
-        lane_imagined=np.zeros(TILE_STREAMS, np.uint8),
-        lane_reset=np.zeros(TILE_STREAMS, np.int64),
+    )
+
+
+def make_tile() -> TileLanes:
+    small = {"shows", "imagined"}
+    return TileLanes(
+        *(np.zeros(TILE_STREAMS, np.uint8 if name in small else np.int64) for name in TileLanes._fields)
     )

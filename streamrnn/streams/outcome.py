@@ -10,7 +10,7 @@ from streamrnn.streams.health import note_health, survey
 from streamrnn.streams.record import DEGRADED, ENDED, EPOCH, FILLED, FIRST, MISSED, RESTORED, SEQ, STEP, TS
 from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.several_rows import answers_due
-from streamrnn.streams.slots import record, seal
+from streamrnn.streams.slots import seal
 from streamrnn.wire import frame
 
 _DIVERGED = REASONS.index("diverged")
@@ -20,33 +20,32 @@ _ONE = np.uint64(1)
 
 
 @inlined
-def _write_header(slots, rules, batch, row, lane, old, new):
-    """Number, time, step and epoch of the record at ``new``, which follows the one at ``old``."""
+def _write_header(core, lane):
+    """Number, time, step and epoch of the record that a lane writes."""
+    slots, batch, tile = core.slots, core.batch, core.tile
+    row, old, new = tile.row[lane], tile.old[lane], tile.new[lane]
     header, before = new // 2, old // 2
-    begun = slots.committed[batch.slot[row]] > np.uint64(0)
-    continues = begun and batch.lane_reset[lane] < 0
+    continues = slots.committed[tile.slot[lane]] > np.uint64(0) and tile.reset[lane] < 0
     ended, restored, first = np.uint32(0), np.uint32(0), batch.seq[row]
-    filled = batch.lane_imagined[lane] == 1 or batch.said[row] & np.uint16(frame.IMPUTED) != 0
+    filled = tile.imagined[lane] == 1 or batch.said[row] & np.uint16(frame.IMPUTED) != 0
+    missed = slots.state_32[old + MISSED]
     if continues:
         first = slots.state_64[before + FIRST]
-    if batch.lane_imagined[lane] == 1:
+    if tile.imagined[lane] == 1:
         slots.state_64[header + SEQ] = slots.state_64[before + SEQ] + _ONE
         time = np.int64(slots.state_64[before + TS])
-        slots.state_64[header + TS] = np.uint64(time + rules.period_ns if time != 0 else 0)
+        slots.state_64[header + TS] = np.uint64(time + core.rules.period_ns if time != 0 else 0)
         restored = slots.state_32[old + RESTORED]  # for the row behind the gap to say
     else:
         slots.state_64[header + SEQ] = batch.seq[row]
         slots.state_64[header + TS] = np.uint64(batch.ts[row])
+        missed += batch.gap[row]
         if batch.flags[row] & frame.END != 0:
             ended = np.uint32(1 + _BY_END)
     slots.state_64[header + FIRST] = first
     slots.state_64[header + STEP] = (slots.state_64[before + STEP] if continues else np.uint64(0)) + _ONE
-    epoch = slots.state_32[old + EPOCH] if begun else np.uint32(0)
-    missed = slots.state_32[old + MISSED] if begun else np.uint32(0)
-    if batch.lane_imagined[lane] == 0:
-        missed += batch.gap[row]
     slots.state_32[new + MISSED] = missed
-    slots.state_32[new + EPOCH] = epoch + np.uint32(1 if batch.lane_reset[lane] >= 0 else 0)
+    slots.state_32[new + EPOCH] = slots.state_32[old + EPOCH] + np.uint32(1 if tile.reset[lane] >= 0 else 0)
     slots.state_32[new + ENDED] = ended
     slots.state_32[new + RESTORED] = restored
     slots.state_32[new + FILLED] = np.uint32(filled)
@@ -66,38 +65,36 @@ def _forget(slots, old, new, begun):
 
 
 @inlined
-def write(net, slots, rules, decoder, batch, scratch, stats, lane):
+def write(core, lane):
     """Completes the record that a lane's step began: header, prediction, check. Does not commit it.
 
     Nothing non-finite stays in it: such a step leaves a stream that starts anew with its next row.
     """
-    row = batch.lane_row[lane]
-    slot = batch.slot[row]
-    committed = slots.committed[slot]
-    old, new = record(slots, slot, committed), record(slots, slot, committed + _ONE)
-    begun = committed > np.uint64(0)
+    net, slots, batch, tile = core.net, core.slots, core.batch, core.tile
+    row, slot, old, new = tile.row[lane], tile.slot[lane], tile.old[lane], tile.new[lane]
+    begun = slots.committed[slot] > np.uint64(0)
     if net.relation != DECODED:
-        scale_output(net, scratch, lane, slots.state, new + slots.prediction_at)
-    _write_header(slots, rules, batch, row, lane, old, new)
+        scale_output(net, core.scratch, lane, slots.state, new + slots.prediction_at)
+    _write_header(core, lane)
     saturated = survey(net, slots, new)
     finite = not np.isnan(saturated)
     if not finite:
         _forget(slots, old, new, begun)
-    note_health(net, slots, old, new, begun and batch.lane_reset[lane] < 0, saturated)
+    note_health(net, slots, old, new, begun and tile.reset[lane] < 0, saturated)
     slots.received[slot] = batch.received[row]
     seal(slots, slot, new, batch.received[row])
-    if batch.lane_imagined[lane] == 1:
+    if tile.imagined[lane] == 1:
         return
     slots.again[slot] = np.uint64(0)
-    if batch.lane_reset[lane] >= 0:
-        stats.resets[batch.lane_reset[lane]] += 1
+    if tile.reset[lane] >= 0:
+        core.stats.resets[tile.reset[lane]] += 1
     if not finite:
-        turn_away(net, slots, batch, stats, row, _DIVERGED, NO_CHANNEL)
+        turn_away(core, row, _DIVERGED, NO_CHANNEL)
         return
     if slots.state_32[new + DEGRADED] > np.uint32(0):
         batch.said[row] |= np.uint16(frame.DEGRADED)
     batch.outcome[row] = PREDICTED
     batch.step[row] = slots.state_64[new // 2 + STEP]
-    batch.answers[row] = answers_due(net, decoder, batch.flags[row], batch.step[row])
+    batch.answers[row] = answers_due(core, batch.flags[row], batch.step[row])
     batch.epoch[row] = slots.state_32[new + EPOCH]
     copy(batch.predicted, row * net.out_width, slots.state, new + slots.prediction_at, net.out_width)

@@ -121,12 +121,13 @@ def _is_doubted(slots, doubts, name, wrong):
 
 
 @inlined
-def raw_refusal(net, slots, rules, batch, doubts, header, row, count, name, slot):
+def raw_refusal(core, doubts, header, row, count, name, slot):
     """Why row ``row`` of a raw message cannot be used, an index into REASONS or -1, and whose value it is.
 
     It stands at ``count`` in the batch; ``name`` is the address of its id, ``slot`` its stream's, or -1: what
     begins a stream is held to more, as one wild value of a stream may be real.
     """
+    net, rules, batch = core.net, core.rules, core.batch
     if slot < 0 and not _is_label(name):
         return _TOPIC, NO_CHANNEL
     message, size, at = header[codec.AT], 4 * net.inputs, count * net.in_width
@@ -136,7 +137,7 @@ def raw_refusal(net, slots, rules, batch, doubts, header, row, count, name, slot
     whole = header[codec.ROW_COUNT] * size
     wrong = wrong or (whole >= (_SHORT_TEXT if slot < 0 else _TEXT) and _is_text(message, whole))
     if slot < 0:
-        wrong = _is_doubted(slots, doubts, name, wrong)
+        wrong = _is_doubted(core.slots, doubts, name, wrong)
     if not wrong:
         return -1, NO_CHANNEL
     for channel in range(net.inputs):

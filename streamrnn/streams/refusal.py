@@ -33,16 +33,15 @@ def refuse(stats, reason, topic, topic_bytes, got, wanted, channel, value):
 
 
 @inlined
-def refuse_row(stats, reason, name, batch, at, channel):
-    """``refuse`` for a row with the id at address ``name``, whose values begin at ``at`` of the batch."""
-    value = batch.values[at + max(channel, 0)]
+def refuse_row(core, row, name, reason, channel):
+    """``refuse`` for a row of the batch that came with the id at address ``name``."""
+    value = core.batch.values[row * core.net.in_width + max(channel, 0)]
     length = np.int64(read_u8(name + TOPIC_BYTES))
-    refuse(stats, reason, name, length, NO_SIZE, NO_SIZE, channel, value)
+    refuse(core.stats, reason, name, length, NO_SIZE, NO_SIZE, channel, value)
 
 
 @inlined
-def turn_away(net, slots, batch, stats, row, reason, channel):
+def turn_away(core, row, reason, channel):
     """Says of a row of the batch that it is rejected."""
-    batch.outcome[row] = np.uint8(REJECTED + reason)
-    name = address_of(slots.ids, batch.slot[row] * ID_WORDS)
-    refuse_row(stats, reason, name, batch, row * net.in_width, channel)
+    core.batch.outcome[row] = np.uint8(REJECTED + reason)
+    refuse_row(core, row, address_of(core.slots.ids, core.batch.slot[row] * ID_WORDS), reason, channel)

@@ -61,7 +61,7 @@ class Rules(NamedTuple):
 
 
 @inlined
-def _place(slots, rules, batch, row, old):
+def _place(core, row, old):
     """Where a row stands in the sequence of its stream, which has begun: (reset, gap).
 
     ``reset`` is an index into RESETS, _NONE for a row that goes on, _LATE for one to drop; ``gap``
@@ -70,6 +70,7 @@ def _place(slots, rules, batch, row, old):
     A source that starts its numbers again without saying RESET goes back to where its sequence began, and on
     from there. It is believed when no row was taken for SILENCE_NS meanwhile; after an END, at once.
     """
+    slots, batch = core.slots, core.batch
     slot, flags = batch.slot[row], batch.flags[row]
     header = old // 2
     last, first = slots.state_64[header + SEQ], slots.state_64[header + FIRST]
@@ -92,18 +93,19 @@ def _place(slots, rules, batch, row, old):
     gap = seq - last - _ONE
     if ended == _BY_END:
         return ended, np.uint64(0)
-    if ended < 0 and gap > np.uint64(rules.max_gap):
+    if ended < 0 and gap > np.uint64(core.rules.max_gap):
         return _BY_GAP, gap
     return ended, gap
 
 
 @inlined
-def refusal(net, rules, batch, row, begun):
+def refusal(core, row, begun):
     """Why the values of a row cannot be used, an index into REASONS or -1, and which channel's.
 
     What is missing is filled in from the stream's past, so the first row it ever sends must be complete.
     A value that is a code for none becomes NaN.
     """
+    net, rules, batch = core.net, core.rules, core.batch
     at = row * net.in_width
     for code in range(len(rules.codes)):
         for channel in range(net.inputs):
@@ -124,8 +126,9 @@ def refusal(net, rules, batch, row, begun):
 
 
 @inlined
-def _residual(net, slots, batch, row, old):
+def _residual(core, row, old):
     """Root mean square of (x - forecast) / std over the channels that are there; NaN for none."""
+    net, slots, batch = core.net, core.slots, core.batch
     squares, there = 0.0, 0
     for output in range(net.outputs):
         value = batch.values[row * net.in_width + output]
@@ -138,12 +141,13 @@ def _residual(net, slots, batch, row, old):
 
 
 @inlined
-def _impute(net, slots, rules, batch, row, old, continues):
+def _impute(core, row, old, continues):
     """Fills the missing channels of a row from the stream's own past. Whether there were any.
 
     A sequence that begins has no forecast yet, but its channels have had values before.
     """
-    forecast = rules.missing == _MISSING_PREDICT and continues
+    net, slots, batch = core.net, core.slots, core.batch
+    forecast = core.rules.missing == _MISSING_PREDICT and continues
     source = old + (slots.prediction_at if forecast else slots.input_at)
     imputed = False
     for channel in range(net.inputs):
@@ -155,12 +159,12 @@ def _impute(net, slots, rules, batch, row, old, continues):
 
 
 @inlined
-def _first_look(batch, stats, row, gap):
+def _first_look(core, row, gap):
     """Counts the rows missing before this one, once: a row comes back while they are filled in."""
-    if batch.gap[row] == np.uint32(0):
+    if core.batch.gap[row] == np.uint32(0):
         counted = min(gap, _MOST_GAP)
-        batch.gap[row] = np.uint32(counted)
-        stats.counters[MISSING_ROWS] += np.int64(counted)
+        core.batch.gap[row] = np.uint32(counted)
+        core.stats.counters[MISSING_ROWS] += np.int64(counted)
 
 
 @inlined
@@ -201,8 +205,9 @@ def unlearn(slots):
 
 
 @inlined
-def _keep_boundary(slots, batch, row, old):
+def _keep_boundary(core, row, old):
     """A rejected row still ends its sequence, or begins a new one, which has numbers of its own."""
+    slots, batch = core.slots, core.batch
     if batch.flags[row] & frame.RESET != 0:
         end_sequence(slots, batch.slot[row], _BY_FRAME, batch.seq[row])
     elif batch.flags[row] & frame.END != 0:
@@ -210,17 +215,19 @@ def _keep_boundary(slots, batch, row, old):
 
 
 @inlined
-def _fill_gap(net, slots, rules, old, new):
+def _fill_gap(core, old, new):
     """The input of a row that is missing: the last one, or what was forecast of it."""
-    filler = slots.prediction_at if rules.gap == _GAP_PREDICT else slots.input_at
+    net, slots = core.net, core.slots
+    filler = slots.prediction_at if core.rules.gap == _GAP_PREDICT else slots.input_at
     copy(slots.state, new + slots.input_at, slots.state, old + filler, net.in_width)
     if net.forecasts == 1:
         score.keep(net, slots.state, old + slots.score_at, new + slots.score_at, True)
 
 
 @inlined
-def _score(net, slots, rules, batch, row, old, new, continues):
+def _score(core, row, old, new, continues):
     """How unusual a row is after its forecast, if there is one, and what its stream learns from it."""
+    net, slots, rules, batch = core.net, core.slots, core.rules, core.batch
     if net.forecasts == 0:
         return
     state, before, after = slots.state, old + slots.score_at, new + slots.score_at
@@ -237,33 +244,35 @@ def _score(net, slots, rules, batch, row, old, new, continues):
 
 
 @inlined
-def _take_row(net, slots, rules, batch, row, lane, old, new, continues):
+def _take_row(core, row, lane, old, new, continues):
     """The input of a row that is there, and what its prediction says of it."""
+    net, slots, batch = core.net, core.slots, core.batch
     batch.residual[row] = batch.score[row] = _NAN
     batch.begins[row] = np.uint8(0)
     if continues and net.forecasts == 1:
-        batch.residual[row] = _residual(net, slots, batch, row, old)
-    _score(net, slots, rules, batch, row, old, new, continues)
+        batch.residual[row] = _residual(core, row, old)
+    _score(core, row, old, new, continues)
     warming = np.isnan(batch.score[row]) if net.forecasts == 1 else not continues
     said = np.uint16(frame.WARMING if warming else 0)
     if net.forecasts == 1 and slots.state[new + slots.score_at + score.EVENT] == score.UNUSUAL:
         said |= np.uint16(frame.ANOMALY)
     if slots.committed[batch.slot[row]] > np.uint64(0):
-        if _impute(net, slots, rules, batch, row, old, continues):
+        if _impute(core, row, old, continues):
             said |= np.uint16(frame.IMPUTED)
         if slots.state_32[old + RESTORED] != np.uint32(0):
             said |= np.uint16(frame.RESTORED)
     if batch.gap[row] > np.uint32(0):
         said |= np.uint16(frame.GAP)
-    if batch.lane_reset[lane] >= 0:
+    if core.tile.reset[lane] >= 0:
         said |= np.uint16(frame.WAS_RESET)
     batch.said[row] = said
     copy(slots.state, new + slots.input_at, batch.values, row * net.in_width, net.in_width)
 
 
 @inlined
-def _shows(slots, batch, row, old, new):
+def _shows(core, row, old, new):
     """What a row is to the correction of its forecast: an unusual one must not teach it."""
+    slots, batch = core.slots, core.batch
     filled = batch.said[row] & np.uint16(frame.IMPUTED) != 0 or slots.state_32[old + FILLED] != np.uint32(0)
     if filled or batch.gap[row] > np.uint32(0):
         return NOTHING
@@ -271,12 +280,13 @@ def _shows(slots, batch, row, old, new):
 
 
 @inlined
-def prepare(net, slots, rules, batch, scratch, stats, row, lane):
+def prepare(core, row, lane):
     """Sets lane ``lane`` up for one step on behalf of ``row``.
 
     Returns SKIP when the row is late or rejected, IMAGINED when a row missing before it is filled
     in first (the row is to be prepared again after that), STEPPED when the step is its own.
     """
+    net, slots, batch, scratch, tile = core.net, core.slots, core.batch, core.scratch, core.tile
     slot = batch.slot[row]
     committed = slots.committed[slot]
     old, new = record(slots, slot, committed), record(slots, slot, committed + _ONE)
@@ -285,40 +295,37 @@ def prepare(net, slots, rules, batch, scratch, stats, row, lane):
         old = zero_record(slots)
     reset, gap = _NONE, np.uint64(0)
     if begun:
-        reset, gap = _place(slots, rules, batch, row, old)
+        reset, gap = _place(core, row, old)
     elif batch.flags[row] & frame.SEQ == 0:
         batch.seq[row] = np.uint64(0)
     if reset == _LATE:
         batch.outcome[row] = np.uint8(LATE_ROW)
-        stats.counters[LATE] += 1
+        core.stats.counters[LATE] += 1
         return SKIP
-    reason, channel = refusal(net, rules, batch, row, begun)
+    reason, channel = refusal(core, row, begun)
     if reason >= 0:
         if begun:
-            _keep_boundary(slots, batch, row, old)
-        turn_away(net, slots, batch, stats, row, reason, channel)
+            _keep_boundary(core, row, old)
+        turn_away(core, row, reason, channel)
         return SKIP
     if gap > np.uint64(0):
-        _first_look(batch, stats, row, gap)
+        _first_look(core, row, gap)
 
     continues = begun and reset < 0
+    imagined = gap > np.uint64(0) and continues and core.rules.gap != _GAP_STEP
     source = old if continues and net.relation != FROM_VECTOR else zero_record(slots)
-    scratch.source[lane] = source + slots.hidden_at
-    scratch.target[lane] = new + slots.hidden_at
-    batch.lane_row[lane] = row
-    batch.lane_reset[lane] = reset
-    imagined = gap > np.uint64(0) and continues and rules.gap != _GAP_STEP
-    batch.lane_imagined[lane] = imagined
-    batch.lane_before[lane], batch.lane_shows[lane] = old, NOTHING
+    tile.row[lane], tile.slot[lane], tile.old[lane], tile.new[lane] = row, slot, old, new
+    tile.source[lane], tile.target[lane] = source + slots.hidden_at, new + slots.hidden_at
+    tile.reset[lane], tile.imagined[lane], tile.shows[lane] = reset, imagined, NOTHING
     if imagined:
-        _fill_gap(net, slots, rules, old, new)
+        _fill_gap(core, old, new)
     else:
-        _take_row(net, slots, rules, batch, row, lane, old, new, continues)
+        _take_row(core, row, lane, old, new, continues)
         if net.memory > 0 and continues:
-            batch.lane_shows[lane] = _shows(slots, batch, row, old, new)
+            tile.shows[lane] = _shows(core, row, old, new)
     scale_input(net, scratch, lane, slots.state, new + slots.input_at)
     if net.highway > 0:
-        look_back(net, scratch, slots.state, lane, new + slots.input_at, continues)
+        look_back(net, scratch, tile, slots.state, lane, new + slots.input_at, continues)
     elif net.relation == FROM_VECTOR:  # nothing was given out yet that could be fed back
         for output in range(net.outputs):
             scratch.z[lane * net.z_stride + net.inputs + output] = _ZERO

@@ -47,8 +47,9 @@ def make_decoder(network: Network, rows: int, every: int, target_is_next: bool, 
 
 
 @inlined
-def answers_due(net, decoder, flags, step):
+def answers_due(core, flags, step):
     """Which answers a row gets, OWN or SEVERAL or both, from the flags of its frame and its step."""
+    net, decoder = core.net, core.decoder
     due = flags & frame.END != 0 or (decoder.every > 0 and step % np.uint64(decoder.every) == np.uint64(0))
     if net.relation == TO_VECTOR:
         return OWN if due else 0
@@ -60,59 +61,59 @@ def answers_due(net, decoder, flags, step):
 
 
 @inlined
-def _values_at(net, decoder, row, step):
-    return (row * decoder.rows + step) * net.out_width
+def _values_at(core, row, step):
+    return (row * core.decoder.rows + step) * core.net.out_width
 
 
 @inlined
-def begin_rows(net, decoder, batch, scratch, lanes):
+def begin_rows(core, lanes):
     """Moves the lanes that are to go on together, to the first ones. How many there are."""
+    net, batch, scratch, tile = core.net, core.batch, core.scratch, core.tile
     count = 0
-    if decoder.rows == 0:
+    if core.decoder.rows == 0:
         return count
     for lane in range(lanes):
-        row = batch.lane_row[lane]
+        row = tile.row[lane]
         wanted = batch.outcome[row] == PREDICTED and batch.answers[row] & SEVERAL != 0
-        if batch.lane_imagined[lane] == 1 or not wanted:
+        if tile.imagined[lane] == 1 or not wanted:
             continue
-        batch.lane_row[count] = row
+        tile.row[count], tile.slot[count] = row, tile.slot[lane]
         if net.relation == FROM_VECTOR:
             copy(scratch.gates, count * net.gate_stride, scratch.gates, lane * net.gate_stride, net.out_width)
         if net.relation != DECODED:  # the row's own step has given the first one
-            to, source = _values_at(net, decoder, row, 0), row * net.out_width
-            copy(decoder.values, to, batch.predicted, source, net.out_width)
+            to, source = _values_at(core, row, 0), row * net.out_width
+            copy(core.decoder.values, to, batch.predicted, source, net.out_width)
         count += 1
     return count
 
 
 @inlined
-def take_rows(net, decoder, batch, scratch, lanes, step):
+def take_rows(core, lanes, step):
     """Keeps what the lanes have come to as row ``step`` of their answers."""
     for lane in range(lanes):
-        at = _values_at(net, decoder, batch.lane_row[lane], step)
-        scale_output(net, scratch, lane, decoder.values, at)
+        at = _values_at(core, core.tile.row[lane], step)
+        scale_output(core.net, core.scratch, lane, core.decoder.values, at)
 
 
 @inlined
-def _set_up(net, slots, decoder, batch, scratch, lane, step):
+def _set_up(core, lane, step):
     """Sets a lane up for row ``step`` of its answer."""
-    row = batch.lane_row[lane]
-    slot = batch.slot[row]
+    net, slots, scratch, tile = core.net, core.slots, core.scratch, core.tile
+    row, slot = tile.row[lane], tile.slot[lane]
     own = record(slots, slot, slots.committed[slot])  # of the row itself
     first = 0 if net.relation == DECODED else 1
     work = work_records(slots) + 2 * lane * slots.words
     old = own if step == first else work + (step - 1) % 2 * slots.words
     new = work + step % 2 * slots.words
-    batch.lane_before[lane], batch.lane_shows[lane] = old, NOTHING
-    scratch.source[lane] = old + slots.hidden_at
-    scratch.target[lane] = new + slots.hidden_at
+    tile.old[lane], tile.new[lane], tile.shows[lane] = old, new, NOTHING
+    tile.source[lane], tile.target[lane] = old + slots.hidden_at, new + slots.hidden_at
     at, last = lane * net.z_stride, lane * net.gate_stride  # where the last step left its output
     if net.relation == TO_SEQUENCE:
-        before = _values_at(net, decoder, row, step - 1)
-        copy(slots.state, new + slots.input_at, decoder.values, before, net.in_width)
+        before = _values_at(core, row, step - 1)
+        copy(slots.state, new + slots.input_at, core.decoder.values, before, net.in_width)
         scale_input(net, scratch, lane, slots.state, new + slots.input_at)
         if net.highway > 0:
-            look_back(net, scratch, slots.state, lane, new + slots.input_at, True)
+            look_back(net, scratch, tile, slots.state, lane, new + slots.input_at, True)
     elif net.relation == FROM_VECTOR:
         scale_input(net, scratch, lane, slots.state, own + slots.input_at)
         copy(scratch.z, at + net.inputs, scratch.gates, last, net.out_width)
@@ -121,26 +122,27 @@ def _set_up(net, slots, decoder, batch, scratch, lane, step):
     else:
         for output in range(net.outputs):
             value = _ZERO
-            if decoder.target_is_next == 1:
+            if core.decoder.target_is_next == 1:
                 frame_value = slots.state[own + slots.input_at + output]
                 value = (frame_value - net.out_mean[output]) * net.out_scale[output]
             scratch.z[at + output] = value
 
 
 @inlined
-def go_on(net, slots, decoder, batch, scratch, stats, lanes, step):
+def go_on(core, lanes, step):
     """Sets the lanes up for row ``step`` of their answers; or, with all rows written, ends them.
 
     Returns how many lanes go on. An answer that is not finite is none; its stream is as its own row left it.
     """
+    net, decoder = core.net, core.decoder
     if step < decoder.rows:
         for lane in range(lanes):
-            _set_up(net, slots, decoder, batch, scratch, lane, step)
+            _set_up(core, lane, step)
         return lanes
     for lane in range(lanes):
-        row = batch.lane_row[lane]
-        if not all_finite(decoder.values, _values_at(net, decoder, row, 0), decoder.rows * net.out_width):
-            batch.answers[row] &= ~np.uint8(SEVERAL)
+        row = core.tile.row[lane]
+        if not all_finite(decoder.values, _values_at(core, row, 0), decoder.rows * net.out_width):
+            core.batch.answers[row] &= ~np.uint8(SEVERAL)
             if net.relation != TO_SEQUENCE:  # which has answered the row itself
-                turn_away(net, slots, batch, stats, row, _DIVERGED, NO_CHANNEL)
+                turn_away(core, row, _DIVERGED, NO_CHANNEL)
     return 0

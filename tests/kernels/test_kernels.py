@@ -28,6 +28,7 @@ from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.kernels.simd import LANES, load, store
 from streamrnn.model.model import Model, random_model
 from streamrnn.settings.sections import Faults
+from streamrnn.streams.batch import make_tile
 
 ROOT = Path(__file__).parents[2]
 RTNEURAL = Path(os.environ.get("STREAMRNN_DATA", ROOT.parent / "shared" / "data")) / "rtneural"
@@ -314,8 +315,8 @@ def test_nan_stays_nan():
 
 
 @compiled
-def run_forward(net, scratch, state, streams):
-    forward(net, scratch, state, streams, 0, net.row_products)
+def run_forward(net, scratch, tile, state, streams):
+    forward(net, scratch, tile, state, streams, 0, net.row_products)
 
 
 class Lanes:
@@ -323,6 +324,7 @@ class Lanes:
 
     def __init__(self, model: Model, streams: int):
         self.net, self.scratch = pack_network(model), make_scratch(pack_network(model))
+        self.tile = make_tile()
         words = self.net.layers * self.net.width * self.net.states
         self.state = np.zeros((streams, 2, words), np.float32)
         self.steps = np.zeros(streams, np.int64)  # the state of stream s is state[s, steps[s] & 1]
@@ -334,10 +336,10 @@ class Lanes:
         for lane, (stream, row) in enumerate(zip(streams, rows, strict=True)):
             old = self.steps[stream] & 1
             scratch.z[lane * self.net.z_stride :][: len(row)] = row
-            scratch.source[lane] = (2 * stream + old) * words
-            scratch.target[lane] = (2 * stream + 1 - old) * words
+            self.tile.source[lane] = (2 * stream + old) * words
+            self.tile.target[lane] = (2 * stream + 1 - old) * words
             self.steps[stream] += 1
-        run_forward(self.net, scratch, self.state.reshape(-1), len(streams))
+        run_forward(self.net, scratch, self.tile, self.state.reshape(-1), len(streams))
         tile = scratch.gates.reshape(TILE_STREAMS, self.net.gate_stride)
         return tile[: len(streams), : self.net.outputs].copy()
 
