@@ -344,10 +344,10 @@ def feed_by_hand(engine: Engine, rows: Sequence[Row]) -> list[Said]:
     for at, one in enumerate(said):
         if one.outcome == PREDICTED:
             row = next(each)
-            said[at] = Said(batch.outcome[row], batch.seq[row])
+            said[at] = Said(batch.outcome[row], batch.said["seq"][row])
             if batch.outcome[row] == PREDICTED:
-                numbers = (batch.said, batch.step, batch.gap, batch.epoch, batch.residual, values)
-                said[at] = Said(PREDICTED, batch.seq[row], *(column[row] for column in numbers))
+                numbers = [batch.said[row][name] for name in ("flags", "step", "gap", "epoch", "residual")]
+                said[at] = Said(PREDICTED, batch.said["seq"][row], *numbers, values[row])
     return said
 
 

@@ -34,6 +34,11 @@ HOW: dict[str, dict[str, Any]] = {  # beside the default
     "encoder-decoder": {"predict": Predict(every=9)},
 }
 
+FIELDS = (
+    *("outcome", "answers", "flags", "seq", "ts_ns", "step", "score", "begins", "shares", "gap", "epoch"),
+    *("residual", "values", "several"),
+)
+
 
 def make(name: str) -> Model:
     cell, hidden, settings = MODELS[name]
@@ -61,9 +66,8 @@ def digest_of(name: str) -> str:
     while begin < ROWS:
         part = slice(begin, begin + int(rng.integers(1, 700)))
         said = engine.feed(ids, stream[part], values[part], seq[part], None, flags[part].astype(np.uint16))
-        for field, array in said._asdict().items():
-            if field != "step_ns":
-                digest.update(np.ascontiguousarray(array).tobytes())
+        for field in FIELDS:
+            digest.update(np.ascontiguousarray(getattr(said, field)).tobytes())
         begin = part.stop
     slots = engine.core.slots
     words = slots.state_64.reshape(-1, slots.words // 2).copy()

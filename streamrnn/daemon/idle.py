@@ -1,28 +1,23 @@
 """Streams that were silent for too long, let go between two batches. Compiled."""
 
-import numpy as np
-
 from streamrnn import stats as counted
 from streamrnn.compiling.jit import inlined
-from streamrnn.daemon.publish import send_message
+from streamrnn.daemon.publish import HEADER_BYTES, send_message
 from streamrnn.streams.slots import id_length, release
-from streamrnn.wire import codec, frame
 from streamrnn.wire.clock import realtime_ns
 from streamrnn.wire.memory import address_of
 
 SWEPT = 2  # index into Pump.cursor: the next slot to look at
 _SWEEP = 64  # slots looked at per turn
 _IDLE = counted.RESETS.index("idle")
-_NAN = np.float32("nan")
 
 
 @inlined
 def _let_go(pump, core, slot):
     """Lets an idle stream go and says so downstream: an event without values."""
-    slots, now, to = core.slots, realtime_ns(), address_of(pump.event, 0)
-    none = np.uint64(0)
-    codec.encode_header(to, frame.EVICTED, none, 0, none, now, now, _NAN, np.uint32(0), np.uint32(0), _NAN)
-    send_message(pump, core, slot, to, pump.event.size)
+    slots, farewell = core.slots, pump.farewell[0]
+    farewell.recv_ns = farewell.pub_ns = realtime_ns()
+    send_message(pump, core, slot, address_of(pump.farewell, 0), HEADER_BYTES)
     release(slots, slot)
     core.stats.resets[_IDLE] += 1
     core.stats.counters[counted.STREAMS] = slots.counts[1]

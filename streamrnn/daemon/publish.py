@@ -14,7 +14,7 @@ from streamrnn.wire.memory import address_of, copy_bytes
 _QUEUE, _STEP, _TOTAL = range(len(counted.STAGES))
 _LATENCY, _AGE, _BATCH = counted.LATENCY_BOUNDS_NS, counted.AGE_BOUNDS_NS, counted.BATCH_BOUNDS
 _BEGINS = 4  # beside the answers OWN and SEVERAL: that an event begins
-_HEADER_BYTES = frame.PREDICTION.itemsize
+HEADER_BYTES = frame.PREDICTION.itemsize
 
 
 @inlined
@@ -47,35 +47,26 @@ def send_message(pump, core, slot, message, size):
 def _publish_row(pump, core, row, kind, offset, published):
     """Sends one answer to a row: its own, the one of several rows, or that an event begins."""
     net, batch, decoder = core.net, core.batch, core.decoder
+    said, head = batch.said[row], address_of(batch.said, row)
+    message, size, values = address_of(pump.message, 0), HEADER_BYTES, address_of(batch.predicted, 0)
     if kind == OWN:
-        message, rows = pump.message, 1
-        values = address_of(batch.predicted, row * net.out_width)
+        said.kind, said.horizon = pump.kind, np.uint16(1)
+        values += 4 * row * net.out_width
     elif kind == _BEGINS:
-        message, rows, values = pump.event, 0, 0
+        said.kind, said.horizon = np.uint8(frame.EVENT), np.uint16(0)
     else:
-        message, rows = pump.several, decoder.rows
-        values = address_of(decoder.values, row * rows * net.out_width)
-    to = address_of(message, 0)
-    codec.encode_header(
-        to,
-        batch.said[row],
-        batch.seq[row],
-        batch.ts[row],
-        batch.step[row],
-        batch.received[row] + offset,
-        published + offset,
-        batch.score[row],
-        batch.gap[row],
-        batch.epoch[row],
-        batch.residual[row],
-    )
-    for step in range(rows):
-        source, target = values + 4 * step * net.out_width, to + _HEADER_BYTES + 4 * step * net.outputs
+        said.kind, said.horizon = np.uint8(frame.ROLLOUT), np.uint16(decoder.rows)
+        values = address_of(decoder.values, row * decoder.rows * net.out_width)
+    said.recv_ns, said.pub_ns = batch.received[row] + offset, published + offset
+    copy_bytes(message, head, size)
+    for _ in range(np.int64(said.horizon)):
         if net.out_offsets.size > 0:
-            codec.encode_values(target, source, net.out_offsets)
+            codec.encode_values(message + size, values, net.out_offsets)
         else:
-            copy_bytes(target, source, 4 * net.outputs)
-    send_message(pump, core, batch.slot[row], to, message.size)
+            copy_bytes(message + size, values, 4 * net.outputs)
+        size += 4 * net.outputs
+        values += 4 * net.out_width
+    send_message(pump, core, batch.slot[row], message, size)
     core.stats.counters[counted.ANOMALIES if kind == _BEGINS else counted.PREDICTIONS] += 1
 
 
@@ -95,8 +86,8 @@ def publish(pump, core, count, started, stepped, offset):
         _latency(stats, _QUEUE, started - batch.received[row])
         _latency(stats, _STEP, per_row)
         _latency(stats, _TOTAL, published - batch.received[row])
-        if batch.ts[row] != 0:
-            age = max(published + offset - batch.ts[row], 0)
+        if batch.said[row].ts_ns != 0:
+            age = max(published + offset - batch.said[row].ts_ns, 0)
             _count(stats.age, _AGE, age)
             stats.age_ns[0] += age
     _count(stats.batch, _BATCH, count)

@@ -14,7 +14,7 @@ from streamrnn.compiling.jit import compiled, inlined
 from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.daemon.idle import sweep
 from streamrnn.daemon.publish import publish
-from streamrnn.engine.advance import Core, advance, new_slot, stage
+from streamrnn.engine.advance import Core, advance, message_bytes, new_slot, stage
 from streamrnn.kernels.network import TO_VECTOR
 from streamrnn.streams.batch import ROWS
 from streamrnn.streams.plausible import Doubts, make_doubts, raw_refusal
@@ -44,6 +44,7 @@ class Pump(NamedTuple):
 
     source: int  # the input socket's address
     sink: int  # the output socket's
+    kind: int  # of what is said at a row
     raw: int  # 1 for input format "raw"
     alone_bytes: int  # in the id of the stream that messages of one part are of; 0 = they are refused
     row_ns: int  # time between rows where a frame does not say
@@ -54,9 +55,8 @@ class Pump(NamedTuple):
     alone: np.ndarray  # (ID_WORDS,) uint64: that id, and zeros
     name: np.ndarray  # (ID_WORDS,) uint64: the topic as slots keep it
     header: np.ndarray  # (HEADER_FIELDS,) int64: the decoded header
-    message: np.ndarray  # (64 + 4 * outputs,) uint8: the prediction being sent
-    several: np.ndarray  # (64 + 4 * rows * outputs,) uint8: one of several rows
-    event: np.ndarray  # (64,) uint8: the event being sent
+    message: np.ndarray  # uint8, as many as in the largest prediction: what is being sent
+    farewell: np.ndarray  # (1,) of PREDICTION: what is said of a stream that is let go
     doubts: Doubts
     cursor: np.ndarray  # (3,) int64: next row of the message in hand; when it came; next slot to sweep
 
@@ -66,10 +66,12 @@ def make_pump(core: Core, source: int, sink: int, raw: bool, stream: str, idle_s
 
     ``raw`` and ``stream`` are of the configuration's ``input``.
     """
-    kind = frame.PER_SEQUENCE if core.net.relation == TO_VECTOR else frame.PER_FRAME
+    farewell = frame.blank_predictions(1)
+    farewell["kind"], farewell["flags"] = frame.EVENT, frame.EVICTED
     return Pump(
         source=source,
         sink=sink,
+        kind=frame.PER_SEQUENCE if core.net.relation == TO_VECTOR else frame.PER_FRAME,
         raw=int(raw),
         alone_bytes=len(stream.encode()),
         row_ns=core.rules.period_ns,
@@ -81,9 +83,8 @@ def make_pump(core: Core, source: int, sink: int, raw: bool, stream: str, idle_s
         alone=id_words(stream).copy() if stream else np.zeros(ID_WORDS, np.uint64),
         name=np.zeros(ID_WORDS, np.uint64),
         header=np.zeros(codec.HEADER_FIELDS, np.int64),
-        message=codec.template(kind, 1, core.net.outputs),
-        several=codec.template(frame.ROLLOUT, core.decoder.rows, core.net.outputs),
-        event=codec.template(frame.EVENT, 0, 0),
+        message=np.zeros(message_bytes(core), np.uint8),
+        farewell=farewell,
         doubts=make_doubts(core.net),
         cursor=np.zeros(3, np.int64),
     )

@@ -29,6 +29,7 @@ from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import Sockets
 from streamrnn.daemon.state_keeper import Keeper
 from streamrnn.daemon.systemd import notify, watchdog_s
+from streamrnn.engine.advance import message_bytes
 from streamrnn.engine.engine import Core, Engine
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
@@ -90,7 +91,7 @@ class Service:
         self.keeper.recover()
         self.guard.start()
         takes, sends = self.config.input, self.config.output
-        sizes = len(self.model.channels), self.engine.message_bytes
+        sizes = len(self.model.channels), message_bytes(self.engine.core)
         self._sockets = Sockets(self._context, self.guard, takes, sends, *sizes)
         pump = make_pump(
             self.engine.core,

@@ -20,6 +20,7 @@ from streamrnn.streams.rules import IMAGINED, SKIP, Rules, prepare, refusal
 from streamrnn.streams.several_rows import Decoder, begin_rows, go_on, take_rows
 from streamrnn.streams.slots import Slots, admit, commit, find
 from streamrnn.wire.codec import is_utf8
+from streamrnn.wire.frame import PREDICTION
 
 _CAPACITY, _TOPIC = REASONS.index("capacity"), REASONS.index("topic")
 _OF_ROW = -1  # the step of the row itself, before those that go on from it
@@ -39,6 +40,11 @@ class Core(NamedTuple):
     stats: Stats
 
 
+def message_bytes(core: Core) -> int:
+    """Of the largest prediction."""
+    return PREDICTION.itemsize + 4 * max(core.decoder.rows, 1) * core.net.outputs
+
+
 @inlined
 def _link(slots, batch, count):
     """Chains the rows of each stream in order. Returns how many streams can begin at once."""
@@ -54,7 +60,7 @@ def _link(slots, batch, count):
             ready += 1
         slots.tail[slot] = row
         batch.next[row] = -1
-        batch.gap[row] = np.uint32(0)
+        batch.said[row].gap = np.uint32(0)
     return ready
 
 
@@ -118,8 +124,8 @@ def stage(core, row, slot, flags, seq, ts, received):
     batch = core.batch
     batch.slot[row] = slot
     batch.flags[row] = flags
-    batch.seq[row] = seq
-    batch.ts[row] = ts
+    batch.said[row].seq = seq
+    batch.said[row].ts_ns = ts
     batch.received[row] = received
 
 

@@ -30,7 +30,7 @@ from streamrnn.streams.rules import unlearn
 from streamrnn.streams.several_rows import make_decoder
 from streamrnn.streams.slots import id_words, make_slots
 from streamrnn.wire.clock import monotonic_ns
-from streamrnn.wire.frame import PREDICTION, SEQ
+from streamrnn.wire.frame import PREDICTION, SEQ, blank_predictions
 from streamrnn.wire.memory import address_of
 
 
@@ -39,19 +39,18 @@ class Answers(NamedTuple):
 
     outcome: np.ndarray  # (n,) uint8: 0 predicted, 1 late, 2 + i rejected for stats.REASONS[i]
     answers: np.ndarray  # (n,) uint8: which a predicted row gets: batch.OWN, that is ``values``, and SEVERAL
-    flags: np.ndarray  # (n,) uint16: of the prediction
-    seq: np.ndarray  # (n,) uint64
-    ts_ns: np.ndarray  # (n,) int64
-    step: np.ndarray  # (n,) uint64
-    score: np.ndarray  # (n,) float32: NaN = none
+    said: np.ndarray  # (n,) of PREDICTION, its fields attributes, too; of rejected rows "seq" and "ts_ns"
     begins: np.ndarray  # (n,) uint8: 1 for a row that an event begins with
     shares: np.ndarray  # (n, outputs) float32: of each in a score of SHARED or more; else zeros
-    gap: np.ndarray  # (n,) uint32
-    epoch: np.ndarray  # (n,) uint32
-    residual: np.ndarray  # (n,) float32
     values: np.ndarray  # (n, outputs) float32, physical units less the outputs' offsets
     several: np.ndarray  # (m, rows, outputs) float32: of the rows that get SEVERAL, in their order
     step_ns: np.ndarray  # (n,) float32: time of the row's batch, divided by its rows
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name not in (PREDICTION.names or ()):
+            raise AttributeError(name)
+        field: np.ndarray = self.said[name]
+        return field
 
 
 @inlined
@@ -59,22 +58,16 @@ def _answer(core, answers, row, to, step_ns):
     """Copies what came of a row of the batch to place ``to`` of the answers."""
     net, batch = core.net, core.batch
     answers.outcome[to] = batch.outcome[row]
-    answers.seq[to] = batch.seq[row]
-    answers.ts_ns[to] = batch.ts[row]
+    answers.said[to].seq, answers.said[to].ts_ns = batch.said[row].seq, batch.said[row].ts_ns
     answers.step_ns[to] = step_ns
     if batch.outcome[row] != PREDICTED:
         return
+    answers.said[to] = batch.said[row]
     answers.answers[to] = batch.answers[row]
-    answers.flags[to] = batch.said[row]
-    answers.step[to] = batch.step[row]
-    answers.score[to] = batch.score[row]
     answers.begins[to] = batch.begins[row]
-    answers.gap[to] = batch.gap[row]
-    answers.epoch[to] = batch.epoch[row]
-    answers.residual[to] = batch.residual[row]
     for output in range(net.outputs):
         answers.values[to, output] = batch.predicted[row * net.out_width + output]
-        if batch.score[row] >= SHARED:
+        if batch.said[row].score >= SHARED:
             answers.shares[to, output] = batch.shares[row * net.out_width + output]
 
 
@@ -106,8 +99,7 @@ def _feed(core, names, stream, values, seq, flags, ts, answers, several, done):
                 count += 1
             else:
                 answers.outcome[done] = np.uint8(REJECTED - 1 - slot)
-                answers.seq[done] = seq[done]
-                answers.ts_ns[done] = ts[done]
+                answers.said[done].seq, answers.said[done].ts_ns = seq[done], ts[done]
             done += 1
         started = monotonic_ns()
         advance(core, count)
@@ -225,11 +217,6 @@ class Engine:
         """Of an answer of several; 0 = there is none."""
         return self.core.decoder.rows
 
-    @property
-    def message_bytes(self) -> int:
-        """Of the largest prediction."""
-        return PREDICTION.itemsize + 4 * max(self.rows, 1) * self.core.net.outputs
-
     def feed(
         self,
         ids: Sequence[str],
@@ -264,16 +251,9 @@ class Engine:
         answers = Answers(
             outcome=np.zeros(count, np.uint8),
             answers=np.zeros(count, np.uint8),
-            flags=np.zeros(count, np.uint16),
-            seq=np.zeros(count, np.uint64),
-            ts_ns=np.zeros(count, np.int64),
-            step=np.zeros(count, np.uint64),
-            score=np.full(count, np.nan, np.float32),
+            said=blank_predictions(count),
             begins=np.zeros(count, np.uint8),
             shares=np.zeros((count, outputs), np.float32),
-            gap=np.zeros(count, np.uint32),
-            epoch=np.zeros(count, np.uint32),
-            residual=np.full(count, np.nan, np.float32),
             values=np.full((count, outputs), np.nan, np.float32),
             several=np.zeros((0, self.core.decoder.rows, outputs), np.float32),
             step_ns=np.zeros(count, np.float32),

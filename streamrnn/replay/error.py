@@ -33,9 +33,10 @@ def _compare(
         if answers.outcome[row] != PREDICTED:
             continue
         at = stream[row]
-        follows = answers.gap[row] == 0 and past.epoch[at] == np.int64(answers.epoch[row])
+        said = answers.said[row]
+        follows = said.gap == 0 and past.epoch[at] == np.int64(said.epoch)
         counts = follows and not learned[row]
-        past.epoch[at] = answers.epoch[row]
+        past.epoch[at] = said.epoch
         for output in range(past.scale.size):
             value = values[row, output]
             error = (value - past.forecast[at, output]) * past.scale[output]

@@ -6,6 +6,7 @@ import numpy as np
 
 from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import Network, aligned
+from streamrnn.wire.frame import blank_predictions
 
 ROWS = 128  # most rows in a batch: enough that four different streams meet, few enough to stay in L1
 
@@ -19,21 +20,15 @@ class Batch(NamedTuple):
     # in
     slot: np.ndarray  # (ROWS,) int64
     flags: np.ndarray  # (ROWS,) uint16: of the frame, for this row
-    seq: np.ndarray  # (ROWS,) uint64: out, too, for rows that came without
-    ts: np.ndarray  # (ROWS,) int64: source time, ns; 0 = none
     received: np.ndarray  # (ROWS,) int64: ns
     values: np.ndarray  # (ROWS * in_width,) float32: physical units; lanes past the channels are zero
+    # in and out
+    said: np.ndarray  # (ROWS,) of PREDICTION: with number and time of the row, what is said of it
     # out
     outcome: np.ndarray  # (ROWS,) uint8
     answers: np.ndarray  # (ROWS,) uint8: which of OWN and SEVERAL a row that was predicted gets
-    said: np.ndarray  # (ROWS,) uint16: flags of the prediction
-    step: np.ndarray  # (ROWS,) uint64
-    gap: np.ndarray  # (ROWS,) uint32
-    epoch: np.ndarray  # (ROWS,) uint32
-    score: np.ndarray  # (ROWS,) float32
     begins: np.ndarray  # (ROWS,) uint8: 1 for a row that an event begins with
     shares: np.ndarray  # (ROWS * out_width,) float32: of the outputs in a score of SHARED or more
-    residual: np.ndarray  # (ROWS,) float32
     predicted: np.ndarray  # (ROWS * out_width,) float32: physical units
     # between
     origin: np.ndarray  # (ROWS,) int64: the row's place in what is being fed
@@ -64,20 +59,13 @@ def make_batch(network: Network, rows: int = ROWS) -> Batch:
         rows=rows,
         slot=per_row(np.int64),
         flags=per_row(np.uint16),
-        seq=per_row(np.uint64),
-        ts=per_row(np.int64),
         received=per_row(np.int64),
         values=aligned(ROWS * network.in_width),
+        said=blank_predictions(ROWS),
         outcome=per_row(np.uint8),
         answers=per_row(np.uint8),
-        said=per_row(np.uint16),
-        step=per_row(np.uint64),
-        gap=per_row(np.uint32),
-        epoch=per_row(np.uint32),
-        score=per_row(np.float32),
         begins=per_row(np.uint8),
         shares=np.zeros(ROWS * network.out_width, np.float32),
-        residual=per_row(np.float32),
         predicted=aligned(ROWS * network.out_width),
         origin=per_row(np.int64),
         next=per_row(np.int64),

@@ -24,10 +24,11 @@ def _write_header(core, lane):
     """Number, time, step and epoch of the record that a lane writes."""
     slots, batch, tile = core.slots, core.batch, core.tile
     row, old, new = tile.row[lane], tile.old[lane], tile.new[lane]
+    said = batch.said[row]
     header, before = new // 2, old // 2
     continues = slots.committed[tile.slot[lane]] > np.uint64(0) and tile.reset[lane] < 0
-    ended, restored, first = np.uint32(0), np.uint32(0), batch.seq[row]
-    filled = tile.imagined[lane] == 1 or batch.said[row] & np.uint16(frame.IMPUTED) != 0
+    ended, restored, first = np.uint32(0), np.uint32(0), said.seq
+    filled = tile.imagined[lane] == 1 or said.flags & np.uint16(frame.IMPUTED) != 0
     missed = slots.state_32[old + MISSED]
     if continues:
         first = slots.state_64[before + FIRST]
@@ -37,9 +38,9 @@ def _write_header(core, lane):
         slots.state_64[header + TS] = np.uint64(time + core.rules.period_ns if time != 0 else 0)
         restored = slots.state_32[old + RESTORED]  # for the row behind the gap to say
     else:
-        slots.state_64[header + SEQ] = batch.seq[row]
-        slots.state_64[header + TS] = np.uint64(batch.ts[row])
-        missed += batch.gap[row]
+        slots.state_64[header + SEQ] = said.seq
+        slots.state_64[header + TS] = np.uint64(said.ts_ns)
+        missed += said.gap
         if batch.flags[row] & frame.END != 0:
             ended = np.uint32(1 + _BY_END)
     slots.state_64[header + FIRST] = first
@@ -91,10 +92,11 @@ def write(core, lane):
     if not finite:
         turn_away(core, row, _DIVERGED, NO_CHANNEL)
         return
+    said = batch.said[row]
     if slots.state_32[new + DEGRADED] > np.uint32(0):
-        batch.said[row] |= np.uint16(frame.DEGRADED)
+        said.flags |= np.uint16(frame.DEGRADED)
     batch.outcome[row] = PREDICTED
-    batch.step[row] = slots.state_64[new // 2 + STEP]
-    batch.answers[row] = answers_due(core, batch.flags[row], batch.step[row])
-    batch.epoch[row] = slots.state_32[new + EPOCH]
+    said.step = slots.state_64[new // 2 + STEP]
+    batch.answers[row] = answers_due(core, batch.flags[row], said.step)
+    said.epoch = slots.state_32[new + EPOCH]
     copy(batch.predicted, row * net.out_width, slots.state, new + slots.prediction_at, net.out_width)

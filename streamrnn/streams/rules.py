@@ -76,8 +76,8 @@ def _place(core, row, old):
     last, first = slots.state_64[header + SEQ], slots.state_64[header + FIRST]
     ended = np.int64(slots.state_32[old + ENDED]) - 1
     if flags & frame.SEQ == 0:
-        batch.seq[row] = last + _ONE
-    seq = batch.seq[row]
+        batch.said[row].seq = last + _ONE
+    seq = batch.said[row].seq
     if flags & frame.RESET != 0:
         return _BY_FRAME, np.uint64(0)
     if flags & frame.SEQ == 0:
@@ -161,9 +161,9 @@ def _impute(core, row, old, continues):
 @inlined
 def _first_look(core, row, gap):
     """Counts the rows missing before this one, once: a row comes back while they are filled in."""
-    if core.batch.gap[row] == np.uint32(0):
+    if core.batch.said[row].gap == np.uint32(0):
         counted = min(gap, _MOST_GAP)
-        core.batch.gap[row] = np.uint32(counted)
+        core.batch.said[row].gap = np.uint32(counted)
         core.stats.counters[MISSING_ROWS] += np.int64(counted)
 
 
@@ -209,7 +209,7 @@ def _keep_boundary(core, row, old):
     """A rejected row still ends its sequence, or begins a new one, which has numbers of its own."""
     slots, batch = core.slots, core.batch
     if batch.flags[row] & frame.RESET != 0:
-        end_sequence(slots, batch.slot[row], _BY_FRAME, batch.seq[row])
+        end_sequence(slots, batch.slot[row], _BY_FRAME, batch.said[row].seq)
     elif batch.flags[row] & frame.END != 0:
         end_sequence(slots, batch.slot[row], _BY_END, slots.state_64[old // 2 + SEQ])
 
@@ -230,16 +230,16 @@ def _score(core, row, old, new, continues):
     net, slots, rules, batch = core.net, core.slots, core.rules, core.batch
     if net.forecasts == 0:
         return
-    state, before, after = slots.state, old + slots.score_at, new + slots.score_at
-    if not continues or batch.gap[row] > np.uint32(0):  # the forecast was of another row
+    said, state, before, after = batch.said[row], slots.state, old + slots.score_at, new + slots.score_at
+    if not continues or said.gap > np.uint32(0):  # the forecast was of another row
         score.keep(net, state, before, after, continues)
         return
     at, forecast = row * net.in_width, old + slots.prediction_at
-    batch.score[row] = score.update(net, rules.levels, state, before, after, batch.values, at, forecast)
-    if batch.score[row] >= SHARED:
+    said.score = score.update(net, rules.levels, state, before, after, batch.values, at, forecast)
+    if said.score >= SHARED:
         score.share_out(net, state, after, batch.shares, row * net.out_width)
     was = state[before + score.EVENT]
-    state[after + score.EVENT] = score.event_after(was, batch.score[row], rules.threshold)
+    state[after + score.EVENT] = score.event_after(was, said.score, rules.threshold)
     batch.begins[row] = np.uint8(was == _ZERO and state[after + score.EVENT] != _ZERO)
 
 
@@ -247,34 +247,35 @@ def _score(core, row, old, new, continues):
 def _take_row(core, row, lane, old, new, continues):
     """The input of a row that is there, and what its prediction says of it."""
     net, slots, batch = core.net, core.slots, core.batch
-    batch.residual[row] = batch.score[row] = _NAN
+    said = batch.said[row]
+    said.residual = said.score = _NAN
     batch.begins[row] = np.uint8(0)
     if continues and net.forecasts == 1:
-        batch.residual[row] = _residual(core, row, old)
+        said.residual = _residual(core, row, old)
     _score(core, row, old, new, continues)
-    warming = np.isnan(batch.score[row]) if net.forecasts == 1 else not continues
-    said = np.uint16(frame.WARMING if warming else 0)
+    warming = np.isnan(said.score) if net.forecasts == 1 else not continues
+    flags = np.uint16(frame.WARMING if warming else 0)
     if net.forecasts == 1 and slots.state[new + slots.score_at + score.EVENT] == score.UNUSUAL:
-        said |= np.uint16(frame.ANOMALY)
+        flags |= np.uint16(frame.ANOMALY)
     if slots.committed[batch.slot[row]] > np.uint64(0):
         if _impute(core, row, old, continues):
-            said |= np.uint16(frame.IMPUTED)
+            flags |= np.uint16(frame.IMPUTED)
         if slots.state_32[old + RESTORED] != np.uint32(0):
-            said |= np.uint16(frame.RESTORED)
-    if batch.gap[row] > np.uint32(0):
-        said |= np.uint16(frame.GAP)
+            flags |= np.uint16(frame.RESTORED)
+    if said.gap > np.uint32(0):
+        flags |= np.uint16(frame.GAP)
     if core.tile.reset[lane] >= 0:
-        said |= np.uint16(frame.WAS_RESET)
-    batch.said[row] = said
+        flags |= np.uint16(frame.WAS_RESET)
+    said.flags = flags
     copy(slots.state, new + slots.input_at, batch.values, row * net.in_width, net.in_width)
 
 
 @inlined
 def _shows(core, row, old, new):
     """What a row is to the correction of its forecast: an unusual one must not teach it."""
-    slots, batch = core.slots, core.batch
-    filled = batch.said[row] & np.uint16(frame.IMPUTED) != 0 or slots.state_32[old + FILLED] != np.uint32(0)
-    if filled or batch.gap[row] > np.uint32(0):
+    slots, said = core.slots, core.batch.said[row]
+    filled = said.flags & np.uint16(frame.IMPUTED) != 0 or slots.state_32[old + FILLED] != np.uint32(0)
+    if filled or said.gap > np.uint32(0):
         return NOTHING
     return TEACHES if slots.state[new + slots.score_at + score.EVENT] == _ZERO else PROVES
 
@@ -297,7 +298,7 @@ def prepare(core, row, lane):
     if begun:
         reset, gap = _place(core, row, old)
     elif batch.flags[row] & frame.SEQ == 0:
-        batch.seq[row] = np.uint64(0)
+        batch.said[row].seq = np.uint64(0)
     if reset == _LATE:
         batch.outcome[row] = np.uint8(LATE_ROW)
         core.stats.counters[LATE] += 1

@@ -1,4 +1,4 @@
-"""Frames decoded and predictions encoded, compiled. Offsets come from the dtypes of ``wire.frame``.
+"""Frames decoded, and predictions' values encoded, compiled. Offsets come from the dtypes of ``wire.frame``.
 
 Hostile bytes stop here: ``decode`` compares every count with the length before anything is read.
 """
@@ -18,10 +18,6 @@ from streamrnn.wire.memory import (
     read_u16,
     read_u64,
     write_f32,
-    write_i64,
-    write_u16,
-    write_u32,
-    write_u64,
 )
 
 # indices into a decoded header, int64
@@ -42,12 +38,6 @@ def _offset(dtype: np.dtype, field: str) -> int:
 
 _VERSION_AT, _DTYPE_AT, _FLAGS_AT, _ROWS_AT, SEQ_AT, TS_AT, _DT_AT = (
     _offset(frame.FRAME, name) for name in ("version", "dtype", "flags", "rows", "seq", "ts_ns", "dt_ns")
-)
-_OUT_FLAGS, _OUT_SEQ, _OUT_TS, _OUT_STEP, _OUT_RECV, _OUT_PUB = (
-    _offset(frame.PREDICTION, name) for name in ("flags", "seq", "ts_ns", "step", "recv_ns", "pub_ns")
-)
-_OUT_SCORE, _OUT_GAP, _OUT_EPOCH, _OUT_RESIDUAL = (
-    _offset(frame.PREDICTION, name) for name in ("score", "gap", "epoch", "residual")
 )
 _MAGIC_BAD, _VERSION_BAD, _DTYPE_BAD, _FLAGS_BAD = (
     REASONS.index(name) for name in ("magic", "version", "dtype", "flags")
@@ -166,30 +156,6 @@ def decode_row(header, row, channels, offsets, values, to):
     else:
         for channel in range(channels):
             values[to + channel] = np.float32(read_i32(at + 4 * channel))
-
-
-def template(kind: int, horizon: int, outputs: int) -> np.ndarray:
-    """The bytes of a prediction, (64 + 4 * horizon * outputs,) uint8, its fixed fields set."""
-    message = np.zeros(frame.PREDICTION.itemsize + 4 * horizon * outputs, np.uint8)
-    header = message[: frame.PREDICTION.itemsize].view(frame.PREDICTION)
-    header["magic"], header["version"], header["kind"] = b"SP", frame.VERSION, kind
-    header["horizon"] = horizon
-    return message
-
-
-@inlined
-def encode_header(to, flags, seq, ts, step, received, published, score, gap, epoch, residual):
-    """Fills in a prediction at address ``to``, all but its fixed fields and its values."""
-    write_u16(to + _OUT_FLAGS, flags)
-    write_u64(to + _OUT_SEQ, seq)
-    write_i64(to + _OUT_TS, ts)
-    write_u64(to + _OUT_STEP, step)
-    write_i64(to + _OUT_RECV, received)
-    write_i64(to + _OUT_PUB, published)
-    write_f32(to + _OUT_SCORE, score)
-    write_u32(to + _OUT_GAP, gap)
-    write_u32(to + _OUT_EPOCH, epoch)
-    write_f32(to + _OUT_RESIDUAL, residual)
 
 
 @inlined

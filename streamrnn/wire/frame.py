@@ -55,6 +55,14 @@ WARMING, GAP, WAS_RESET, IMPUTED, DEGRADED, RESTORED, EVICTED, ANOMALY = (1 << b
 FLAG_NAMES = ("WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED", "ANOMALY")
 
 
+def blank_predictions(count: int) -> np.ndarray:
+    """(count,) of PREDICTION that say nothing yet: no score and no residual, all else 0."""
+    blank = np.zeros(count, PREDICTION)
+    blank["magic"], blank["version"] = b"SP", VERSION
+    blank["score"] = blank["residual"] = np.nan
+    return blank
+
+
 class WireError(ValueError):
     """A message that is not what its header says."""
 

@@ -46,10 +46,9 @@ def _writer(numba_type):
     return write
 
 
-write_u16 = _writer(types.uint16)
-write_u32 = _writer(types.uint32)
 write_u64 = _writer(types.uint64)
 write_i64 = _writer(types.int64)
+write_u32 = _writer(types.uint32)
 write_f32 = _writer(types.float32)
 
 

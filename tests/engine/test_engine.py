@@ -30,7 +30,7 @@ from streamrnn.stats import (
     STREAMS,
 )
 from streamrnn.streams.batch import ROWS
-from streamrnn.wire.frame import END, GAP, IMPUTED, RESET, RESTORED, WARMING, WAS_RESET
+from streamrnn.wire.frame import END, GAP, IMPUTED, PREDICTION, RESET, RESTORED, WARMING, WAS_RESET
 
 ARCHITECTURE = pytest.mark.parametrize(
     "architecture",
@@ -75,7 +75,7 @@ def other_quantities(model: Model) -> Model:
 
 
 def assert_same(answers: Answers, expected: Answers) -> None:
-    for field in set(Answers._fields) - {"step_ns"}:
+    for field in {*Answers._fields, *PREDICTION.names} - {"step_ns", "said"}:
         found, wanted = getattr(answers, field), getattr(expected, field)
         assert found.dtype == wanted.dtype
         np.testing.assert_array_equal(found, wanted, err_msg=field)

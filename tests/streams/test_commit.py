@@ -142,7 +142,8 @@ def advance_one(engine: Engine, seq: int, flags: int, value: float) -> Callable[
     """One row of stream "a" with flags, ready in the batch."""
     core, batch = engine.core, engine.core.batch
     batch.slot[0] = find_slot(core.slots, id_words("a"))
-    batch.flags[0], batch.seq[0], batch.ts[0], batch.received[0] = flags | SEQ, seq, 5, 7
+    batch.flags[0], batch.received[0] = flags | SEQ, 7
+    batch.said["seq"][0], batch.said["ts_ns"][0] = seq, 5
     batch.values[: len(engine.model.channels)] = value
     return between_stops(advance, core, 1)
 

@@ -16,6 +16,7 @@ from streamrnn.engine.engine import Answers
 from streamrnn.errors import UserError
 from streamrnn.stats import REASONS
 from streamrnn.table import Rows, Writer, open_writer
+from streamrnn.wire.frame import blank_predictions
 
 OUTPUTS = ["flow", 'pressure, "bar"']
 STREAMS = ["p1", 'p,2"', "ü\n3"]
@@ -46,20 +47,16 @@ def results(count: int = 1000, seed: int = 0) -> tuple[Rows, Answers]:
     outcome[::10], outcome[::11] = 1, 2 + MISSING
     values = floats(count, len(OUTPUTS))
     values[outcome > 0] = np.nan
+    said = blank_predictions(count)
+    said["flags"] = np.where(outcome > 0, 0, rng.integers(0, 8, count))
+    said["step"], said["residual"] = rng.integers(0, 1 << 63, count, np.uint64), floats(count)
     answers = Answers(
         answers=np.ones(count, np.uint8),
         several=np.zeros((0, 0, 2), np.float32),
         begins=np.zeros(count, np.uint8),
         shares=np.zeros((count, 2), np.float32),
         outcome=outcome,
-        flags=np.where(outcome > 0, 0, rng.integers(0, 8, count)).astype(np.uint16),
-        seq=np.zeros(count, np.uint64),
-        ts_ns=np.zeros(count, np.int64),
-        step=rng.integers(0, 1 << 63, count, np.uint64),
-        score=np.full(count, np.nan, np.float32),
-        gap=np.zeros(count, np.uint32),
-        epoch=np.zeros(count, np.uint32),
-        residual=floats(count),
+        said=said,
         values=values,
         step_ns=np.zeros(count, np.float32),
     )

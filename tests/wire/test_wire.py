@@ -71,12 +71,6 @@ def _decode_row(header, row, channels, offsets, values, to):
 
 
 @compiled
-def _encode_header(message, flags, seq, ts, step, received, published, score, gap, epoch, residual):
-    to = address_of(message, 0)
-    codec.encode_header(to, flags, seq, ts, step, received, published, score, gap, epoch, residual)
-
-
-@compiled
 def _are_utf8(names, valid):
     for row in range(valid.size):
         valid[row] = codec.is_utf8(address_of(names, row * 128))
@@ -363,24 +357,16 @@ def test_decode_row_converts_the_corners_as_numpy_does(code, values):
     st.floats(width=32, allow_nan=False),
 )
 def test_a_prediction_encoded_is_the_prediction_unpacked(numbers, offset, score, residual):
+    said = frame.blank_predictions(1)[0]
+    names = ("flags", "seq", "ts_ns", "step", "recv_ns", "pub_ns", "gap", "epoch")
+    for name, number in zip(names, numbers, strict=True):
+        said[name] = number
+    said["kind"], said["horizon"], said["score"], said["residual"] = frame.PER_FRAME, 1, score, residual
     flags, seq, ts, step, received, published, gap, epoch = numbers
-    message = placed(codec.template(frame.PER_FRAME, 1, 2).tobytes(), offset)
-    _encode_header(
-        message,
-        np.uint16(flags),
-        np.uint64(seq),
-        ts,
-        np.uint64(step),
-        received,
-        published,
-        np.float32(score),
-        np.uint32(gap),
-        np.uint32(epoch),
-        np.float32(residual),
-    )
-    header, values = unpack_prediction(message.tobytes())
-    said = (b"SP", 1, 1, flags, 1, seq, ts, step, received, published, score, gap, epoch, residual)
-    assert header.tolist() == said
+    expected = (b"SP", 1, 1, flags, 1, seq, ts, step, received, published, score, gap, epoch, residual)
+    assert said.tobytes() == struct.pack("<2sBBHHQqQqqfIIf", *expected)
+    header, values = unpack_prediction(said.tobytes() + bytes(8))
+    assert header.tolist() == expected
     assert values.tolist() == [[0, 0]]
 
 

@@ -134,8 +134,9 @@ def _draw(
     channels = values.shape[1]
     for channel in range(channels):
         _widen(tracks, place, at, channel, values[row, channel])
-    follows = answers.gap[row] == 0 and tracks.epoch[place] == np.int64(answers.epoch[row])
-    tracks.epoch[place] = np.int64(answers.epoch[row])
+    said = answers.said[row]
+    follows = said.gap == 0 and tracks.epoch[place] == np.int64(said.epoch)
+    tracks.epoch[place] = np.int64(said.epoch)
     own = answers.answers[row] & OWN != 0
     for output in range(tracks.forecast.shape[1]):
         if shifted and follows:
@@ -143,7 +144,7 @@ def _draw(
         elif not shifted and own:
             _widen(tracks, place, at, channels + output, answers.values[row, output])
         tracks.forecast[place, output] = answers.values[row, output]
-    if answers.score[row] >= SHARED:
+    if said.score >= SHARED:
         for output in range(tracks.forecast.shape[1]):
             tracks.shares[place, output] += np.float64(answers.shares[row, output])
 
@@ -183,14 +184,15 @@ def take(
 
     ``shifted``: predictions are forecasts of the next row; ``single``: a row's own answers a sequence.
     """
-    seq, ts_ns, several = answers.seq, answers.ts_ns, -1
+    several = -1
     lowest = np.float32(-2)
     for row in range(stream.size):
         of = stream[row]
         if answers.outcome[row] != PREDICTED:
             _mark(totals, tracks, of, LATE if answers.outcome[row] == LATE_ROW else REJECTED)
             continue
-        score = answers.score[row]
+        said = answers.said[row]
+        score, seq, ts_ns = said.score, said.seq, said.ts_ns
         judged = NO_SCORE if learned[row] else score
         if totals.place[of] < 0 and (tracks.taken[0] < len(tracks.stream) or judged > lowest):
             place = _free_place(totals, tracks, judged)
@@ -201,28 +203,28 @@ def take(
         totals.rows[of] += 1
         if judged > totals.highest[of]:
             totals.highest[of] = judged
-        if ts_ns[row] != 0:
-            totals.span[0] = min(totals.span[0], ts_ns[row])
-            totals.span[1] = max(totals.span[1], ts_ns[row])
+        if ts_ns != 0:
+            totals.span[0] = min(totals.span[0], ts_ns)
+            totals.span[1] = max(totals.span[1], ts_ns)
         place = totals.place[of]
         if place >= 0:
-            at = _bucket(tracks, place, seq[row], ts_ns[row])
+            at = _bucket(tracks, place, seq, ts_ns)
             _draw(tracks, place, at, values, answers, row, shifted)
             if score > tracks.score[place, at]:
                 tracks.score[place, at] = score
         for kind in range(len(_FLAGS)):
-            if answers.flags[row] & np.uint16(_FLAGS[kind]) != 0:
+            if said.flags & np.uint16(_FLAGS[kind]) != 0:
                 _mark(totals, tracks, of, kind)
         if learned[row]:
             _mark(totals, tracks, of, LEARNED)
-        if place >= 0 and answers.gap[row] > 0 and at << tracks.shift[place] == tracks.rows[place] - 1:
+        if place >= 0 and said.gap > 0 and at << tracks.shift[place] == tracks.rows[place] - 1:
             tracks.marks[place, at] |= np.uint8(1 << GAP_BEFORE)
         if answers.answers[row] & SEVERAL != 0:
             several += 1
             if place >= 0:
-                _keep_answer(tracks, place, seq[row], answers.several, several)
+                _keep_answer(tracks, place, seq, answers.several, several)
         elif single and answers.answers[row] & OWN != 0 and place >= 0:
             tracks.answers[place] += 1
-            tracks.answered[place] = seq[row]
+            tracks.answered[place] = seq
             for output in range(tracks.ahead.shape[2]):
                 tracks.ahead[place, 0, output] = answers.values[row, output]
