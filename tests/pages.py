@@ -14,7 +14,7 @@ from models import untrained
 from prometheus_client import CollectorRegistry
 from slots_by_hand import find_slot
 
-from streamrnn.daemon.page.views import Views
+from streamrnn.daemon.page.views import PageViews
 from streamrnn.engine.engine import Engine
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.record import RECEIVED
@@ -100,7 +100,7 @@ class Site:
 
     def __init__(self, engine: Engine):
         self.engine, self.state = engine, "ready"
-        self.views = Views(engine, NoSnapshots(), lambda: (self.state == "ready", self.state))
+        self.views = PageViews(engine, NoSnapshots(), lambda: (self.state == "ready", self.state))
         good = (lambda: (True, "ok")), (lambda: (True, "ok"))
         self.server = WebServer("127.0.0.1", 0, CollectorRegistry(), *good, self.views)
 

@@ -24,7 +24,7 @@ from streamrnn.model.model import Model
 from streamrnn.model.model_file import read_model
 from streamrnn.settings.sections import Faults
 from streamrnn.train.data.recording import DataOptions
-from streamrnn.train.descent import Settings
+from streamrnn.train.descent import TrainSettings
 from streamrnn.train.job import TrainOptions, train
 
 MEMORY = 500
@@ -80,7 +80,7 @@ def trained(rows: np.ndarray, network: tuple[str, int, int | None], folder: Path
     source, output = folder / "learned.csv", folder / "model.safetensors"
     names = ",".join(f"c{k}" for k in range(rows.shape[1]))
     np.savetxt(source, rows, "%.9g", ",", header=names, comments="")
-    how = {"cell": cell, "hidden": hidden, "highway": highway, "settings": Settings(epochs=EPOCHS)}
+    how = {"cell": cell, "hidden": hidden, "highway": highway, "settings": TrainSettings(epochs=EPOCHS)}
     train(TrainOptions(DataOptions((str(source),)), output, **how))
     return read_model(output)
 

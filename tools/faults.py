@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.demo.faults import KINDS, Fault, Faults
+from streamrnn.demo.faults import KINDS, Fault, PumpFaults
 from streamrnn.demo.live import MODEL, PAST_ROWS
 from streamrnn.demo.pumps import MACHINES, PERIOD_S, Pumps
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import read_model
-from streamrnn.settings.sections import Faults as Rules
+from streamrnn.settings.sections import PumpFaults as Rules
 
 OVER = round(30 / PERIOD_S)
 HOUR = round(3600 / PERIOD_S)
@@ -36,7 +36,7 @@ class Session(NamedTuple):
 
 def run(model: Model, seed: int, steps: int) -> Session:
     pumps = Pumps(len(MACHINES), seed)
-    past, faults = [pumps.step() for _ in range(PAST_ROWS)], Faults(pumps, seed)
+    past, faults = [pumps.step() for _ in range(PAST_ROWS)], PumpFaults(pumps, seed)
     now = [faults.step() for _ in range(steps)]
     values = np.concatenate([*past, *(step.values for step in now)])
     sent = np.concatenate([np.ones(PAST_ROWS * len(MACHINES), bool), *(step.sent for step in now)])

@@ -39,7 +39,7 @@ from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.score_levels import first_levels
 from streamrnn.train.data.recording import DataOptions
-from streamrnn.train.descent import Settings
+from streamrnn.train.descent import TrainSettings
 from streamrnn.train.job import TrainOptions, train
 from streamrnn.train.judge.calibration import event_rows, score_residuals
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=0, help="of the training")
     options = parser.parse_args()
-    folder, settings = options.folder, Settings(seed=options.seed)
+    folder, settings = options.folder, TrainSettings(seed=options.seed)
     files = load(folder)
     print(f"{len(files)} of 58 files, {sum(series.windows for series in files)} windows; standard profile\n")
     print(f"{'':34}" + "".join(f"{rule:>12}" for rule in RULES) + "   found, false alarms (events)")
@@ -172,7 +172,7 @@ def under_way(score: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def streamrnn_score(
-    source: Path, series: Series, settings: Settings, scratch: Path
+    source: Path, series: Series, settings: TrainSettings, scratch: Path
 ) -> tuple[np.ndarray, float]:
     """The score of each row by a model of the file's first ones, (n,), and the threshold that is in it."""
     model, output = scratch / "model.safetensors", scratch / "output.parquet"

@@ -26,12 +26,12 @@ from streamrnn.table import Reading
 from streamrnn.train.data.dataset import Dataset, Scaling, Sequence, load
 from streamrnn.train.data.lanes import Lanes
 from streamrnn.train.data.recording import DataOptions
-from streamrnn.train.data.warnings import Facts
-from streamrnn.train.descent import AVERAGE, RISE, Settings
+from streamrnn.train.data.warnings import DataFacts
+from streamrnn.train.descent import AVERAGE, RISE, TrainSettings
 from streamrnn.train.fit import chunks, fit, mean_error
 from streamrnn.train.judge.linear import Linear, linear_autoregression, persistence
 from streamrnn.train.net.adam import Adam
-from streamrnn.train.net.network import Network, Shape
+from streamrnn.train.net.network import NetworkShape, RowNetwork
 
 SIZES = ((8, 32, 32), (8, 64, 32), (16, 128, 64))  # inputs, hidden units, lanes
 CHUNK = 64
@@ -46,7 +46,7 @@ def make_dataset(values: np.ndarray, targets: np.ndarray, cut: int) -> Dataset:
         values[:cut].mean(0), values[:cut].std(0), np.nanmean(targets[:cut], 0), np.nanstd(targets[:cut], 0)
     )
     names = [f"c{k}" for k in range(width)], [f"y{k}" for k in range(outputs)]
-    return Dataset(*names, "value", 0, 0.0, *parts, scaling, Facts(1, 1, len(values), 0, 0, 0, 0), [])
+    return Dataset(*names, "value", 0, 0.0, *parts, scaling, DataFacts(1, 1, len(values), 0, 0, 0, 0), [])
 
 
 def speed() -> None:
@@ -81,7 +81,7 @@ def clocked(work: Callable[[], object]) -> float:
 
 
 def our_epoch(cell: str, hidden: int, lanes: int, dataset: Dataset) -> Callable[[], None]:
-    network = Network(Shape(cell, len(dataset.channels), len(dataset.outputs), hidden))
+    network = RowNetwork(NetworkShape(cell, len(dataset.channels), len(dataset.outputs), hidden))
     network.start(np.random.default_rng(0))
     optimiser = Adam(network, 1e-2, 1.0)
 
@@ -143,12 +143,12 @@ def error() -> None:
     dataset = make_dataset(values[:7000], targets[:7000], 5600)
     held = make_dataset(values, targets, 7000).validation
     held = dataset._replace(validation=held)
-    settings = Settings(epochs=60, patience=60, dropout=0.0, rate=5e-3)
+    settings = TrainSettings(epochs=60, patience=60, dropout=0.0, rate=5e-3)
     print("mean square error of Mackey-Glass 6 rows ahead, in standard deviations squared, LSTM 1 -> 32")
     both = []
     for seed in range(5):
-        chosen = Settings(**(vars(settings) | {"seed": seed}))
-        ours = fit(dataset, Shape("lstm", 1, 1, 32), chosen, None)[0]
+        chosen = TrainSettings(**(vars(settings) | {"seed": seed}))
+        ours = fit(dataset, NetworkShape("lstm", 1, 1, 32), chosen, None)[0]
         both.append((held_error(ours.forward, held), torch_fit(torch, dataset, chosen, held)))
         print(f"seed {seed}: ours {both[-1][0]:.5f}  torch {both[-1][1]:.5f}", flush=True)
     ours_mean, torch_mean = np.mean(both, axis=0)
@@ -162,7 +162,7 @@ def held_error(forward: Callable[..., np.ndarray], dataset: Dataset) -> float:
     return float((error**2).sum() / chunk.weight.sum())
 
 
-def torch_fit(torch, dataset: Dataset, settings: Settings, held: Dataset) -> float:
+def torch_fit(torch, dataset: Dataset, settings: TrainSettings, held: Dataset) -> float:
     """The schedule of ``streamrnn.train.descent`` with torch.nn.LSTM, autograd and torch's AdamW."""
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
@@ -229,9 +229,11 @@ def memory() -> None:
     print("adding problem, 100 rows; the error of always saying the mean is 0.167 (1.0 standardised)")
     dataset = adding(4000, 100)
     for cell in ("rnn", "gru", "lstm"):
-        settings = Settings(epochs=60, patience=60, chunk=500, lanes=32, dropout=0.0, rate=4e-3, decay=0.0)
+        settings = TrainSettings(
+            epochs=60, patience=60, chunk=500, lanes=32, dropout=0.0, rate=4e-3, decay=0.0
+        )
         began = time.perf_counter()
-        _, course = fit(dataset, Shape(cell, 2, 1, 32), settings, None)
+        _, course = fit(dataset, NetworkShape(cell, 2, 1, 32), settings, None)
         print(
             f"{cell:>6}: {course.errors[course.best]:.4f} standardised, {course.epoch} epochs, "
             f"{time.perf_counter() - began:.0f} s",
@@ -257,7 +259,7 @@ def adding(count: int, rows: int) -> Dataset:
     scaling = Scaling(one * 0, one, np.float32([1]), np.sqrt(np.float32([1 / 6])))
     names = ["number", "mark"], ["sum"]
     return Dataset(
-        *names, "value", 0, 0.0, learned, checked, scaling, Facts(1, count, count * rows, 0, 0, 0, 0), []
+        *names, "value", 0, 0.0, learned, checked, scaling, DataFacts(1, count, count * rows, 0, 0, 0, 0), []
     )
 
 
@@ -290,15 +292,19 @@ def beside(what: str, learned: Dataset, tested: Dataset) -> None:
     print(f"{what}: persistence {persistence(held).errors.mean():.5f}", end="")
     print(f", linear over {linear.frames} rows {linear_error(linear, held):.5f}", end="", flush=True)
     for cell in ("lstm", "gru"):
-        shape = Shape(cell, len(learned.channels), len(learned.outputs), 32, highway=linear.frames)
-        errors = [mean_error(fit(learned, shape, Settings(seed=seed), linear)[0], held) for seed in range(5)]
+        shape = NetworkShape(cell, len(learned.channels), len(learned.outputs), 32, highway=linear.frames)
+        errors = [
+            mean_error(fit(learned, shape, TrainSettings(seed=seed), linear)[0], held) for seed in range(5)
+        ]
         print(f", {cell} {np.mean(errors):.5f} ({min(errors):.5f}, {max(errors):.5f})", end="", flush=True)
     print()
 
 
 def linear_error(linear: Linear, dataset: Dataset) -> float:
     """A network whose recurrent part says nothing is its highway."""
-    network = Network(Shape("rnn", len(dataset.channels), len(dataset.outputs), 16, highway=linear.frames))
+    network = RowNetwork(
+        NetworkShape("rnn", len(dataset.channels), len(dataset.outputs), 16, highway=linear.frames)
+    )
     network.tensors["highway.weight"][:] = linear.weight
     network.tensors["head.bias"][:] = linear.bias
     return mean_error(network, dataset)

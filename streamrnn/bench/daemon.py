@@ -43,7 +43,7 @@ zmq.proxy(source, sink)
 Watched = Callable[[str], AbstractContextManager[None]]
 
 
-class Run(NamedTuple):
+class BenchRun(NamedTuple):
     """What the sink saw of one run."""
 
     per_second: float
@@ -55,8 +55,8 @@ class Run(NamedTuple):
 class Comparison(NamedTuple):
     """Runs in turn, and the ratio daemon / proxy pair by pair."""
 
-    proxy: list[Run]
-    daemon: list[Run]
+    proxy: list[BenchRun]
+    daemon: list[BenchRun]
 
     def ratio(self, field: str) -> float:
         """The median of the pairs' ratios."""
@@ -136,7 +136,7 @@ def running(
             yield line
 
 
-def received(folder: str, seconds: float) -> Run:
+def received(folder: str, seconds: float) -> BenchRun:
     """What a sink sees for so long, after a second to warm up."""
     words = ("sink", _sink_in(folder), str(_WARM_S), str(seconds))
     with _python(*_LOAD, *words, listen="stdout") as receiver:
@@ -146,7 +146,7 @@ def received(folder: str, seconds: float) -> Run:
             raise UserError("no message came through the process to be measured") from None
     if receiver.returncode != 0:
         raise UserError("the sink failed; what it said is above")
-    return Run(**json.loads(out))
+    return BenchRun(**json.loads(out))
 
 
 def http_address(line: str) -> str:
@@ -161,7 +161,7 @@ def measure(
     seconds: float,
     watched: Watched | None = None,
     streams: int = STREAMS,
-) -> Run:
+) -> BenchRun:
     """One run: sink and publisher at native speed around ``middle``, which gets the two endpoints.
 
     ``watched``, given the address of its HTTP, is entered for as long as the run takes.

@@ -258,7 +258,7 @@ def train(
         raise click.UsageError(f"--activation {rest['activation']} is for --cell {' or '.join(able)}.")
     check_relation(relation, target, horizon, rest)
     from streamrnn.train.data.recording import DataOptions
-    from streamrnn.train.descent import Settings
+    from streamrnn.train.descent import TrainSettings
     from streamrnn.train.job import TrainOptions
     from streamrnn.train.job import train as run
 
@@ -273,7 +273,7 @@ def train(
         max_step_s=max_step,
     )
     how = ("epochs", "patience", "chunk", "rate", "decay", "dropout", "clip", "seed")
-    settings = Settings(lanes=rest.pop("batch"), **{name: rest.pop(name) for name in how})
+    settings = TrainSettings(lanes=rest.pop("batch"), **{name: rest.pop(name) for name in how})
     rows = None if relation == ROW_BY_ROW else horizon
     shown = sys.stderr.isatty()
     report = run(

@@ -17,7 +17,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from streamrnn.errors import UserError
 from streamrnn.model.model_file import read_model
-from streamrnn.settings.curve_keys import ClientKeys, Refusals
+from streamrnn.settings.curve_keys import ClientKeys, KeyRefusals
 from streamrnn.table import Reading, Rows, open_rows
 from streamrnn.table.ends import NO_ENDS, PIPED, Ends, find_ends, with_ends
 from streamrnn.table.pace import Pacer
@@ -154,7 +154,7 @@ class Publisher:
         self._subscribed = 0
         self._context = zmq.Context()
         self._socket = self._context.socket(KINDS[options.socket])
-        self._connections = Connections(self._socket, Refusals(options.to, options.bind))
+        self._connections = PeerConnections(self._socket, KeyRefusals(options.to, options.bind))
         try:
             if options.keys is not None:
                 options.keys.put_on(self._socket)
@@ -239,10 +239,10 @@ class Publisher:
             sys.stderr.write(f"the last receiver has left; {then}\n")
 
 
-class Connections:
+class PeerConnections:
     """The connections of a socket, as its monitor tells of them."""
 
-    def __init__(self, socket: zmq.Socket, refusals: Refusals) -> None:
+    def __init__(self, socket: zmq.Socket, refusals: KeyRefusals) -> None:
         made = zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
         self.events = socket.get_monitor_socket(made | zmq.EVENT_DISCONNECTED | refusals.EVENTS)
         self._refusals = refusals
@@ -250,7 +250,7 @@ class Connections:
         self._heard = False  # whether any of them belongs to somebody who speaks
 
     def last_has_left(self) -> bool:
-        """Whether there were connections before and there are none now. Raises as ``Refusals.see``."""
+        """Whether there were connections before and there are none now. Raises as ``KeyRefusals.see``."""
         while self.events.poll(0):
             event = recv_monitor_message(self.events)
             match event["event"]:

@@ -13,7 +13,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from streamrnn.errors import UserError
 from streamrnn.model.model_file import read_model
-from streamrnn.settings.curve_keys import ClientKeys, Refusals
+from streamrnn.settings.curve_keys import ClientKeys, KeyRefusals
 from streamrnn.wire.frame import (
     EVENT,
     PER_SEQUENCE,
@@ -57,7 +57,7 @@ def tail(
         socket.setsockopt(zmq.TCP_MAXRT, SILENCE_MS)
         for topic in topics or ("",):
             socket.subscribe(topic)
-        refusals = Refusals(endpoint, bind)
+        refusals = KeyRefusals(endpoint, bind)
         monitor = socket.get_monitor_socket(refusals.EVENTS)
         close.callback(socket.disable_monitor)
         try:
@@ -70,7 +70,7 @@ def tail(
         return _print(_messages(socket, monitor, refusals), as_json, limit, names)
 
 
-def _messages(socket: zmq.Socket, monitor: zmq.Socket, refusals: Refusals) -> Iterator[list[bytes]]:
+def _messages(socket: zmq.Socket, monitor: zmq.Socket, refusals: KeyRefusals) -> Iterator[list[bytes]]:
     """The parts of each message, without end. Flushes stdout when none waits, and then sees to refusals."""
     while True:
         if not socket.poll(0):

@@ -23,7 +23,7 @@ from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.state.ask import LINE_BYTES, SOCKET, address_in
 from streamrnn.streams.exchange import (
-    Shape,
+    RecordShape,
     find_slots,
     number_of,
     records_of,
@@ -178,7 +178,7 @@ class Control:
         snapshot = self._read(file)
         net = self._engine.core.net
         records = records_of(snapshot, layout_of(net))
-        whole = whole_records(records, Shape(net.layers, net.width, net.bounds))
+        whole = whole_records(records, RecordShape(net.layers, net.width, net.bounds))
         refuse_unfit(snapshot.ids, whole)
         replaced = self._between_frames.submit(self._take_in, snapshot, records.ids, replace).result()
         return {"streams": len(whole), "replaced": replaced}

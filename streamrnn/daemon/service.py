@@ -21,7 +21,7 @@ from streamrnn.daemon.backlog import Backlog
 from streamrnn.daemon.control import Control
 from streamrnn.daemon.driver import Driver
 from streamrnn.daemon.log import set_up_log
-from streamrnn.daemon.page.views import Views
+from streamrnn.daemon.page.views import PageViews
 from streamrnn.daemon.pump import make_pump, run
 from streamrnn.daemon.refusals import Refusals
 from streamrnn.daemon.reload import refuse_what_is_fixed
@@ -84,7 +84,7 @@ class Service:
         """
         if self.config.http.address is not None:
             registry = make_registry(self.engine.stats, self.engine.capacity, self._model_info, self.keeper)
-            views = Views(self.engine, self.keeper, self.readiness)
+            views = PageViews(self.engine, self.keeper, self.readiness)
             self._web = WebServer(*self.config.http.address, registry, self._health, self.readiness, views)
             self._web.start()
         self._compile()

@@ -75,7 +75,7 @@ class Step(NamedTuple):
     ended: Fault | None
 
 
-class Faults:
+class PumpFaults:
     """Steps pumps, and has the kinds of fault befall them in turn.
 
     ``seed`` says when, from ``first_s`` on, to which pump, how long. ``current`` is that of the last step.

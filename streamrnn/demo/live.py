@@ -19,7 +19,7 @@ import click
 import numpy as np
 import zmq
 
-from streamrnn.demo.faults import Fault, Faults
+from streamrnn.demo.faults import Fault, PumpFaults
 from streamrnn.demo.pumps import CHANNELS, MACHINES, PERIOD_S, Pumps
 from streamrnn.errors import UserError
 from streamrnn.model.model_file import read_model, write_model
@@ -58,7 +58,7 @@ def demo(seconds: float | None, http: str, seed: int) -> int:
             began = time.monotonic(), time.time_ns()
             _send_past(socket, past, began[1])
             _say_what_to_see(page, sink)
-            publish(socket, Faults(pumps, seed), began, seconds, daemon)
+            publish(socket, PumpFaults(pumps, seed), began, seconds, daemon)
     return 0
 
 
@@ -127,7 +127,7 @@ def _say_what_to_see(page: str, sink: str) -> None:
 
 def publish(
     socket: zmq.Socket,
-    faults: Faults,
+    faults: PumpFaults,
     began: tuple[float, int],
     seconds: float | None,
     daemon: Daemon,

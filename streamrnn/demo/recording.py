@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamrnn.demo.faults import Faults
+from streamrnn.demo.faults import PumpFaults
 from streamrnn.demo.pumps import CHANNELS, MACHINES, PERIOD_S, Pumps
 from streamrnn.errors import UserError
 
@@ -38,7 +38,7 @@ def record(path: Path, seconds: float, seed: int, with_faults: bool = False) -> 
 
 def _rows(seconds: float, seed: int, with_faults: bool) -> Iterator[list[str]]:
     pumps, began = Pumps(len(MACHINES), seed), _BEGAN + timedelta(days=seed)
-    faults = Faults(pumps, seed, _FIRST_S) if with_faults else None
+    faults = PumpFaults(pumps, seed, _FIRST_S) if with_faults else None
     everyone = np.ones(len(MACHINES), bool)
     for step in range(round(seconds / PERIOD_S)):
         time = (began + timedelta(seconds=step * PERIOD_S)).isoformat(timespec="milliseconds")

@@ -12,8 +12,8 @@ from streamrnn.engine.advance import Core, advance, slot_for, stage
 from streamrnn.engine.options import (
     AT_END,
     ROOM_BYTES,
-    Faults,
-    Predict,
+    AnswerPolicies,
+    FaultPolicies,
     batch_rows,
     rows_of_answer,
     rules_for,
@@ -131,9 +131,9 @@ class Engine:
         self,
         model: Model,
         capacity: int,
-        faults: Faults,
+        faults: FaultPolicies,
         home: Callable[[Network], np.ndarray | None] | None = None,
-        predict: Predict = AT_END,
+        predict: AnswerPolicies = AT_END,
         memory: int = 0,
     ):
         if UNCACHED is not None:
@@ -164,7 +164,7 @@ class Engine:
             stats=Stats.zeros(),
         )
 
-    def replacement(self, model: Model, faults: Faults) -> Core:
+    def replacement(self, model: Model, faults: FaultPolicies) -> Core:
         """A core that goes on with these streams, for ``replace``. Raises ConfigError for another shape."""
         ours = self.model.shape()
         for key, value in model.shape().items():

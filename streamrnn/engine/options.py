@@ -18,7 +18,7 @@ WORK = 2 * 10**9  # multiply-adds in a batch's answers of several rows: a tenth 
 MOST_WORK = 2 * 10**10  # and in one, which holds up the others: a second or so
 
 
-class Faults(Protocol):
+class FaultPolicies(Protocol):
     """What the engine reads of the ``faults`` section of the configuration."""
 
     @property
@@ -31,7 +31,7 @@ class Faults(Protocol):
     def missing_values(self) -> Sequence[float]: ...
 
 
-class Predict(Protocol):
+class AnswerPolicies(Protocol):
     """What it reads of the ``predict`` section."""
 
     @property
@@ -45,7 +45,7 @@ class _AtEnd(NamedTuple):
     horizon: int = 0
 
 
-AT_END: Predict = _AtEnd()
+AT_END: AnswerPolicies = _AtEnd()
 
 BEYOND, NEXT_TO_NOTHING = 1e6, 1e-6  # of a channel's deviation: what a raw value cannot be, or hardly
 _UNKNOWN_SPREAD = 1e6  # of the values of a model that does not say their deviations
@@ -82,7 +82,7 @@ def _raw_bounds(model: Model) -> dict[str, np.ndarray]:
     return {name: values.astype(np.float32) for name, values in bounds.items()}
 
 
-def _codes(model: Model, faults: Faults) -> np.ndarray:
+def _codes(model: Model, faults: FaultPolicies) -> np.ndarray:
     """The numbers that stand for a missing value, as the model and the configuration say.
 
     (n, channels) float32: each less the offset of the channel.
@@ -92,7 +92,7 @@ def _codes(model: Model, faults: Faults) -> np.ndarray:
     return np.ascontiguousarray(codes[:, np.newaxis] - model.offsets, np.float32)
 
 
-def rules_for(model: Model, faults: Faults, memory: int) -> Rules:
+def rules_for(model: Model, faults: FaultPolicies, memory: int) -> Rules:
     """The rules for compiled code; ``memory`` is the adaptation's. Raises ConfigError for what cannot be."""
     if memory and not _forecasts_all(model):
         raise ConfigError(
@@ -118,7 +118,7 @@ def rules_for(model: Model, faults: Faults, memory: int) -> Rules:
     )
 
 
-def rows_of_answer(model: Model, predict: Predict) -> int:
+def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:
     """The rows of an answer of several, 0 = none. Raises ConfigError for what cannot be asked of a model."""
     rows = predict.horizon
     if predict.every and model.relation == "vector-to-sequence":

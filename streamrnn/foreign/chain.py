@@ -13,7 +13,7 @@ from streamrnn.model.settings import ModelError
 WIDEST = 4096  # values of an activation that becomes a dense layer of its own
 
 
-class Scaling(NamedTuple):
+class ScaleShift(NamedTuple):
     """x * scale + shift."""
 
     name: str
@@ -28,7 +28,7 @@ class Activation(NamedTuple):
     activation: str
 
 
-Part = Stage | Scaling | Activation
+Part = Stage | ScaleShift | Activation
 
 
 def join(library: str, parts: Sequence[Part], notes: Sequence[str]) -> Foreign:
@@ -38,10 +38,10 @@ def join(library: str, parts: Sequence[Part], notes: Sequence[str]) -> Foreign:
     belongs to the linear dense layer in front of it, or becomes a dense layer. Raises ModelError naming the
     part that fits none of this, and as ``assemble`` does.
     """
-    front, behind = list[Scaling](), list[Scaling]()
+    front, behind = list[ScaleShift](), list[ScaleShift]()
     stages = list[Stage]()
     for part in parts:
-        if isinstance(part, Scaling):
+        if isinstance(part, ScaleShift):
             (behind if stages else front).append(part)
             continue
         if behind:
@@ -77,7 +77,7 @@ def _activate(stages: list[Stage], part: Activation) -> None:
         stages.append(Stage(part.name, dense))
 
 
-def _composed(scalings: Sequence[Scaling], width: int) -> tuple[np.ndarray, np.ndarray]:
+def _composed(scalings: Sequence[ScaleShift], width: int) -> tuple[np.ndarray, np.ndarray]:
     """All of ``scalings`` as one, of shape (width,). Raises ModelError for one that cannot be undone."""
     scale, shift = np.ones(width), np.zeros(width)
     for part in scalings:

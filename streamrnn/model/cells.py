@@ -10,7 +10,7 @@ from typing import NamedTuple
 _OF_TANH = 1.000001  # a hidden state made of tanh; the last bit is the approximation's
 
 
-class State(NamedTuple):
+class CellState(NamedTuple):
     """A number that each unit carries from step to step."""
 
     name: str
@@ -22,7 +22,7 @@ class Cell(NamedTuple):
 
     name: str  # its "cell"
     gates: str  # a letter each: the blocks of ``hidden`` rows in a layer's tensors, in their order
-    states: tuple[State, ...]  # the hidden state first
+    states: tuple[CellState, ...]  # the hidden state first
     # A unit is saturated, and says the same whatever comes in, when the state of this index has a larger
     # absolute value than that.
     saturates: int
@@ -39,18 +39,18 @@ class Cell(NamedTuple):
         return f"{self.name} ({self.activation})" if several else self.name
 
 
-_H = State("h", _OF_TANH)
+_H = CellState("h", _OF_TANH)
 CELLS = (
     # from 7.9 on tanh(c) is flat
-    Cell("lstm", "ifgo", (_H, State("c")), 1, 7.9, keeps="f"),
+    Cell("lstm", "ifgo", (_H, CellState("c")), 1, 7.9, keeps="f"),
     Cell("gru", "rzn", (_H,), 0, 0.9999, keeps="z", apart="n"),
     Cell("gru", "rzn", (_H,), 0, 0.9999, reset="before", keeps="z"),
     Cell("rnn", "h", (_H,), 0, 0.9999),
     # a rectifier has no bound; this is far outside of what a network of any use computes with
-    Cell("rnn", "h", (State("h"),), 0, 1e6, activation="relu"),
+    Cell("rnn", "h", (CellState("h"),), 0, 1e6, activation="relu"),
     # c / n is a mean of tanh weighed by what adds up to n, in which no row has a weight above 1: from a
     # million on none moves it any more
-    Cell("slstm", "ifgo", (_H, State("c"), State("n"), State("m")), 2, 1e6, keeps="f"),
+    Cell("slstm", "ifgo", (_H, CellState("c"), CellState("n"), CellState("m")), 2, 1e6, keeps="f"),
 )
 NAMES = tuple(dict.fromkeys(cell.name for cell in CELLS))
 GATES = {cell.name: len(cell.gates) for cell in CELLS}  # blocks of hidden rows in a layer's tensors

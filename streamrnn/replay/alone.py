@@ -17,10 +17,10 @@ from streamrnn.table.first import count_rows
 from streamrnn.table.progress import Progress, counted
 from streamrnn.train.data.dataset import Dataset, arrange
 from streamrnn.train.data.recording import DataOptions, Recording, read_recording
-from streamrnn.train.descent import Settings
+from streamrnn.train.descent import TrainSettings
 from streamrnn.train.in_words import count_of
 from streamrnn.train.job import TrainOptions, check_output, learn, not_begun
-from streamrnn.train.report import Report
+from streamrnn.train.report import TrainReport
 
 NAME = "model.safetensors"  # of a model that is found
 SHARE = 0.4  # of the rows that are learned from
@@ -96,7 +96,7 @@ def _learn(data: DataOptions, learning: Learning, progress: bool) -> Learned:
         until_ns = max(int(part.ts_ns.max(initial=0)) for part in recording.parts)
         dataset = arrange(recording, data)
     began = time.monotonic()
-    settings = Settings(epochs=EPOCHS, patience=PATIENCE, chunk=_chunk(dataset))
+    settings = TrainSettings(epochs=EPOCHS, patience=PATIENCE, chunk=_chunk(dataset))
     model, report = learn(
         dataset, TrainOptions(data, learning.save, settings=settings, work=WORK, progress=progress)
     )
@@ -185,11 +185,11 @@ def _settled(source: str, recording: Recording) -> tuple[Recording, dict[str, st
 
 def _chunk(dataset: Dataset) -> int:
     """Rows that the gradient reaches back: as usual, unless there are fewer in each lane."""
-    usual = Settings()
+    usual = TrainSettings()
     return max(min(usual.chunk, count_of(dataset.train, "row") // usual.lanes), 1)
 
 
-def _text(learned: Learned, report: Report, seconds: float) -> str:
+def _text(learned: Learned, report: TrainReport, seconds: float) -> str:
     """What was learned, in short."""
     until = f", up to {learned.until}" if learned.until else ""
     table = ", ".join(f"{name} {error:.4g}" for name, error in report.roots().items())

@@ -15,15 +15,15 @@ import numpy as np
 
 from streamrnn.compiling.jit import compiling
 from streamrnn.engine.engine import Engine
-from streamrnn.engine.options import AT_END, ROOM_BYTES, Faults, Predict
+from streamrnn.engine.options import AT_END, ROOM_BYTES, AnswerPolicies, FaultPolicies
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import read_model
 from streamrnn.replay.learned import Learned, Learning
-from streamrnn.replay.report import Report
+from streamrnn.replay.report import ReplayReport
 from streamrnn.replay.summary import Summary, Tally
 from streamrnn.stats import REASONS
-from streamrnn.table import Reading, RowReader, Rows, WholeFile, Writer, open_rows, open_writer
+from streamrnn.table import Reading, ResultWriter, RowReader, Rows, WholeFile, open_rows, open_writer
 from streamrnn.table.ends import NO_ENDS, PIPED, Ends, find_ends, with_ends
 from streamrnn.table.first import FirstRows
 from streamrnn.table.output import Nowhere
@@ -42,14 +42,14 @@ class ReplayOptions:
 
     source: str  # a file, or - for standard input
     model: Path | None  # None = one beside the file or here, else one learned from the file's first part
-    faults: Faults
+    faults: FaultPolicies
     output: str | None = "-"  # None = nowhere
     format: str | None = None  # "csv", "ndjson" or "parquet"; None = by the output's name
     speed: float | None = None  # times real time; None = as fast as it goes
     reading: Reading = field(default_factory=Reading)
     capacity: int = 65536  # streams
     progress: bool = False
-    predict: Predict = AT_END
+    predict: AnswerPolicies = AT_END
     memory: int = 0  # of the adaptation, in rows; 0 = there is none
     report: str | None = None  # a file for a page about it
     learning: Learning = field(default_factory=Learning)  # where there is no model
@@ -66,7 +66,7 @@ def replay(options: ReplayOptions) -> Summary:
     through = options.model or _find_or_learn(options)
     model = through.model if isinstance(through, Learned) else read_model(through)
     engine = Engine(model, options.capacity, options.faults, predict=options.predict, memory=options.memory)
-    report = Report(options.report, engine) if options.report is not None else None
+    report = ReplayReport(options.report, engine) if options.report is not None else None
     with report or contextlib.nullcontext():
         return _replay(options, engine, through, report)
 
@@ -84,7 +84,7 @@ def _find_or_learn(options: ReplayOptions) -> Path | Learned:
 
 
 def _replay(
-    options: ReplayOptions, engine: Engine, through: Path | Learned, report: Report | None
+    options: ReplayOptions, engine: Engine, through: Path | Learned, report: ReplayReport | None
 ) -> Summary:
     model = engine.model
     channels = [channel.name for channel in model.channels]
@@ -100,7 +100,7 @@ def _replay(
         outputs = [output.name for output in model.outputs]
         offsets = tuple(engine.core.net.out_offsets.tolist())
         kind = ResultKind(engine.rows > 0, bool(engine.core.net.forecasts), offsets)
-        writer: Writer | Nowhere = Nowhere()
+        writer: ResultWriter | Nowhere = Nowhere()
         if options.output is not None:
             writer = open_writer(options.output, options.format, outputs, reader.time_type, kind)
         first = FirstRows(through.rows if isinstance(through, Learned) else {})
@@ -130,7 +130,7 @@ def _replay(
 
 
 def _write_report(
-    report: Report,
+    report: ReplayReport,
     options: ReplayOptions,
     engine: Engine,
     through: Path | Learned,
@@ -151,7 +151,7 @@ def _write_report(
     )
 
 
-def _compile(engine: Engine, tally: Tally, report: Report | None) -> None:
+def _compile(engine: Engine, tally: Tally, report: ReplayReport | None) -> None:
     """Compiles what is compiled, before the clock starts."""
     channels = len(engine.model.channels)
     none = np.zeros(0, np.int64)
@@ -194,9 +194,9 @@ def _run(
     ends: Ends,
     first: FirstRows,
     pacer: Pacer,
-    writer: Writer | Nowhere,
+    writer: ResultWriter | Nowhere,
     tally: Tally,
-    report: Report | None,
+    report: ReplayReport | None,
     progress: Progress,
 ) -> None:
     """All rows through the engine. When this returns or raises, both threads have ended."""

@@ -40,7 +40,7 @@ class ClientKeys:
         socket.curve_publickey = public_key(self.secret).encode()
 
 
-class Refusals:
+class KeyRefusals:
     """What a client's user is told when the other end does not let it in; ``see`` its monitor's events."""
 
     EVENTS = sum(REFUSALS)  # to ask the monitor for

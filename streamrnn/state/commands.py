@@ -39,7 +39,7 @@ from streamrnn.streams.exchange import (
     refuse_unknown,
     stream_names,
 )
-from streamrnn.streams.record import Layout
+from streamrnn.streams.record import RecordLayout
 from streamrnn.streams.snapshot import (
     ID_BYTES,
     Snapshot,
@@ -174,7 +174,7 @@ def describe_snapshot(path: Path) -> dict[str, Any]:
 def format_snapshot(description: dict[str, Any]) -> str:
     """The table that `streamrnn inspect` prints of ``describe_snapshot``'s result."""
     layout, written_ns = description["layout"], description["written_ns"]
-    names = [state.name for state in cells_of(Layout(**layout).states)[0].states]
+    names = [state.name for state in cells_of(RecordLayout(**layout).states)[0].states]
     states = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
     facts = {
         "file": description["file"],

@@ -14,7 +14,7 @@ from streamrnn.compiling.jit import compiled
 from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.errors import UserError
 from streamrnn.model.cells import cells_of
-from streamrnn.streams.record import CHECK, COUNT, HEADER, ID_WORDS, Layout, check_of, id_check
+from streamrnn.streams.record import CHECK, COUNT, HEADER, ID_WORDS, RecordLayout, check_of, id_check
 from streamrnn.streams.recovery import sane
 from streamrnn.streams.rules import request_reset
 from streamrnn.streams.slots import Slots, find, id_text, is_id
@@ -24,7 +24,7 @@ from streamrnn.wire.memory import address_of
 _NAMED = 5  # ids that an error names
 
 
-class Shape(NamedTuple):
+class RecordShape(NamedTuple):
     """What the check of a record needs to know of a network; a ``Network`` has it, too."""
 
     layers: int
@@ -81,26 +81,26 @@ def compile_transfer(slots: Slots) -> None:
     request_resets.compile((numba.typeof(slots), numbers))
 
 
-def records_of(snapshot: Snapshot, layout: Layout) -> Records:
+def records_of(snapshot: Snapshot, layout: RecordLayout) -> Records:
     """The records of a snapshot, of which ``read_layout`` gave the layout."""
     state = np.require(snapshot.records, np.float32, ["C", "W"]).reshape(-1)
     ids = np.require(snapshot.ids, np.uint8, ["C", "W"]).reshape(-1).view(np.uint64)
     return Records(layout.words, layout.hidden_at, ids, state, state.view(np.uint32), state.view(np.uint64))
 
 
-def whole_records(records: Records, shape: Shape) -> np.ndarray:
+def whole_records(records: Records, shape: RecordShape) -> np.ndarray:
     """Which records are what some step committed, (n,) bool."""
     whole = np.zeros(len(records.ids) // ID_WORDS, np.uint8)
     vouch(shape, records, whole)
     return whole.astype(bool)
 
 
-def read_layout(snapshot: Snapshot, name: str) -> Layout:
+def read_layout(snapshot: Snapshot, name: str) -> RecordLayout:
     """The layout that a snapshot says it has. Raises UserError for one that this version does not write."""
     try:
-        layout = Layout(**snapshot.layout)
+        layout = RecordLayout(**snapshot.layout)
     except TypeError:
-        layout = Layout(*[0] * len(Layout._fields))
+        layout = RecordLayout(*[0] * len(RecordLayout._fields))
     parts = (
         layout.input_at,
         layout.score_at,
@@ -127,10 +127,10 @@ def read_layout(snapshot: Snapshot, name: str) -> Layout:
     return layout
 
 
-def shape_of(layout: Layout) -> Shape:
+def shape_of(layout: RecordLayout) -> RecordShape:
     """As much as a layout tells of its network: the widest bounds of the cells that it can be of."""
     bounds = [[state.bound for state in cell.states] for cell in cells_of(layout.states)]
-    return Shape(layout.layers, layout.width, np.max(bounds, axis=0).astype(np.float32))
+    return RecordShape(layout.layers, layout.width, np.max(bounds, axis=0).astype(np.float32))
 
 
 def stream_names(ids: np.ndarray) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.kernels.network import Network
-from streamrnn.streams.record import ID_WORDS, Layout, layout_of
+from streamrnn.streams.record import ID_WORDS, RecordLayout, layout_of
 from streamrnn.streams.slots import live_bytes, record_count
 
 FILE, LOCK = "state", "lock"
@@ -41,7 +41,7 @@ _HEADER = np.dtype(
         ("successor", "S64"),  # of the model that is taking over, while it does
         ("snapshot", "<u8"),  # the number of the last one that was taken of it
         ("capacity", "<u8"),
-        ("layout", "<u4", len(Layout._fields)),
+        ("layout", "<u4", len(RecordLayout._fields)),
     ]
 )
 _FORMAT_AT, _MOST_PARTS = 8, 32  # in every version: where format and crc are, the most parts of a layout
@@ -61,7 +61,7 @@ class Remains(NamedTuple):
     """The streams in a live state, as the counters of its slots say; nothing in them is checked yet."""
 
     fingerprint: str
-    layout: Layout
+    layout: RecordLayout
     ids: np.ndarray  # (n * ID_WORDS,) uint64
     records: np.ndarray  # (n * words / 2,) uint64
 
@@ -317,7 +317,7 @@ def read_live(path: Path) -> Remains:
 
 
 def _read_remains(file: int, header: np.void) -> Remains:
-    layout, capacity = Layout(*map(int, header["layout"])), int(header["capacity"])
+    layout, capacity = RecordLayout(*map(int, header["layout"])), int(header["capacity"])
     sizes = [capacity * ID_WORDS, -(-capacity // 8) * 8, record_count(capacity) * layout.words // 2]
     if os.fstat(file).st_size != PAGE + 8 * sum(sizes):
         raise Unusable("cut short")

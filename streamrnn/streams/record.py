@@ -37,7 +37,7 @@ _SHIFT = np.uint64(29)
 _LOW, _ODD = np.uint64(0xFFFFFFFF), np.uint64(1)
 
 
-class Layout(NamedTuple):
+class RecordLayout(NamedTuple):
     """Where the parts of a record begin, in float32 words."""
 
     words: int  # in all
@@ -57,14 +57,14 @@ class Layout(NamedTuple):
         return (self.words - self.hidden_at) // (self.layers * self.width)
 
 
-def layout_of(network: Network) -> Layout:
+def layout_of(network: Network) -> RecordLayout:
     input_at = HEADER
     score_at = input_at + network.in_width
     adapt_at = score_at + (score_words(network.out_width) if network.forecasts else 0)
     prediction_at = adapt_at + make_adaptation(network, network.memory).words
     hidden_at = prediction_at + network.out_width + network.past
     cell_at = hidden_at + network.layers * network.width
-    return Layout(
+    return RecordLayout(
         words=hidden_at + network.states * network.layers * network.width,
         input_at=input_at,
         score_at=score_at,

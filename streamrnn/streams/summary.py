@@ -16,7 +16,7 @@ from streamrnn.streams.record import (
     SEQ,
     STEP,
     TS,
-    Layout,
+    RecordLayout,
 )
 from streamrnn.streams.snapshot import Snapshot
 from streamrnn.wire.shortest import shortest
@@ -80,7 +80,7 @@ def _seconds(now_ns: int | None, then_ns: int) -> float | None:
     return None if now_ns is None else max(now_ns - then_ns, 0) / 1e9
 
 
-def _saturated(record: np.ndarray, layout: Layout) -> float:
+def _saturated(record: np.ndarray, layout: RecordLayout) -> float:
     """The share of a degraded stream's units that are saturated, by the limits that found it degraded.
 
     Which cell has left the record it does not say; only a rectifier's states go beyond the others' bounds.
@@ -96,6 +96,6 @@ def _saturated(record: np.ndarray, layout: Layout) -> float:
     return int(np.count_nonzero(units)) / (layout.layers * layout.hidden)
 
 
-def _states(records: np.ndarray, layout: Layout) -> np.ndarray:
+def _states(records: np.ndarray, layout: RecordLayout) -> np.ndarray:
     """What the units of n records carry: (n, states, layers, width)."""
     return records[:, layout.hidden_at :].reshape(len(records), layout.states, layout.layers, layout.width)

@@ -37,7 +37,7 @@ TEXT, TIMES, STATES, EMPTY = "text", "times", "true and false, or words for them
 CALENDAR = "a part of the time"
 
 
-class Layout(NamedTuple):
+class TableLayout(NamedTuple):
     """Places of columns in a file."""
 
     channels: list[int]
@@ -69,7 +69,7 @@ def find_layout(
     again: Again | None,
     labels: Sequence[str] = (),
     exclude: Sequence[str] = (),
-) -> Layout:
+) -> TableLayout:
     """The columns named, those to be found, and for ``channels`` None every other one that holds
     measurements.
 
@@ -119,7 +119,7 @@ def find_layout(
         notes.append(turns_text(names[place], head[place], len(others)))
         if surely and channels is None and others and place in named:
             named, left_out = others, left_out | {place: "takes turns, as names do"}
-    return Layout(
+    return TableLayout(
         named,
         seq,
         record and seq is not None,

@@ -89,7 +89,7 @@ class WholeFile:
             raise UserError(f"{self.name}: cannot be written: {error.strerror or error}") from error
 
 
-class Writer:
+class ResultWriter:
     """Writes results; made by ``open_writer``. ``finish`` it or ``discard`` it, as a ``WholeFile``."""
 
     def __init__(self, path: str, kind: str, schema: pa.Schema, offsets: Sequence[float] = ()) -> None:
@@ -126,7 +126,7 @@ class Writer:
 
 
 class Nowhere:
-    """In place of a ``Writer``, where nobody wants the rows."""
+    """In place of a ``ResultWriter``, where nobody wants the rows."""
 
     name = "no file"
 
@@ -149,8 +149,8 @@ def open_writer(
     outputs: Sequence[str],
     time_type: pa.DataType | None = None,
     result: ResultKind = PLAIN,
-) -> Writer:
-    """A Writer to ``path``, or to standard output for ``-``.
+) -> ResultWriter:
+    """A ResultWriter to ``path``, or to standard output for ``-``.
 
     ``kind`` is "csv", "ndjson" or "parquet"; None takes it from the end of the path, or else is "csv".
     ``outputs`` names the predictions' columns, ``time_type`` is that of ``Rows.time``.
@@ -165,4 +165,4 @@ def open_writer(
     if kind == "parquet" and path == "-" and os.isatty(1):
         raise UserError("parquet is not for a terminal; name a file with -o, or write csv or ndjson")
     schema = result_schema(outputs, time_type or pa.string(), result)
-    return Writer(path, kind, schema, result.offsets)
+    return ResultWriter(path, kind, schema, result.offsets)

@@ -15,9 +15,9 @@ from streamrnn.table.columns import listed, shortened
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.extremes import recurring_extremes, unlike_first
 from streamrnn.table.ids import StreamIds
-from streamrnn.table.layout import File, Layout
+from streamrnn.table.layout import File, TableLayout
 from streamrnn.table.reading import Reading
-from streamrnn.table.records import Records
+from streamrnn.table.records import LoggerRecords
 from streamrnn.table.rows import Rows
 from streamrnn.table.time_parts import join_times
 from streamrnn.table.times import to_ns
@@ -36,7 +36,7 @@ NO_TIME = "is not a time"
 WORD = 20  # characters of a word that may mean a missing value
 
 
-class Fault(NamedTuple):
+class BadCells(NamedTuple):
     """Cells of one column that cannot be read."""
 
     column: int
@@ -59,7 +59,7 @@ class RowReader:
     def __init__(
         self,
         file: File,
-        layout: Layout,
+        layout: TableLayout,
         stream: str | None,
         reading: Reading,
         marks: Marks,
@@ -89,7 +89,7 @@ class RowReader:
         self._fails = reading.on_error == "fail"
         self._left = reading.limit
         self._midnight: dict[int, tuple[int, int]] = {}  # of a stream: days gone by, the last time of day
-        self._records = Records()
+        self._records = LoggerRecords()
         if layout.stream is None:
             self._ids.find(pa.array([stream]))
         if isinstance(file, CsvFile) and not file.dialect.named and reading.names is None:
@@ -186,7 +186,7 @@ class RowReader:
             raise UserError(f"{self._file.where}: {error}") from None
 
     def _rows(self, block: Block) -> Rows:
-        layout, faults = self._layout, list[Fault]()
+        layout, faults = self._layout, list[BadCells]()
         cells = dict(zip(layout.places(), block.columns, strict=True))
         count = len(block.columns[0])
         values = np.empty((count, len(layout.channels)), np.float32)
@@ -234,13 +234,13 @@ class RowReader:
         rows = Rows(stream, values, seq, ts_ns, time, block.line)
         return self._without_bad(rows, block, records, faults) if faults or block.malformed else rows
 
-    def _read(self, place: int, numbers: Numbers, what: str, faults: list[Fault]) -> np.ndarray:
+    def _read(self, place: int, numbers: Numbers, what: str, faults: list[BadCells]) -> np.ndarray:
         values, bad = numbers
         if bad is not None:
-            faults.append(Fault(place, bad, what))
+            faults.append(BadCells(place, bad, what))
         return values
 
-    def _without_codes(self, time: pa.Array, ts_ns: np.ndarray, faults: list[Fault]) -> np.ndarray:
+    def _without_codes(self, time: pa.Array, ts_ns: np.ndarray, faults: list[BadCells]) -> np.ndarray:
         """Takes the codes for a missing value out of the bad times of a block."""
         if not is_text(time):
             return ts_ns
@@ -263,17 +263,17 @@ class RowReader:
             ts_ns[known] += later * _DAY
         return ts_ns
 
-    def _streams(self, cells: dict[int, pa.Array], count: int, faults: list[Fault]) -> np.ndarray:
+    def _streams(self, cells: dict[int, pa.Array], count: int, faults: list[BadCells]) -> np.ndarray:
         place = self._layout.stream
         if place is None:
             return np.zeros(count, np.int32)
         texts = cells[place] if is_text(cells[place]) else cells[place].cast(pa.string())
         stream = self._ids.find(pc.ascii_trim_whitespace(texts))
         if (bad := stream < 0).any():
-            faults.append(Fault(place, bad, f"is not a stream id (1 to {TOPIC_BYTES} bytes of UTF-8)"))
+            faults.append(BadCells(place, bad, f"is not a stream id (1 to {TOPIC_BYTES} bytes of UTF-8)"))
         return stream
 
-    def _without_bad(self, rows: Rows, block: Block, records: np.ndarray, faults: list[Fault]) -> Rows:
+    def _without_bad(self, rows: Rows, block: Block, records: np.ndarray, faults: list[BadCells]) -> Rows:
         """The rows but the bad ones, which are counted; or the first of them as a UserError."""
         if self._fails:
             self._raise_first(block, records, faults)
@@ -282,7 +282,7 @@ class RowReader:
         self.skipped += int(bad.sum()) + len(block.malformed)
         return rows.only(~bad)
 
-    def _raise_first(self, block: Block, records: np.ndarray, faults: list[Fault]) -> None:
+    def _raise_first(self, block: Block, records: np.ndarray, faults: list[BadCells]) -> None:
         """Raises UserError for the first bad record, unless the limit comes before it."""
         places = self._layout.places()
         found = [
@@ -321,7 +321,7 @@ def _remedy(what: str, cell: str, state: bool) -> str:
     return skip
 
 
-def _said(file: File, layout: Layout) -> str:
+def _said(file: File, layout: TableLayout) -> str:
     """What a file was taken for, in a line."""
     said = [file.said]
     if layout.time is None:

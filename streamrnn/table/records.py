@@ -5,7 +5,7 @@ import numpy as np
 from streamrnn.table.progress import counted
 
 
-class Records:
+class LoggerRecords:
     """Numbers rows by a logger's records, block by block."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ N = TypeVar("N", bound=Weights, contravariant=True)
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainSettings:
     """How to train. The learning rate rises over the first updates and then falls as a cosine to nothing."""
 
     epochs: int = 200
@@ -71,7 +71,7 @@ def descend(
     network: N,
     average: N,
     task: Task[N],
-    settings: Settings,
+    settings: TrainSettings,
     rng: np.random.Generator,
     report: Callable[[Course], object] = lambda course: None,
 ) -> Course:
@@ -114,7 +114,7 @@ def _run_epoch(
     average: N,
     task: Task[N],
     optimiser: Adam,
-    settings: Settings,
+    settings: TrainSettings,
     rng: np.random.Generator,
     course: Course,
     report: Callable[[Course], object],
@@ -131,5 +131,5 @@ def _run_epoch(
         report(course)
 
 
-def _rate(settings: Settings, done: float, updates: int) -> float:
+def _rate(settings: TrainSettings, done: float, updates: int) -> float:
     return settings.rate * (1 + math.cos(math.pi * done)) / 2 * min(1.0, (updates + 1) / RISE)

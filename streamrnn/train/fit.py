@@ -6,9 +6,9 @@ import numpy as np
 
 from streamrnn.train.data.dataset import WARM, Dataset, Scaling, Sequence
 from streamrnn.train.data.lanes import Chunk, Lanes, history
-from streamrnn.train.descent import Course, Settings, descend
+from streamrnn.train.descent import Course, TrainSettings, descend
 from streamrnn.train.judge.linear import Linear
-from streamrnn.train.net.network import Network, Shape
+from streamrnn.train.net.network import NetworkShape, RowNetwork
 from streamrnn.train.net.recurrence import ROWS
 
 BLOCK = 1024  # steps that are put into lanes at once, if
@@ -18,17 +18,17 @@ LEAST_ERROR = 1e-12  # of a linear forecast: below it there is nothing left to l
 
 def fit(
     dataset: Dataset,
-    shape: Shape,
-    settings: Settings,
+    shape: NetworkShape,
+    settings: TrainSettings,
     linear: Linear | None,
     report: Callable[[Course], object] = lambda course: None,
-) -> tuple[Network, Course]:
+) -> tuple[RowNetwork, Course]:
     """A network of ``shape`` trained on a dataset as ``descend`` does, with its best weights.
 
     Its highway starts as ``linear``, of as many frames, if it has one; the network then learns what that
     leaves, in units of that, so that a rate means the same however small it is.
     """
-    network, average = Network(shape), Network(shape)
+    network, average = RowNetwork(shape), RowNetwork(shape)
     rng = np.random.default_rng(settings.seed)
     network.start(rng)
     left = np.ones(shape.outputs, np.float32)
@@ -49,13 +49,13 @@ class _RowTask:
     by its squares.
     """
 
-    def __init__(self, dataset: Dataset, settings: Settings, left: np.ndarray) -> None:
+    def __init__(self, dataset: Dataset, settings: TrainSettings, left: np.ndarray) -> None:
         scaling = dataset.scaling
         self._dataset = dataset._replace(scaling=scaling._replace(output_std=scaling.output_std * left))
         self._settings, self._left = settings, left
         self.rows = sum(len(sequence.values) for sequence in dataset.train)
 
-    def updates(self, network: Network, rng: np.random.Generator) -> Iterator[tuple[float, float, float]]:
+    def updates(self, network: RowNetwork, rng: np.random.Generator) -> Iterator[tuple[float, float, float]]:
         shape, settings, left = network.shape, self._settings, self._left
         train, scaling = self._dataset.train, self._dataset.scaling
         if shape.relation == "sequence-to-vector":
@@ -71,11 +71,11 @@ class _RowTask:
             network.backward(weighed * np.float32(2 / total / np.square(left).mean()))
             yield float(np.vdot(weighed, error)), total, number / count
 
-    def error(self, network: Network) -> float:
+    def error(self, network: RowNetwork) -> float:
         return mean_error(network, self._dataset, self._left)
 
 
-def _masks(shape: Shape, settings: Settings, rng: np.random.Generator) -> list[np.ndarray] | None:
+def _masks(shape: NetworkShape, settings: TrainSettings, rng: np.random.Generator) -> list[np.ndarray] | None:
     """Which outputs of each layer are left out, the same over a chunk (Gal & Ghahramani 2016)."""
     if not settings.dropout:
         return None
@@ -99,7 +99,7 @@ def chunks(lanes: Lanes, frames: int, length: int) -> Iterator[tuple[bool, Chunk
 
 
 def outcomes(
-    network: Network, sequences: list[Sequence], scaling: Scaling
+    network: RowNetwork, sequences: list[Sequence], scaling: Scaling
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Predictions and targets, (n, O) float32 standardised, and which targets there are, (n, O) bool.
 
@@ -114,14 +114,14 @@ def outcomes(
 
 
 def residuals(
-    network: Network, sequences: list[Sequence], scaling: Scaling
+    network: RowNetwork, sequences: list[Sequence], scaling: Scaling
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Prediction minus target, and which targets there are, of ``outcomes``."""
     for predicted, target, there in outcomes(network, sequences, scaling):
         yield predicted - target, there
 
 
-def mean_error(network: Network, dataset: Dataset, unit: np.ndarray | float = 1.0) -> float:
+def mean_error(network: RowNetwork, dataset: Dataset, unit: np.ndarray | float = 1.0) -> float:
     """The mean square of all residuals on the validation part, each output's in a ``unit`` of its own."""
     return mean_square(residuals(network, dataset.validation, dataset.scaling), unit)
 

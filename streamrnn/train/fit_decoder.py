@@ -7,10 +7,10 @@ import numpy as np
 
 from streamrnn.train.data.dataset import WARM, Dataset, Sequence
 from streamrnn.train.data.lanes import Chunk, Lanes
-from streamrnn.train.descent import Course, Settings, descend
+from streamrnn.train.descent import Course, TrainSettings, descend
 from streamrnn.train.fit import chunks, mean_square
 from streamrnn.train.net.decoder import CurveNetwork, EncoderDecoder
-from streamrnn.train.net.network import Shape
+from streamrnn.train.net.network import NetworkShape
 from streamrnn.train.net.recurrence import ROWS
 
 Kind = TypeVar("Kind", CurveNetwork, EncoderDecoder)
@@ -23,21 +23,21 @@ WRITTEN = 1 << 17  # rows that are written at once
 
 
 def fit_curves(
-    dataset: Dataset, shape: Shape, settings: Settings, report: Report = lambda course: None
+    dataset: Dataset, shape: NetworkShape, settings: TrainSettings, report: Report = lambda course: None
 ) -> tuple[CurveNetwork, Course]:
     """A network from the first row of each sequence to its targets, trained as ``descend`` does."""
     return _fit(CurveNetwork, shape, _CurveTask(dataset, settings), settings, report)
 
 
 def fit_decoder(
-    dataset: Dataset, shape: Shape, settings: Settings, report: Report = lambda course: None
+    dataset: Dataset, shape: NetworkShape, settings: TrainSettings, report: Report = lambda course: None
 ) -> tuple[EncoderDecoder, Course]:
     """An encoder and decoder of a dataset of ``windows``, trained as ``descend`` does."""
     return _fit(EncoderDecoder, shape, _DecodingTask(dataset, settings), settings, report)
 
 
 def _fit(
-    kind: type[Kind], shape: Shape, task: Any, settings: Settings, report: Report
+    kind: type[Kind], shape: NetworkShape, task: Any, settings: TrainSettings, report: Report
 ) -> tuple[Kind, Course]:
     network, average = kind(shape), kind(shape)
     rng = np.random.default_rng(settings.seed)
@@ -48,7 +48,7 @@ def _fit(
 class _CurveTask:
     """A Task of curves from frames, ``settings.lanes`` of them in an update."""
 
-    def __init__(self, dataset: Dataset, settings: Settings) -> None:
+    def __init__(self, dataset: Dataset, settings: TrainSettings) -> None:
         self._dataset, self._lanes = dataset, settings.lanes
         self._all = next(_curves(dataset, dataset.train, len(dataset.train)))
         self._count = len(dataset.train)
@@ -75,7 +75,7 @@ class _CurveTask:
 class _DecodingTask:
     """A Task of decoding from some places in every chunk, which lie elsewhere in each epoch."""
 
-    def __init__(self, dataset: Dataset, settings: Settings) -> None:
+    def __init__(self, dataset: Dataset, settings: TrainSettings) -> None:
         self._dataset, self._settings = dataset, settings
         self.rows = sum(len(sequence.values) for sequence in dataset.train)
         places = sum(len(_weighed(sequence)) for sequence in dataset.validation)

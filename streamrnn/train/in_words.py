@@ -4,11 +4,11 @@ from streamrnn.table.progress import counted
 from streamrnn.train.asked_of_relations import ROW_BY_ROW
 from streamrnn.train.data.dataset import Dataset, Sequence
 from streamrnn.train.data.useless import useless_text
-from streamrnn.train.descent import Settings
+from streamrnn.train.descent import TrainSettings
 from streamrnn.train.relations import RELATIONS
 
 
-def found_text(dataset: Dataset, relation: str, settings: Settings) -> str:
+def found_text(dataset: Dataset, relation: str, settings: TrainSettings) -> str:
     """Lines for a person."""
     of = RELATIONS[relation]
     facts = dataset.facts

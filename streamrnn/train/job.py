@@ -23,7 +23,7 @@ from streamrnn.table.progress import Line, Progress, counted
 from streamrnn.train.asked_of_relations import ROW_BY_ROW, problem
 from streamrnn.train.data.dataset import Dataset
 from streamrnn.train.data.recording import DataOptions
-from streamrnn.train.descent import Course, Settings
+from streamrnn.train.descent import Course, TrainSettings
 from streamrnn.train.in_words import count_of, found_text
 from streamrnn.train.judge.calibration import calibrate, in_order
 from streamrnn.train.judge.classes import shares_right
@@ -32,9 +32,9 @@ from streamrnn.train.judge.reach import gradient_reach
 from streamrnn.train.judge.runs import usual_runs
 from streamrnn.train.judge.simple_methods import Simple
 from streamrnn.train.judge.validation import validate
-from streamrnn.train.net.network import Network, Shape, Weights
+from streamrnn.train.net.network import NetworkShape, RowNetwork, Weights
 from streamrnn.train.relations import RELATIONS, Trained, fit_network, load_dataset, residuals_of
-from streamrnn.train.report import Errors, Report
+from streamrnn.train.report import Errors, TrainReport
 
 LEAST_EPOCHS = 8  # however much work they are
 
@@ -52,13 +52,13 @@ class TrainOptions:
     highway: int | None = None  # frames that the head sees; None = as many as help a linear forecast
     relation: str = "sequence-to-sequence"
     horizon: int | None = None  # rows of a prediction; None = 1, or of the longest curve
-    settings: Settings = field(default_factory=Settings)
+    settings: TrainSettings = field(default_factory=TrainSettings)
     work: float | None = None  # multiply-adds of steps forward, past which there are fewer epochs
     explain: bool = False
     progress: bool = False
 
 
-def train(options: TrainOptions) -> Report:
+def train(options: TrainOptions) -> TrainReport:
     """Trains a model and writes it. An interrupt keeps the best so far; without any, it ends the training.
 
     Raises UserError for files that cannot be used, or an output that cannot be written, and ModelError for
@@ -74,7 +74,7 @@ def train(options: TrainOptions) -> Report:
 
 def _given(options: TrainOptions) -> list[str]:
     """The options that are not as they would be by themselves, as ``problem`` names them."""
-    data, settings, usual = options.data, options.settings, Settings()
+    data, settings, usual = options.data, options.settings, TrainSettings()
     given = {
         "highway": bool(options.highway),
         "explain": options.explain,
@@ -88,7 +88,7 @@ def _given(options: TrainOptions) -> list[str]:
     return [option for option, is_given in given.items() if is_given]
 
 
-def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, Report]:
+def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, TrainReport]:
     """``train`` from a dataset that was loaded, with the model itself."""
     with not_begun():
         sys.stderr.write(found_text(dataset, options.relation, options.settings))
@@ -110,7 +110,7 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, Report]:
         found = validate(network, dataset)
         by_linear, by_simple = (found.over_rows(each.errors) for each in (linear, simple))
         compared = Errors(found.mse, by_linear, by_simple, simple.name)
-        right = shares_right(network, linear, dataset) if isinstance(network, Network) else {}
+        right = shares_right(network, linear, dataset) if isinstance(network, RowNetwork) else {}
         made = _told(options, shape, course, compared) | ({"validation_right": right} if right else {})
         score = _score(network, dataset)
         model = to_model(network, dataset, errors=found.stated, score=score, training=made, **told)
@@ -118,10 +118,10 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, Report]:
             write_model(model, options.output)
     unit = RELATIONS[options.relation].unit
     reaches, interrupted = None, course.ended == "interrupted"
-    if options.explain and not interrupted and isinstance(network, Network):
+    if options.explain and not interrupted and isinstance(network, RowNetwork):
         reaches = _explain(dataset, network, start, options)
         interrupted = len(reaches) < 2 * len(NAMES)
-    return model, Report(
+    return model, TrainReport(
         path=str(options.output or ""),
         network=_in_words(shape),
         outputs=dataset.names,
@@ -188,7 +188,7 @@ def _simple(dataset: Dataset, options: TrainOptions) -> Simple:
         line.clear()
 
 
-def _plan(dataset: Dataset, linear: Linear, options: TrainOptions) -> tuple[Shape, Linear | None]:
+def _plan(dataset: Dataset, linear: Linear, options: TrainOptions) -> tuple[NetworkShape, Linear | None]:
     """What the network looks like, and what its highway begins with."""
     highway, start = options.highway, None
     if options.relation != ROW_BY_ROW:
@@ -197,7 +197,7 @@ def _plan(dataset: Dataset, linear: Linear, options: TrainOptions) -> tuple[Shap
         highway, start = linear.frames, linear
     elif highway:
         start = linear_autoregression(dataset, (highway,))
-    shape = Shape(
+    shape = NetworkShape(
         cell=options.cell,
         inputs=len(dataset.channels),
         outputs=len(dataset.names),
@@ -211,7 +211,7 @@ def _plan(dataset: Dataset, linear: Linear, options: TrainOptions) -> tuple[Shap
     return shape, start
 
 
-def _within(options: TrainOptions, weights: Weights, dataset: Dataset) -> Settings:
+def _within(options: TrainOptions, weights: Weights, dataset: Dataset) -> TrainSettings:
     """The settings, with no more epochs than the work allows, but LEAST_EPOCHS."""
     settings = options.settings
     if options.work is None:
@@ -253,13 +253,13 @@ def _channel(name: str, dataset: Dataset) -> dict[str, Any]:
 
 def _score(network: Trained, dataset: Dataset) -> dict[str, Any] | None:
     """What the model file says of the score of its forecasts; None for a model of another kind."""
-    if dataset.target != "next" or not isinstance(network, Network):
+    if dataset.target != "next" or not isinstance(network, RowNetwork):
         return None
     score = calibrate(in_order(residuals_of(network, dataset), dataset.validation))
     return score | {"runs": usual_runs([*dataset.train, *dataset.validation], len(dataset.outputs))}
 
 
-def _told(options: TrainOptions, shape: Shape, course: Course, errors: Errors) -> dict[str, Any]:
+def _told(options: TrainOptions, shape: NetworkShape, course: Course, errors: Errors) -> dict[str, Any]:
     """What the model file says of how it was made."""
     data = options.data
     return {
@@ -278,7 +278,7 @@ def _told(options: TrainOptions, shape: Shape, course: Course, errors: Errors) -
 
 
 def _fit(
-    dataset: Dataset, shape: Shape, start: Linear | None, options: TrainOptions
+    dataset: Dataset, shape: NetworkShape, start: Linear | None, options: TrainOptions
 ) -> tuple[Trained, Course]:
     """``fit_network``, with a line of progress."""
     line, began = Line(options.progress), time.monotonic()
@@ -291,14 +291,14 @@ def _fit(
 
 
 def _explain(
-    dataset: Dataset, trained: Network, start: Linear | None, options: TrainOptions
+    dataset: Dataset, trained: RowNetwork, start: Linear | None, options: TrainOptions
 ) -> dict[str, np.ndarray]:
     """How far the gradient reaches in each cell, before training and after it; an interrupt ends it."""
     reaches = {}
     with suppress(KeyboardInterrupt):
         for cell in NAMES:
             shape = replace(trained.shape, cell=cell, activation="tanh")
-            network = Network(shape)
+            network = RowNetwork(shape)
             network.start(np.random.default_rng(options.settings.seed))
             reaches[f"{cell}, untrained"] = gradient_reach(network, dataset)
             if shape == trained.shape:
@@ -307,7 +307,7 @@ def _explain(
                 fitted, course = _fit(dataset, shape, start, options)
                 if course.ended == "interrupted":
                     break
-                assert isinstance(fitted, Network)
+                assert isinstance(fitted, RowNetwork)
                 network = fitted
             reaches[f"{cell}, trained"] = gradient_reach(network, dataset)
     return reaches
@@ -326,7 +326,7 @@ def _uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _in_words(shape: Shape) -> str:
+def _in_words(shape: NetworkShape) -> str:
     cell = find_cell(shape.cell, shape.activation).title
     layers = f"{shape.layers} x " if shape.layers > 1 else ""
     highway = f", its head beside them sees {counted(shape.highway, 'row')}" if shape.highway else ""

@@ -11,7 +11,7 @@ from streamrnn.train.asked_of_relations import ROW_BY_ROW
 from streamrnn.train.data.dataset import Dataset, load
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.data.sequences import load_sequences, windows
-from streamrnn.train.descent import Course, Settings
+from streamrnn.train.descent import Course, TrainSettings
 from streamrnn.train.fit import fit, residuals
 from streamrnn.train.fit_decoder import curve_residuals, decoded_residuals, fit_curves, fit_decoder
 from streamrnn.train.judge.linear import Linear
@@ -23,9 +23,9 @@ from streamrnn.train.judge.simple_methods import (
     vector_methods,
 )
 from streamrnn.train.net.decoder import CurveNetwork, EncoderDecoder
-from streamrnn.train.net.network import Network, Shape
+from streamrnn.train.net.network import NetworkShape, RowNetwork
 
-Trained = Network | CurveNetwork | EncoderDecoder
+Trained = RowNetwork | CurveNetwork | EncoderDecoder
 Progress = Callable[[int], object]  # is told the rows of every block read
 
 
@@ -35,7 +35,8 @@ class Relation(NamedTuple):
     # of files, rows of a prediction, a seed
     load: Callable[[DataOptions, int | None, int, Progress], Dataset]
     fit: Callable[
-        [Dataset, Shape, Settings, Linear | None, Callable[[Course], object]], tuple[Trained, Course]
+        [Dataset, NetworkShape, TrainSettings, Linear | None, Callable[[Course], object]],
+        tuple[Trained, Course],
     ]
     simple: Callable[[Dataset, Callable[[float], object]], Simple]  # what stands beside it
     unit: str  # that is learned from: "row" or "sequence"
@@ -104,8 +105,8 @@ def load_dataset(
 
 def fit_network(
     dataset: Dataset,
-    shape: Shape,
-    settings: Settings,
+    shape: NetworkShape,
+    settings: TrainSettings,
     start: Linear | None,
     report: Callable[[Course], object],
 ) -> tuple[Trained, Course]:

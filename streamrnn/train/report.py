@@ -7,7 +7,7 @@ import numpy as np
 
 from streamrnn.model.inspect import align
 from streamrnn.table.progress import counted
-from streamrnn.train.data.warnings import Facts
+from streamrnn.train.data.warnings import DataFacts
 from streamrnn.train.descent import Course
 from streamrnn.train.judge.reach import describe_reach, reach_text
 
@@ -25,7 +25,7 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Report:
+class TrainReport:
     """A training in figures."""
 
     path: str
@@ -35,7 +35,7 @@ class Report:
     errors: Errors
     frames: int  # of the linear method
     linear: str  # what that sees, in words
-    facts: Facts
+    facts: DataFacts
     learned: int  # rows, or sequences
     validated: int  # likewise
     unit: str  # "row" or "sequence"

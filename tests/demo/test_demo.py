@@ -22,13 +22,13 @@ from click.testing import CliRunner
 from daemons import COMPILE_S, wait_for
 
 from streamrnn.cli import main
-from streamrnn.demo.faults import FIRST_S, KINDS, Faults
+from streamrnn.demo.faults import FIRST_S, KINDS, PumpFaults
 from streamrnn.demo.live import MODEL, PAST_ROWS, publish
 from streamrnn.demo.pumps import CHANNELS, MACHINES, PERIOD_S, Pumps
 from streamrnn.demo.recording import record
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.model.model_file import read_model
-from streamrnn.settings.sections import Faults as Rules
+from streamrnn.settings.sections import PumpFaults as Rules
 from streamrnn.stats import PREDICTED
 from streamrnn.wire.frame import FRAME, GAP, IMPUTED
 
@@ -103,7 +103,7 @@ def test_what_is_wrong_shows(part, name, least):
 
 
 def test_faults_come_in_turn_and_one_at_a_time():
-    faults = Faults(Pumps(COUNT, seed=3), seed=3)
+    faults = PumpFaults(Pumps(COUNT, seed=3), seed=3)
     steps = [faults.step() for _ in range(4000)]
     began = [step.began for step in steps if step.began is not None]
     assert [fault.kind for fault in began[: len(KINDS)]] == list(KINDS)
@@ -144,7 +144,7 @@ def test_the_model_that_comes_along_knows_the_pumps(calm):
 def test_scores_rise_with_faults_and_rest_without():
     """``tools/faults.py`` says how often, over hours."""
     pumps = Pumps(COUNT, seed=3)
-    past, faults = course(pumps, PAST_ROWS), Faults(pumps, seed=3)
+    past, faults = course(pumps, PAST_ROWS), PumpFaults(pumps, seed=3)
     steps = [faults.step() for _ in range(round(270 / PERIOD_S))]
     values = np.concatenate([past, [step.values for step in steps]])
     sent = np.concatenate([np.ones((PAST_ROWS, COUNT), bool), [step.sent for step in steps]])
@@ -308,7 +308,7 @@ def test_frames_keep_time_and_faults_are_listed(capsys):
         os.set_blocking(daemon.stderr.fileno(), False)
         sender.bind("inproc://frames")
         receiver.connect("inproc://frames")
-        publish(sender, Faults(pumps, seed=3, first_s=0.5), began, 1.0, daemon)
+        publish(sender, PumpFaults(pumps, seed=3, first_s=0.5), began, 1.0, daemon)
         took = time.monotonic() - began[0]
         daemon.kill()
         frames = [receiver.recv_multipart() for _ in range(round(COUNT / PERIOD_S))]

@@ -23,7 +23,7 @@ from streamrnn.stats import PREDICTED
 from streamrnn.streams.health import DEGRADED_STEPS
 from streamrnn.streams.recovery import DAMAGED, PUT
 from streamrnn.streams.slots import id_words
-from streamrnn.train.net.network import Network, Shape
+from streamrnn.train.net.network import NetworkShape, RowNetwork
 from streamrnn.wire.frame import DEGRADED, END
 
 every_cell = pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_state_that_nothing_moves_any_more_is_degraded_and_given_up(cell):
 @pytest.mark.parametrize("name", NAMES)
 def test_training_begins_with_gates_that_keep(name):
     cell = next(cell for cell in CELLS if cell.name == name)
-    network = Network(Shape(name, 3, 2, 5))
+    network = RowNetwork(NetworkShape(name, 3, 2, 5))
     network.start(np.random.default_rng(0))
     biases = network.tensors["bias_ih_l0"].reshape(len(cell.gates), 5)
     expected = [float(gate == cell.keeps) for gate in cell.gates]

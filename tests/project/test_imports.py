@@ -105,6 +105,16 @@ def test_the_hall_is_tidy():
     assert not long, f"of more than {LONGEST} lines"
 
 
+def test_a_name_stands_for_one_class():
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    assert not shared
+
+
 def test_the_table_has_no_cycle_and_nothing_that_is_gone():
     below: set[str] = set()
     for name, allowed in ARROWS.items():

@@ -20,7 +20,7 @@ from streamrnn.streams.score import score_words
 from streamrnn.streams.score_levels import first_levels
 from streamrnn.train.data.dataset import Sequence
 from streamrnn.train.data.recording import DataOptions
-from streamrnn.train.descent import Settings
+from streamrnn.train.descent import TrainSettings
 from streamrnn.train.job import TrainOptions, train
 from streamrnn.train.judge.runs import FLICKERING, KNOWN, LEAST, LONGEST, usual_runs
 from streamrnn.wire.frame import ANOMALY
@@ -181,7 +181,7 @@ def test_a_dead_sensor_in_a_file_is_told_with_its_cause(tmp_path):
     live.write_text("time,a,b\n" + "".join(lines[:5000]))
     dead.write_text("time,a,b\n" + "".join(lines))
     file = tmp_path / "model.safetensors"
-    train(TrainOptions(DataOptions((str(live),)), file, hidden=4, settings=Settings(epochs=2)))
+    train(TrainOptions(DataOptions((str(live),)), file, hidden=4, settings=TrainSettings(epochs=2)))
     description = describe_model(read_model(file), file)
     assert description["score"]["runs"] == [LEAST, LEAST]
     assert "equal readings that are usual  at most\na                              16 rows" in (

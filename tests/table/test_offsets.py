@@ -26,7 +26,7 @@ from streamrnn.settings.sections import Faults, Predict
 from streamrnn.table.reading import Reading
 from streamrnn.table.with_model import with_model
 from streamrnn.train.data.recording import DataOptions, read_recording
-from streamrnn.train.descent import Settings
+from streamrnn.train.descent import TrainSettings
 from streamrnn.train.job import TrainOptions, train
 from streamrnn.wire.frame import ROLLOUT
 
@@ -119,7 +119,7 @@ def test_a_code_for_none_does_not_hide_the_offset_and_is_told(tmp_path):
     assert np.flatnonzero(np.isnan(values)).tolist() == [*range(50, ROWS, 60)]
     assert np.nanmax(np.abs(values - LESS)) < 1e-5
     data = DataOptions((str(path),))
-    warnings = train(TrainOptions(data, None, hidden=4, highway=1, settings=Settings(epochs=1))).warnings
+    warnings = train(TrainOptions(data, None, hidden=4, highway=1, settings=TrainSettings(epochs=1))).warnings
     assert any(f'"meter": -9999 comes {len(cells[50::60])} times' in warning for warning in warnings)
 
 
@@ -162,7 +162,7 @@ def test_what_a_model_has_no_offset_for_is_told(tmp_path, model):
     (said,) = read(moves, ["a", "meter"], **vars(with_model(Reading(), without_offsets(model)))).reader.notes
     assert said.startswith('"meter": as float32 its values have steps of 8') and said.endswith("rows first")
     data = DataOptions((str(still), str(moves)), channels=("a", "meter"))
-    warnings = train(TrainOptions(data, None, hidden=4, highway=1, settings=Settings(epochs=1))).warnings
+    warnings = train(TrainOptions(data, None, hidden=4, highway=1, settings=TrainSettings(epochs=1))).warnings
     assert any("train anew, with these rows first" in warning for warning in warnings)
 
 
@@ -225,7 +225,7 @@ def test_files_that_are_learned_from_together_have_one_offset(tmp_path):
     second = file_of(tmp_path / "2.csv", later, name="Meter")
     data = DataOptions((str(first), str(second)), channels=("a", "meter"))
     output = tmp_path / "m.safetensors"
-    train(TrainOptions(data, output, hidden=4, highway=1, settings=Settings(epochs=1)))
+    train(TrainOptions(data, output, hidden=4, highway=1, settings=TrainSettings(epochs=1)))
     model = read_model(output)
     assert model.channels[1].offset == ROUND
     assert model.input_mean[1] == pytest.approx(METER - ROUND + 2500, abs=5)
@@ -233,7 +233,9 @@ def test_files_that_are_learned_from_together_have_one_offset(tmp_path):
 
 def test_train_and_replay_forecast_in_the_units_of_the_file(tmp_path):
     path, output = as_csv(tmp_path), tmp_path / "m.safetensors"
-    report = train(TrainOptions(DataOptions((str(path),)), output, hidden=4, settings=Settings(epochs=3)))
+    report = train(
+        TrainOptions(DataOptions((str(path),)), output, hidden=4, settings=TrainSettings(epochs=3))
+    )
     assert report.errors.network[1] < report.errors.simple[1] / 2
     replay(
         ReplayOptions(str(path), output, Faults(), str(tmp_path / "out.csv"), report=str(tmp_path / "r.html"))

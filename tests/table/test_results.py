@@ -15,7 +15,7 @@ import pytest
 from streamrnn.engine.engine import Answers
 from streamrnn.errors import UserError
 from streamrnn.stats import REASONS
-from streamrnn.table import Rows, Writer, open_writer
+from streamrnn.table import ResultWriter, Rows, open_writer
 from streamrnn.wire.frame import blank_predictions
 
 OUTPUTS = ["flow", 'pressure, "bar"']
@@ -66,7 +66,7 @@ def results(count: int = 1000, seed: int = 0) -> tuple[Rows, Answers]:
     return Rows(stream, floats(count, 2), seq, np.zeros(count, np.int64), time, 1), answers
 
 
-def write(path: Path | str, *blocks: tuple[Rows, Answers], **options: Any) -> Writer:
+def write(path: Path | str, *blocks: tuple[Rows, Answers], **options: Any) -> ResultWriter:
     writer = open_writer(str(path), options.pop("kind", None), OUTPUTS, options.pop("time_type", None))
     try:
         for rows, answers in blocks:

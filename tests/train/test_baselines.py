@@ -9,7 +9,7 @@ import pytest
 from streamrnn.table import Reading
 from streamrnn.train.data.dataset import Dataset, Scaling, Sequence, load
 from streamrnn.train.data.recording import DataOptions
-from streamrnn.train.data.warnings import Facts
+from streamrnn.train.data.warnings import DataFacts
 from streamrnn.train.judge import linear as baselines
 from streamrnn.train.judge.linear import linear_autoregression, persistence
 
@@ -26,7 +26,7 @@ def dataset(train: list[Sequence], validation: list[Sequence], outputs: int, nam
     scaling = Scaling(
         *(np.full(size, value, np.float32) for size, value in ((2, 1), (2, 2), (outputs, 1), (outputs, 4)))
     )
-    facts = Facts(1, 1, 0, 0, 0, 0, 0)
+    facts = DataFacts(1, 1, 0, 0, 0, 0, 0)
     return Dataset(["a", "b"], list(names[:outputs]), "value", 0, 0, train, validation, scaling, facts, [])
 
 

@@ -15,11 +15,11 @@ from streamrnn.train import job
 from streamrnn.train.data import sequences
 from streamrnn.train.data.dataset import Dataset
 from streamrnn.train.data.recording import DataOptions
-from streamrnn.train.descent import Settings
+from streamrnn.train.descent import TrainSettings
 from streamrnn.train.judge.classes import shares_right
 from streamrnn.train.judge.linear import Linear
 from streamrnn.train.net.decoder import EncoderDecoder
-from streamrnn.train.net.network import Network, Shape
+from streamrnn.train.net.network import NetworkShape, RowNetwork
 from streamrnn.train.relations import fit_network, load_dataset
 
 
@@ -42,8 +42,8 @@ def forecast_rows(tmp_path: Path, rows: int = 400) -> Dataset:
 def test_a_long_horizon_is_checked_somewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "CHECKED", 1)  # as of a horizon of thousands of rows
     dataset = forecast_rows(tmp_path)
-    shape = Shape("gru", 2, 2, 16, relation="encoder-decoder", horizon=20)
-    _, course = fit_network(dataset, shape, Settings(epochs=1), None, lambda course: None)
+    shape = NetworkShape("gru", 2, 2, 16, relation="encoder-decoder", horizon=20)
+    _, course = fit_network(dataset, shape, TrainSettings(epochs=1), None, lambda course: None)
     assert len(course.errors) == 2 and np.isfinite(course.errors).all()
 
 
@@ -52,8 +52,8 @@ def test_some_places_of_every_sequence_are_checked(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding, "LEAST_CHECKED", 10)
     monkeypatch.setattr(decoding, "CHECKED", 1)
     dataset = forecast_rows(tmp_path)
-    task = decoding._DecodingTask(dataset, Settings())
-    shape = Shape("gru", 2, 2, 16, relation="encoder-decoder", horizon=20)
+    task = decoding._DecodingTask(dataset, TrainSettings())
+    shape = NetworkShape("gru", 2, 2, 16, relation="encoder-decoder", horizon=20)
     network = EncoderDecoder(shape)
     network.start(np.random.default_rng(0))
     model, squares = job.to_model(network, dataset), list[np.ndarray]()
@@ -112,7 +112,7 @@ def test_what_is_told_right_is_of_those_that_have_the_label(tmp_path):
     assert np.isnan(ends[:, 0]).any()
     share = ends[~np.isnan(ends[:, 0]), 0].mean()
     assert 0 < share < 1
-    network = Network(Shape("gru", 1, 3, 16, relation="sequence-to-vector"))
+    network = RowNetwork(NetworkShape("gru", 1, 3, 16, relation="sequence-to-vector"))
     nothing = Linear(np.zeros((3, 3)), np.zeros(3), np.ones(3), 1, np.ones(3))
     found = shares_right(network, nothing, dataset)
     assert found == {"state": dict.fromkeys(("network", "linear", "most frequent"), pytest.approx(share))}
@@ -238,7 +238,7 @@ def test_the_help_says_whose_horizon_must_be_told():
         ("encoder-decoder", {"horizon": 3, "highway": 4}, "--highway is for --relation sequence-to-sequence"),
         ("encoder-decoder", {}, "--relation encoder-decoder needs --horizon"),
         ("sequence-to-vector", {}, "--relation sequence-to-vector needs --target"),
-        ("vector-to-sequence", {"settings": Settings(dropout=0.1)}, "--dropout is not for"),
+        ("vector-to-sequence", {"settings": TrainSettings(dropout=0.1)}, "--dropout is not for"),
     ],
 )
 def test_whoever_calls_it_is_told_what_a_relation_does_not_take(tmp_path, relation, more, said):

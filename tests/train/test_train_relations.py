@@ -15,11 +15,11 @@ from streamrnn.table import Reading
 from streamrnn.train.data.dataset import Dataset, Scaling, Sequence
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.data.sequences import windows
-from streamrnn.train.data.warnings import Facts
-from streamrnn.train.descent import Course, Settings
+from streamrnn.train.data.warnings import DataFacts
+from streamrnn.train.descent import Course, TrainSettings
 from streamrnn.train.fit_decoder import fit_decoder
 from streamrnn.train.judge.simple_methods import mean_target, summaries, vector_methods
-from streamrnn.train.net.network import Shape
+from streamrnn.train.net.network import NetworkShape
 from streamrnn.train.relations import load_dataset, residuals_of
 
 NAN = float("nan")
@@ -108,7 +108,7 @@ def small_dataset(
     one = np.ones(outputs * horizon, np.float32)
     scaling = Scaling(np.zeros(channels, np.float32), np.ones(channels, np.float32), 3 * one, 2 * one)
     names = [f"y{k}" for k in range(outputs)] * horizon
-    facts = Facts(1, len(train), 0, 0, 0, 0, 0)
+    facts = DataFacts(1, len(train), 0, 0, 0, 0, 0)
     return Dataset(
         [f"c{k}" for k in range(channels)],
         names,
@@ -263,8 +263,8 @@ def test_an_interrupt_keeps_the_best_decoder_so_far():
         if course.epoch == 3 and course.done > 0.4:
             raise KeyboardInterrupt
 
-    shape = Shape("gru", 2, 2, 16, relation="encoder-decoder", horizon=5)
-    network, course = fit_decoder(dataset, shape, Settings(epochs=50, chunk=8), interrupt)
+    shape = NetworkShape("gru", 2, 2, 16, relation="encoder-decoder", horizon=5)
+    network, course = fit_decoder(dataset, shape, TrainSettings(epochs=50, chunk=8), interrupt)
     assert (course.ended, course.epoch, len(course.errors)) == ("interrupted", 3, 4)
     error = np.concatenate([error[there] for error, there in residuals_of(network, dataset)])
     assert np.square(error).mean() == pytest.approx(min(course.errors), rel=1e-4)

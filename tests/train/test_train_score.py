@@ -13,7 +13,7 @@ from streamrnn.streams.score_levels import first_levels
 from streamrnn.train.data.dataset import Dataset, Sequence, hold
 from streamrnn.train.job import _score, to_model
 from streamrnn.train.judge.calibration import calibrate, in_order, score_residuals
-from streamrnn.train.net.network import Network, Shape
+from streamrnn.train.net.network import NetworkShape, RowNetwork
 from streamrnn.train.relations import residuals_of
 
 ROWS = 900
@@ -45,9 +45,9 @@ def fed(model: Model, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[dict[str, np.ndarray], Dataset, Network]:
+def trained() -> tuple[dict[str, np.ndarray], Dataset, RowNetwork]:
     streams, dataset = two_streams()
-    network = random_network(Shape("gru", 3, 3, 16, highway=2), np.float32)
+    network = random_network(NetworkShape("gru", 3, 3, 16, highway=2), np.float32)
     return streams, dataset, network
 
 
@@ -88,7 +88,7 @@ def test_the_levels_of_a_model_are_those_of_an_engine(trained):
 def test_the_first_levels_of_many_channels_are_what_a_file_holds(outputs):
     rows = np.random.default_rng(0).normal(size=(200, outputs)).astype(np.float32)
     dataset = make_dataset(rows[:-1], rows[1:], 100, "next")
-    network = Network(Shape("rnn", outputs, outputs, 16))
+    network = RowNetwork(NetworkShape("rnn", outputs, outputs, 16))
     model = to_model(network, dataset, score=_score(network, dataset))
     assert model.score["instant"][0] == pytest.approx(float(first_levels(outputs)[0]))
     assert min(first_levels(outputs)[[1, 2, 4, 5]]) >= 0.1

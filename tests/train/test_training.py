@@ -13,23 +13,23 @@ from streamrnn.model.cells import NAMES
 from streamrnn.settings.sections import Faults
 from streamrnn.train.data.dataset import Dataset, Scaling, Sequence
 from streamrnn.train.data.lanes import Lanes
-from streamrnn.train.data.warnings import Facts
-from streamrnn.train.descent import LEAST_UPDATES, Course, Settings
+from streamrnn.train.data.warnings import DataFacts
+from streamrnn.train.descent import LEAST_UPDATES, Course, TrainSettings
 from streamrnn.train.fit import chunks, fit, mean_error
 from streamrnn.train.job import to_model
 from streamrnn.train.judge.linear import Linear, linear_autoregression
 from streamrnn.train.judge.reach import describe_reach, gradient_reach, reach_text, windows
 from streamrnn.train.net.adam import HIGHWAY_SHARE, Adam
 from streamrnn.train.net.decoder import CurveNetwork, EncoderDecoder
-from streamrnn.train.net.layer import State
-from streamrnn.train.net.network import Network, Shape, Weights
+from streamrnn.train.net.layer import LayerState
+from streamrnn.train.net.network import NetworkShape, RowNetwork, Weights
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "gradients"
 STEPS, LANES = 7, 16
 
 
-def random_network(shape: Shape, dtype: type = np.float64, seed: int = 0) -> Network:
-    return scattered(Network(shape, dtype), seed)
+def random_network(shape: NetworkShape, dtype: type = np.float64, seed: int = 0) -> RowNetwork:
+    return scattered(RowNetwork(shape, dtype), seed)
 
 
 def scattered(network, seed: int = 0):
@@ -39,7 +39,7 @@ def scattered(network, seed: int = 0):
     return network
 
 
-def random_chunk(shape: Shape, seed: int, dtype: type = np.float64):
+def random_chunk(shape: NetworkShape, seed: int, dtype: type = np.float64):
     """Inputs, what the head sees of the past, targets, and where sequences begin."""
     rng = np.random.default_rng(seed)
     sizes = (shape.inputs, shape.highway * shape.inputs, shape.outputs)
@@ -52,7 +52,7 @@ def random_chunk(shape: Shape, seed: int, dtype: type = np.float64):
 @pytest.mark.parametrize(("cell", "activation"), CELLS)
 def test_the_gradient_is_that_of_finite_differences(cell, activation, layers):
     """In float64, of the second of two chunks, with sequences that begin in it, dropout and a highway."""
-    network = random_network(Shape(cell, 3, 2, 5, layers, activation, highway=2))
+    network = random_network(NetworkShape(cell, 3, 2, 5, layers, activation, highway=2))
     masks = [np.random.default_rng(k).integers(0, 2, (LANES, 5)) * 2.0 for k in range(layers)]
     first, (x, past, y, begins) = random_chunk(network.shape, 1), random_chunk(network.shape, 2)
 
@@ -87,7 +87,7 @@ def check_gradient(network: Weights, run: Callable[[], np.ndarray]) -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize(("cell", "activation"), CELLS)
 def test_the_gradient_of_a_curve_goes_through_what_is_fed_back(cell, activation, layers):
-    shape = Shape(cell, 3, 2, 5, layers, activation, relation="vector-to-sequence", horizon=6)
+    shape = NetworkShape(cell, 3, 2, 5, layers, activation, relation="vector-to-sequence", horizon=6)
     network = scattered(CurveNetwork(shape, np.float64))
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(LANES, 3)), rng.normal(size=(6, LANES, 2))
@@ -101,14 +101,14 @@ def test_the_gradient_of_a_curve_goes_through_what_is_fed_back(cell, activation,
 @pytest.mark.parametrize("places", [[6], [1, 2, 5]])
 def test_the_gradient_of_an_encoder_and_decoder(cell, activation, layers, places):
     """Of several places decoded in the second of two chunks, with sequences that begin in it."""
-    shape = Shape(cell, 3, 2, 5, layers, activation, relation="encoder-decoder", horizon=4)
+    shape = NetworkShape(cell, 3, 2, 5, layers, activation, relation="encoder-decoder", horizon=4)
     network = scattered(EncoderDecoder(shape, np.float64))
     first, _, _, none = random_chunk(shape, 1)
     x, _, _, begins = random_chunk(shape, 2)
     rng = np.random.default_rng(3)
     u, y = rng.normal(size=(len(places) * LANES, 2)), rng.normal(size=(4, len(places) * LANES, 2))
     network.encode(first, none, False)
-    ended = [State(*map(np.copy, layer.end())) for layer in network._encoder]
+    ended = [LayerState(*map(np.copy, layer.end())) for layer in network._encoder]
 
     def run() -> np.ndarray:
         """The errors in the second chunk, from the states that the first one left."""
@@ -130,7 +130,7 @@ def test_the_gradient_is_pytorchs(path, dtype, limit):
     kind = ("rnn", "relu") if cell == "relu" else (cell, "tanh")
     x, y = arrays["x"], arrays["y"]
     hidden = arrays["weight head.weight"].shape[1]
-    network = Network(Shape(kind[0], x.shape[-1], y.shape[-1], hidden, int(layers), kind[1]), dtype)
+    network = RowNetwork(NetworkShape(kind[0], x.shape[-1], y.shape[-1], hidden, int(layers), kind[1]), dtype)
     for name, tensor in network.tensors.items():
         tensor[:] = arrays[f"weight {name}"]
     none = np.zeros(x.shape[1:3], np.uint8)
@@ -145,7 +145,7 @@ def test_the_gradient_is_pytorchs(path, dtype, limit):
 @pytest.mark.parametrize(("cell", "activation"), CELLS)
 def test_sequences_in_one_lane_are_as_sequences_alone(cell, activation):
     """A lane of two sequences gives the predictions and the gradient of two lanes, whatever the chunks."""
-    shape = Shape(cell, 3, 2, 20, 2, activation)
+    shape = NetworkShape(cell, 3, 2, 20, 2, activation)
     network = random_network(shape)
     x, _, y, _ = random_chunk(shape, 5)
     zeros = np.zeros((STEPS, LANES), np.uint8)
@@ -174,7 +174,7 @@ def test_sequences_in_one_lane_are_as_sequences_alone(cell, activation):
 
 def test_adam_is_the_papers():
     """Against its formulas, with clipping, decay of matrices only, and a highway that learns more slowly."""
-    network = random_network(Shape("gru", 2, 1, 3, highway=2))
+    network = random_network(NetworkShape("gru", 2, 1, 3, highway=2))
     optimiser, rng = Adam(network, decay=0.1, clip=0.5), np.random.default_rng(7)
     weights, decay = network.weights.copy(), np.zeros_like(network.weights)
     share = np.ones_like(network.weights)
@@ -198,7 +198,7 @@ def make_dataset(values: np.ndarray, targets: np.ndarray, cut: int, target: str 
     sides = [(rows[:cut].mean(0), rows[:cut].std(0)) for rows in (values, targets)]
     names = [f"c{k}" for k in range(values.shape[1])]
     outputs = names if target == "next" else [f"y{k}" for k in range(targets.shape[1])]
-    facts = Facts(1, 1, len(values), 0, 0, 0, 0)
+    facts = DataFacts(1, 1, len(values), 0, 0, 0, 0)
     return Dataset(
         names, outputs, target, int(target == "next"), 0.0, *parts, Scaling(*sum(sides, ())), facts, []
     )
@@ -218,8 +218,8 @@ def test_a_network_learns_what_a_linear_forecast_cannot(cell):
     reports: list[float] = []
     network, course = fit(
         dataset,
-        Shape(cell, 2, 1, 16, highway=2),
-        Settings(epochs=60, patience=60, rate=1e-2, dropout=0.0),
+        NetworkShape(cell, 2, 1, 16, highway=2),
+        TrainSettings(epochs=60, patience=60, rate=1e-2, dropout=0.0),
         linear,
         lambda course: reports.append(course.done),
     )
@@ -234,8 +234,8 @@ def test_a_network_learns_what_a_linear_forecast_cannot(cell):
 def test_training_ends_when_it_gets_no_better():
     rows = np.random.default_rng(0).normal(size=(800, 2)).astype(np.float32)
     dataset = make_dataset(rows[:-1], rows[1:], 600)
-    settings = Settings(epochs=500, patience=3, rate=0.02, chunk=2)
-    _, course = fit(dataset, Shape("gru", 2, 2, 16), settings, None)
+    settings = TrainSettings(epochs=500, patience=3, rate=0.02, chunk=2)
+    _, course = fit(dataset, NetworkShape("gru", 2, 2, 16), settings, None)
     assert course.ended == "patience"
     updates = -(-600 // 16 // 2)
     assert course.epoch == max(course.best + 3, -(-LEAST_UPDATES // updates))
@@ -246,8 +246,8 @@ def test_the_same_seed_gives_the_same_network():
     dataset = bent(800)
 
     def weights(seed: int) -> bytes:
-        settings = Settings(epochs=3, seed=seed, chunk=20)
-        return fit(dataset, Shape("lstm", 2, 1, 16, 2), settings, None)[0].weights.tobytes()
+        settings = TrainSettings(epochs=3, seed=seed, chunk=20)
+        return fit(dataset, NetworkShape("lstm", 2, 1, 16, 2), settings, None)[0].weights.tobytes()
 
     assert weights(1) == weights(1) != weights(2)
 
@@ -266,10 +266,10 @@ def test_the_same_seed_gives_the_same_network():
     ids=lambda other: next(iter(other)),
 )
 def test_every_setting_reaches_the_training(other):
-    dataset, shape = bent(1000), Shape("gru", 2, 1, 16)
+    dataset, shape = bent(1000), NetworkShape("gru", 2, 1, 16)
     settings = {"epochs": 2} | other
-    usual = fit(dataset, shape, Settings(epochs=2), None)[0]
-    assert not np.allclose(usual.weights, fit(dataset, shape, Settings(**settings), None)[0].weights)
+    usual = fit(dataset, shape, TrainSettings(epochs=2), None)[0]
+    assert not np.allclose(usual.weights, fit(dataset, shape, TrainSettings(**settings), None)[0].weights)
 
 
 def test_few_rows_are_given_their_updates():
@@ -278,7 +278,7 @@ def test_few_rows_are_given_their_updates():
     x, y = rng.normal(size=(500, 2)).astype(np.float32), np.zeros(500, np.float32)
     y[2:] = 0.8 * x[1:-1, 0] * x[:-2, 0]
     dataset = make_dataset(x, y[:, None], 400)
-    _, course = fit(dataset, Shape("lstm", 2, 1, 32), Settings(), None)
+    _, course = fit(dataset, NetworkShape("lstm", 2, 1, 32), TrainSettings(), None)
     assert course.errors[course.best] < 0.7 < course.errors[0]
 
 
@@ -288,8 +288,8 @@ def test_the_highway_learns_from_true_history():
     dataset = make_dataset(rows[30:-1], rows[1:-30], 640)
     weight = (np.arange(32) == 29)[None, :] * 1.0
     linear = Linear(weight, np.zeros(1), np.ones(1), 32, np.ones(1))
-    settings = Settings(epochs=1, rate=1e-9)
-    _, course = fit(dataset, Shape("gru", 1, 1, 16, highway=32), settings, linear)
+    settings = TrainSettings(epochs=1, rate=1e-9)
+    _, course = fit(dataset, NetworkShape("gru", 1, 1, 16, highway=32), settings, linear)
     assert 0.01 < course.loss < 0.2  # of 640 rows 29 have nothing true to look back to
 
 
@@ -300,8 +300,8 @@ def test_an_interrupt_keeps_the_best_so_far():
         if course.epoch == 4 and course.done > 0.4:
             raise KeyboardInterrupt
 
-    settings = Settings(epochs=50, rate=1e-2)
-    network, course = fit(dataset, Shape("gru", 2, 1, 16), settings, None, interrupt)
+    settings = TrainSettings(epochs=50, rate=1e-2)
+    network, course = fit(dataset, NetworkShape("gru", 2, 1, 16), settings, None, interrupt)
     assert (course.ended, course.epoch, len(course.errors)) == ("interrupted", 4, 5)
     assert mean_error(network, dataset) == min(course.errors)
 
@@ -313,7 +313,7 @@ def test_the_engine_runs_what_was_trained(cell, activation, highway):
     rng = np.random.default_rng(3)
     rows = rng.normal(3, 2, size=(300, 3)).astype(np.float32)
     dataset = make_dataset(rows[:-1], rows[1:], 290, "next")
-    network = random_network(Shape(cell, 3, 3, 20, 2, activation, highway), np.float32)
+    network = random_network(NetworkShape(cell, 3, 3, 20, 2, activation, highway), np.float32)
     network.weights[:] *= 0.5
     model = to_model(network, dataset)
     packed = Lanes([Sequence("s", rows, rows)], dataset.scaling, LANES)
@@ -334,7 +334,7 @@ def test_gates_carry_the_gradient_further():
     dataset = make_dataset(rows[:-1], rows[1:], 1000, "next")
     reaches = {}
     for cell in ("rnn", "lstm"):
-        network = Network(Shape(cell, 3, 3, 32))
+        network = RowNetwork(NetworkShape(cell, 3, 3, 32))
         network.start(np.random.default_rng(0))
         reaches[cell] = gradient_reach(network, dataset)
     assert reaches["rnn"].shape == (257,) and reaches["rnn"][0] == 1
@@ -347,9 +347,9 @@ def test_gates_carry_the_gradient_further():
 def test_the_reach_is_that_of_a_changed_input():
     rows = np.random.default_rng(1).normal(size=(400, 2)).astype(np.float32)
     dataset = make_dataset(rows[:-1], rows[1:], 300, "next")
-    network = random_network(Shape("gru", 2, 2, 16), np.float32)
+    network = random_network(NetworkShape("gru", 2, 2, 16), np.float32)
     reach = gradient_reach(network, dataset)
-    double = Network(Shape("gru", 2, 16, 16), np.float64)
+    double = RowNetwork(NetworkShape("gru", 2, 16, 16), np.float64)
     for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
         double.tensors[name][:] = network.tensors[name]
     double.tensors["head.weight"][:] = np.eye(16)
@@ -377,10 +377,10 @@ def test_a_memory_of_many_rows_is_learned(pytestconfig):
     rows, count, chunk = (100, 4000, 500) if long else (30, 1500, 240)
     dataset = adding(count, rows)
     for cell, limit in cases.items():
-        settings = Settings(
+        settings = TrainSettings(
             epochs=60, patience=60, chunk=chunk, lanes=32, dropout=0.0, rate=4e-3 if long else 1e-2, decay=0.0
         )
-        _, course = fit(dataset, Shape(cell, 2, 1, 32), settings, None)
+        _, course = fit(dataset, NetworkShape(cell, 2, 1, 32), settings, None)
         error = course.errors[course.best]  # 1 is that of always saying the mean
         assert error > 0.7 if limit is None else error < limit, cell
 
@@ -399,5 +399,5 @@ def adding(count: int, rows: int) -> Dataset:
     learned, checked = ([sequence() for _ in range(size)] for size in (count, count // 10))
     one = np.ones(2, np.float32)
     scaling = Scaling(one * 0, one, one[:1], np.float32([6**-0.5]))
-    facts = Facts(1, count, count * rows, 0, 0, 0, 0)
+    facts = DataFacts(1, count, count * rows, 0, 0, 0, 0)
     return Dataset(["number", "mark"], ["sum"], "value", 0, 0.0, learned, checked, scaling, facts, [])

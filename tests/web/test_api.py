@@ -24,7 +24,7 @@ from slots_by_hand import find_slot, release_slot
 from streamrnn.daemon.page.history import ANOMALY, GAP, IMPUTED, KEPT, RESET, History
 from streamrnn.daemon.page.overview import Overview
 from streamrnn.daemon.page.read_records import read_heads
-from streamrnn.daemon.page.views import Views
+from streamrnn.daemon.page.views import PageViews
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model_file import write_model
 from streamrnn.settings.sections import Faults
@@ -276,7 +276,7 @@ def test_no_sample_is_of_two_rows(request):
 
 def test_a_look_finds_the_stream_however_fast_it_goes_on():
     engine = engine_of()
-    views = Views(engine, None, lambda: (True, "ready"))
+    views = PageViews(engine, None, lambda: (True, "ready"))
     feed(engine, "a", counted(0, 100))
     sender = threading.Thread(target=lambda: feed(engine, "a", counted(100, 300_000)))
     sender.start()
@@ -435,7 +435,7 @@ def test_a_page_that_stays_open_takes_no_more_memory(monkeypatch, request, capsy
     for module in ("views", "history", "overview", "rates", "one_stream"):
         monkeypatch.setattr(f"streamrnn.daemon.page.{module}.time", clock)
     engine = engine_of()
-    views = Views(engine, NoSnapshots(), lambda: (True, "ready"))
+    views = PageViews(engine, NoSnapshots(), lambda: (True, "ready"))
     names, which, rows = list("abcd"), np.arange(4), noise(4)
     minutes, told = (60 if request.config.getoption("--long") else 8), [0, 0]
     used = {}
@@ -491,7 +491,7 @@ def test_the_right_ones_of_100_000_streams_are_listed_fast(capsys):
 
 
 def test_an_empty_daemon_says_so():
-    views = Views(engine_of(), None, lambda: (False, "compiling kernels"))
+    views = PageViews(engine_of(), None, lambda: (False, "compiling kernels"))
     for search in ("", "x", "\0"):
         assert views.listed("score", 10, search) == {"held": 0, "found": 0, "streams": []}
     views.tick()

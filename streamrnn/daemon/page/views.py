@@ -20,7 +20,7 @@ _LISTED = 40  # at most as many of a page's list have a curve
 CURVE_POINTS, CURVE_S = 60, 60.0
 
 
-class Views:
+class PageViews:
     """The streams and figures of an engine for those who look at the page, and for the next one who will."""
 
     def __init__(

@@ -13,7 +13,7 @@ from streamrnn.foreign.keras.archive import Archive, open_archive
 from streamrnn.foreign.keras.layers import (
     CELLS,
     PASSED_OVER,
-    Settings,
+    LayerSettings,
     normalization,
     ordered,
     read_layers,
@@ -62,7 +62,7 @@ def witness(path: Path, foreign: Foreign) -> Witness | None:
     return run
 
 
-def _made(keras: Any, layer: Settings, archive: Archive) -> Any:
+def _made(keras: Any, layer: LayerSettings, archive: Archive) -> Any:
     """A layer of Keras, or one in place of a cell, of settings that ``read`` has checked."""
     kind, config = layer.kind.removesuffix("Cell"), layer.config
     make = getattr(keras.layers, kind)

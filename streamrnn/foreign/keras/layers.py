@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.foreign.chain import Activation, Part, Scaling
+from streamrnn.foreign.chain import Activation, Part, ScaleShift
 from streamrnn.foreign.hdf5 import REMEDY
 from streamrnn.foreign.keras.archive import Archive
 from streamrnn.foreign.keras.layout import keras_stage
@@ -41,7 +41,7 @@ MOST_LAYERS = 1000
 EPSILON = 1e-7  # keras.backend.epsilon(), the least deviation that Normalization divides by
 
 
-class Settings(NamedTuple):
+class LayerSettings(NamedTuple):
     """One layer, or the cell or layer within one."""
 
     name: str  # of the outermost layer: how messages and .h5 files call it
@@ -93,7 +93,7 @@ def _window(model: dict[str, Any]) -> str:
     return "windows of rows"
 
 
-def ordered(model: Any) -> list[Settings]:
+def ordered(model: Any) -> list[LayerSettings]:
     """The layers in the order of a row's way through a Sequential or a Functional model."""
     kind = model.get("class_name") if isinstance(model, dict) else None
     if kind not in ("Sequential", "Functional", "Model"):
@@ -120,7 +120,9 @@ def ordered(model: Any) -> list[Settings]:
     return _along_the_links(config, layers, {settings.name: settings for settings in ordered})
 
 
-def _along_the_links(config: dict[str, Any], layers: list[Any], named: dict[str, Settings]) -> list[Settings]:
+def _along_the_links(
+    config: dict[str, Any], layers: list[Any], named: dict[str, LayerSettings]
+) -> list[LayerSettings]:
     """The layers of a Functional model from its one input to its one output."""
     start, end = (_only(config.get(key), key) for key in ("input_layers", "output_layers"))
     links = {
@@ -147,7 +149,7 @@ def _only(ends: Any, key: str) -> str:
     return ends[0]
 
 
-def _link(layer: Settings, nodes: Any, is_input: bool) -> str:
+def _link(layer: LayerSettings, nodes: Any, is_input: bool) -> str:
     """The name of the layer whose output is the one input of ``layer``.
 
     Keras 3 writes ``[{"args": [tensor], "kwargs": {...}}]``, Keras 2 ``[[["name", 0, 0, {...}]]]``.
@@ -180,21 +182,21 @@ def _output_of(tensor: Any) -> Any:
     return tensor.get("config") if tensor.get("module") in (None, "keras") else None
 
 
-def _settings(layer: Any, path: str, of: str = "", cell: str = "") -> Settings:
+def _settings(layer: Any, path: str, of: str = "", cell: str = "") -> LayerSettings:
     """A layer out of its JSON. Raises ModelError if it is not one, or one of somebody's own."""
     kind, config = (layer.get("class_name"), layer.get("config")) if isinstance(layer, dict) else (None, None)
     name = config.get("name") if isinstance(config, dict) else None
     name = of or (layer.get("name", name) if isinstance(layer, dict) else None)
     if not isinstance(kind, str) or not isinstance(config, dict) or not isinstance(name, str):
         raise ModelError(f"expected a layer with class_name, config and name, found {quoted(layer)}")
-    settings = Settings(name, path, kind, config, cell)
+    settings = LayerSettings(name, path, kind, config, cell)
     home = layer.get("module") or "keras"
     if layer.get("registered_name") not in (None, kind) or str(home).split(".")[0] != "keras":
         raise ModelError(f"{settings}: a layer of somebody's own; only those of Keras can be run")
     return settings
 
 
-def unwrapped(layer: Settings) -> Iterator[Settings]:
+def unwrapped(layer: LayerSettings) -> Iterator[LayerSettings]:
     """The layer, or what is in TimeDistributed and RNN."""
     if layer.kind == "TimeDistributed":
         _refuse_unknown(layer, {"layer"})
@@ -219,7 +221,7 @@ def unwrapped(layer: Settings) -> Iterator[Settings]:
         yield layer._replace(path=f"{layer.path}/cell") if layer.kind in CELLS else layer
 
 
-def _stacked(layer: Settings) -> Iterator[Settings]:
+def _stacked(layer: LayerSettings) -> Iterator[LayerSettings]:
     cells, counts = layer.config.get("cells"), Counter[str]()
     for cell in cells if isinstance(cells, list) else []:
         inner = _settings(cell, "", layer.name, "?")
@@ -229,7 +231,7 @@ def _stacked(layer: Settings) -> Iterator[Settings]:
         yield inner._replace(path=place, cell=str(inner.config.get("name")))
 
 
-def _parts(layer: Settings, archive: Archive) -> list[Part]:
+def _parts(layer: LayerSettings, archive: Archive) -> list[Part]:
     """What ``layer`` does to a row; nothing, for a layer that only trains."""
     kind = layer.kind.removesuffix("Cell")
     if kind in CELLS:
@@ -255,7 +257,7 @@ def _parts(layer: Settings, archive: Archive) -> list[Part]:
     return []
 
 
-def _recurrent(layer: Settings, cell: str, archive: Archive) -> Stage:
+def _recurrent(layer: LayerSettings, cell: str, archive: Archive) -> Stage:
     """The stage of a recurrent layer or cell. Raises ModelError naming each setting that cannot be run."""
     own = {"activation", "use_bias"} | ({"recurrent_activation"} if cell != "rnn" else set())
     _refuse_unknown(layer, own | ({"reset_after"} if cell == "gru" else set()))
@@ -272,19 +274,19 @@ def _recurrent(layer: Settings, cell: str, archive: Archive) -> Stage:
     return stage._replace(reset="before") if cell == "gru" and not after else stage
 
 
-def take_weights(layer: Settings, archive: Archive, names: list[str]) -> list[np.ndarray]:
+def take_weights(layer: LayerSettings, archive: Archive, names: list[str]) -> list[np.ndarray]:
     """The weights ``names`` of ``layer``, the last of which is its bias and may not be used."""
     if layer.config.get("use_bias", True) is not True:
         names = names[:-1]
     return archive.take(layer.name, layer.path, layer.cell, names)
 
 
-def _unlike_units(layer: Settings, weights: np.ndarray) -> ModelError:
+def _unlike_units(layer: LayerSettings, weights: np.ndarray) -> ModelError:
     units = quoted(layer.config.get("units"))
     return ModelError(f"{layer}: units {units} do not fit weights of shape {weights.shape}")
 
 
-def _scaling(layer: Settings, archive: Archive) -> Scaling:
+def _scaling(layer: LayerSettings, archive: Archive) -> ScaleShift:
     """A Normalization layer, with the mean and variance that it was given or adapted to.
 
     It gives (x - mean) / max(sqrt(variance), EPSILON), or inverted, x * max(...) + mean.
@@ -295,11 +297,11 @@ def _scaling(layer: Settings, archive: Archive) -> Scaling:
     mean, variance = (values.ravel() for values in normalization(layer, archive))
     std = np.maximum(np.sqrt(variance), EPSILON)
     if layer.config.get("invert"):
-        return Scaling(str(layer), std, mean)
-    return Scaling(str(layer), 1 / std, -mean / std)
+        return ScaleShift(str(layer), std, mean)
+    return ScaleShift(str(layer), 1 / std, -mean / std)
 
 
-def normalization(layer: Settings, archive: Archive) -> tuple[np.ndarray, np.ndarray]:
+def normalization(layer: LayerSettings, archive: Archive) -> tuple[np.ndarray, np.ndarray]:
     """The mean and variance of a Normalization layer, float64, in the shapes that the file has."""
     given: list[Any] = [layer.config.get(key) for key in ("mean", "variance")]
     if any(values is None for values in given):
@@ -313,14 +315,14 @@ def normalization(layer: Settings, archive: Archive) -> tuple[np.ndarray, np.nda
     return mean, variance
 
 
-def _activation(layer: Settings, known: tuple[str, ...], key: str = "activation") -> str:
+def _activation(layer: LayerSettings, known: tuple[str, ...], key: str = "activation") -> str:
     found = layer.config.get(key, "linear")
     if not isinstance(found, str) or found not in known:
         raise ModelError(f"{layer}: {key} {quoted(found)} cannot be run, only {' or '.join(known)}")
     return found
 
 
-def _refuse_unknown(layer: Settings, read: set[str]) -> None:
+def _refuse_unknown(layer: LayerSettings, read: set[str]) -> None:
     """Raise ModelError naming each setting that is neither in ``read`` nor harmless, and not off."""
     problems = [
         f"{layer}: {quoted(key)[1:-1]} {quoted(value)} cannot be run"

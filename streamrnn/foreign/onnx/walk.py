@@ -16,6 +16,7 @@ from streamrnn.foreign.network import GOES_ON, ImportOptions, Stage, numbers
 from streamrnn.foreign.onnx.dense import dense_stage, scaling_part
 from streamrnn.foreign.onnx.folding import JOINS, LARGEST, MAKES, MOVES, fold
 from streamrnn.foreign.onnx.graph import Graph, Node, tensor_values
+from streamrnn.foreign.onnx.moving import Constant, GraphRows, GraphState, Value, in_words, is_computed
 from streamrnn.foreign.onnx.recurrent import RECURRENT, STATES, recurrent_stage
 from streamrnn.model.parts import Dense
 from streamrnn.model.settings import ModelError
@@ -27,31 +28,6 @@ ACTIVATIONS = {"Tanh": "tanh", "Relu": "relu", "Sigmoid": "sigmoid"}
 FLOAT = 1  # TensorProto.FLOAT
 BY_ROW = ("MatMul", "Gemm", "Add", "Sub", "Mul", "Div")
 RUN = [*RECURRENT, *BY_ROW, *ACTIVATIONS, *MOVES]
-
-
-class Constant(NamedTuple):
-    array: np.ndarray
-
-
-class State(NamedTuple):
-    """A state that goes in or comes out: zeros in its shape, as its values are not known."""
-
-    array: np.ndarray
-    computed: bool = False  # by a recurrent layer
-
-
-class Rows(NamedTuple):
-    """Rows on their way: ``array`` holds row * width + place for each value of ``width`` in a row."""
-
-    array: np.ndarray  # int64
-    width: int
-    path: tuple[Part, ...]  # what they have passed
-    moved: str  # by which node last
-    final: bool = False  # the hidden state after the last step, as its layer gives it
-    unbiased: bool = False  # straight out of a product with weights
-
-
-Value = Constant | State | Rows
 
 
 class Way(NamedTuple):
@@ -135,7 +111,7 @@ class _Walk:
             raise ModelError(f"input {quoted(name)}: shape {shape} is too large, {most}")
         self.graph, self.options, self.name, self.shape = graph, options, name, shape
         ids = np.arange(math.prod(shape)).reshape(shape)
-        self.values: dict[str, Value] = {name: Rows(ids, shape[-1], (), "")}
+        self.values: dict[str, Value] = {name: GraphRows(ids, shape[-1], (), "")}
         self.states: list[str] = []
         self.order: np.ndarray | None = None  # (T, B)
         self.made = 0  # elements
@@ -149,7 +125,7 @@ class _Walk:
     def finish(self) -> Way:
         """The whole way. Raises ModelError naming the node or output that cannot be run."""
         found = {name: self._value(name) for name in self.graph.outputs}
-        rows = {name: value for name, value in found.items() if isinstance(value, Rows)}
+        rows = {name: value for name, value in found.items() if isinstance(value, GraphRows)}
         named = {name: value for name, value in rows.items() if not value.final} or rows
         if len(named) != 1:
             raise ModelError(f"expected one output, found {quoted(sorted(named) or sorted(found))}")
@@ -210,12 +186,12 @@ class _Walk:
         shape = [size or 1 for size in self.graph.inputs[name]]
         if len(shape) > 4 or math.prod(shape) > LARGEST:
             raise ModelError(f"input {quoted(name)}: shape {quoted(shape)} is too large for a state")
-        return State(np.broadcast_to(np.float32(0), shape))
+        return GraphState(np.broadcast_to(np.float32(0), shape))
 
     def _results(self, node: Node) -> Iterator[Value]:
         """The outputs of ``node``, in order."""
         given = [self.values[name] if name else None for name in node.inputs]
-        rows = [value for value in given if isinstance(value, Rows)]
+        rows = [value for value in given if isinstance(value, GraphRows)]
         moving = given[:1] if rows and rows[0] is given[0] else []
         constant = all(value is None or isinstance(value, Constant) for value in given[len(moving) :])
         if node.op in RECURRENT:
@@ -225,23 +201,23 @@ class _Walk:
         elif constant and moving and node.op in MOVES:
             yield self._moved(node, rows[0], given)
         elif node.op in MOVES | JOINS and all(value.final for value in rows):
-            computed = bool(rows) or any(isinstance(value, State) and value.computed for value in given)
-            yield State(self._folded(node, given, states=True), computed)
+            computed = bool(rows) or any(map(is_computed, given))
+            yield GraphState(self._folded(node, given, states=True), computed)
         elif len(rows) == 1 and node.op in ACTIVATIONS:
             yield self._by_row(node, rows[0], rows[0].width, Activation(str(node), ACTIVATIONS[node.op]))
         elif len(rows) == 1 and len(given) > 1 and node.op in BY_ROW:
             yield self._with_constants(node, rows[0], given)
         else:
             remedy = f"only {', '.join(RUN)} can be run"
-            if any(isinstance(value, State) and value.computed for value in given):
+            if any(map(is_computed, given)):
                 remedy = "export what comes of the outputs of the last step, out[:, -1] in place of h_n[-1]"
-            raise ModelError(f"{node}: cannot be run on {_said(given)}; {remedy}")
+            raise ModelError(f"{node}: cannot be run on {in_words(given)}; {remedy}")
 
     def _folded(self, node: Node, given: Sequence[Value | None], states: bool = False) -> np.ndarray:
         """What an operator makes of arrays; with ``states``, of zeros in the shape of those not known."""
         arrays = [
             np.broadcast_to(np.float32(0), value.array.shape)
-            if states and isinstance(value, Rows)
+            if states and isinstance(value, GraphRows)
             else value and value.array
             for value in given
         ]
@@ -255,7 +231,7 @@ class _Walk:
         if self.made > FOLDED_LIMIT:
             raise ModelError(f"{node}: more than {FOLDED_LIMIT:,} elements are made on the way to it")
 
-    def _moved(self, node: Node, rows: Rows, given: Sequence[Value | None]) -> Rows:
+    def _moved(self, node: Node, rows: GraphRows, given: Sequence[Value | None]) -> GraphRows:
         """Rows in other places, or some of them."""
         if node.op == "Cast" and node.attributes.get("to") != FLOAT:
             raise ModelError(f"{node}: attribute to, {node.attributes.get('to')}: rows are float32 (1) here")
@@ -265,7 +241,7 @@ class _Walk:
             return rows
         return rows._replace(array=self._folded(node, given), moved=str(node))
 
-    def _whole(self, what: str, rows: Rows) -> np.ndarray:
+    def _whole(self, what: str, rows: GraphRows) -> np.ndarray:
         """The number of each row. Raises ModelError unless the last axis holds their values, in order."""
         if rows.width == 1 and rows.array.shape[-1:] != (1,):  # squeezed: each value is a row
             return rows.array
@@ -276,24 +252,26 @@ class _Walk:
             raise ModelError(f"{what}: the values of its rows are not in order after {rows.moved}")
         return first[..., 0] // rows.width
 
-    def _by_row(self, node: Node, rows: Rows, width: int, part: Part, unbiased: bool = False) -> Rows:
+    def _by_row(
+        self, node: Node, rows: GraphRows, width: int, part: Part, unbiased: bool = False
+    ) -> GraphRows:
         """Rows that have passed ``part``, which makes ``width`` values of each."""
         numbers = self._whole(str(node), rows)
         self._count(node, numbers.size * width)
         ids = numbers[..., np.newaxis] * width + np.arange(width)
-        return Rows(ids, width, (*rows.path, part), str(node), unbiased=unbiased)
+        return GraphRows(ids, width, (*rows.path, part), str(node), unbiased=unbiased)
 
-    def _with_constants(self, node: Node, rows: Rows, given: Sequence[Value | None]) -> Rows:
+    def _with_constants(self, node: Node, rows: GraphRows, given: Sequence[Value | None]) -> GraphRows:
         """Rows after a product or sum with constants."""
         first, second, *more = given
-        right = isinstance(first, Rows)
+        right = isinstance(first, GraphRows)
         other, third = second if right else first, more[0] if more else None
         if (
             not isinstance(other, Constant)
             or not (third is None or isinstance(third, Constant))
             or (not right and node.op in ("MatMul", "Gemm", "Div"))
         ):
-            raise ModelError(f"{node}: expected rows first and then constants, found {_said(given)}")
+            raise ModelError(f"{node}: expected rows first and then constants, found {in_words(given)}")
         values = numbers(f"{node}, input {int(right)}", other.array)
         if node.op in ("MatMul", "Gemm"):
             addend = None if third is None else numbers(f"{node}, input 2", third.array)
@@ -312,8 +290,8 @@ class _Walk:
     def _recurrent(self, node: Node, given: Sequence[Value | None]) -> Iterator[Value]:
         """Rows and states after a recurrent layer, whose time steps must be those of the layer before."""
         rows = given[0] if given else None
-        if not isinstance(rows, Rows):
-            raise ModelError(f"{node}: input X: expected rows, found {_said(given[:1])}")
+        if not isinstance(rows, GraphRows):
+            raise ModelError(f"{node}: input X: expected rows, found {in_words(given[:1])}")
         layout, order = node.number("layout"), self._whole(str(node), rows)
         if layout not in (0, 1) or order.ndim != 2:
             raise ModelError(f"{node}: X of shape {rows.array.shape} in layout {layout} cannot be run")
@@ -325,9 +303,7 @@ class _Walk:
         elif not np.array_equal(self.order, order):
             raise ModelError(f"{node}: its steps are not those of the layer before, after {rows.moved}")
         constants = [value.array if isinstance(value, Constant) else None for value in given]
-        computed = [
-            isinstance(value, Rows) or (isinstance(value, State) and value.computed) for value in given
-        ]
+        computed = [isinstance(value, GraphRows) or is_computed(value) for value in given]
         stage = recurrent_stage(self.graph, node, constants, computed, len(order), self.options, self.notes)
         if stage.sizes[0] != rows.width:
             raise ModelError(f"{node}: takes {stage.sizes[0]} values of {rows.width}")
@@ -336,14 +312,6 @@ class _Walk:
         ids = order[:, np.newaxis, :, np.newaxis] * hidden + np.arange(hidden)  # (T, 1, B, H)
         path = (*rows.path, stage)
         last = ids[-1]  # (1, B, H)
-        yield Rows(ids.transpose(2, 0, 1, 3) if layout else ids, hidden, path, str(node))
-        yield Rows(last.transpose(1, 0, 2) if layout else last, hidden, path, str(node), final=True)
-        yield State(np.zeros(last.transpose(1, 0, 2).shape if layout else last.shape, np.float32), True)
-
-
-def _said(given: Sequence[Value | None]) -> str:
-    """What the inputs of a node are, for a message."""
-    kinds = {Constant: "constants", State: "a state", Rows: "rows"}
-    return (
-        " and ".join(kinds[type(value)] if value is not None else "nothing" for value in given) or "nothing"
-    )
+        yield GraphRows(ids.transpose(2, 0, 1, 3) if layout else ids, hidden, path, str(node))
+        yield GraphRows(last.transpose(1, 0, 2) if layout else last, hidden, path, str(node), final=True)
+        yield GraphState(np.zeros(last.transpose(1, 0, 2).shape if layout else last.shape, np.float32), True)

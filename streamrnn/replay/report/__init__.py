@@ -14,7 +14,7 @@ from streamrnn.engine.engine import Answers, Engine
 from streamrnn.replay.report import charts, words
 from streamrnn.replay.report.envelope import Envelopes
 from streamrnn.replay.report.html import Html, element, join
-from streamrnn.replay.report.words import Facts
+from streamrnn.replay.report.words import ReportFacts
 from streamrnn.table import Rows, WholeFile
 
 _PACKAGE = files("streamrnn")
@@ -22,7 +22,7 @@ _SHARED, _OWN = "web/static", "replay/report"
 _MADE = '<meta name="generator" content="streamrnn replay">'
 
 
-class Report:
+class ReplayReport:
     """Takes what comes of a replay, block by block, and makes a page of it. For a ``with``.
 
     The file is opened at once, so that one that cannot be written is known before the work; unless
@@ -36,7 +36,7 @@ class Report:
         self._file = WholeFile(path)
         self.name = self._file.name
 
-    def __enter__(self) -> "Report":
+    def __enter__(self) -> "ReplayReport":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -47,8 +47,8 @@ class Report:
         self._envelopes.add(rows, answers, learned)
 
     def finish(self, **facts: Any) -> None:
-        """Writes the page, of the ``Facts`` that are not known here. Raises UserError where it cannot."""
-        about = Facts(model=self._model, began=self._began, envelopes=self._envelopes, **facts)
+        """Writes the page, of what ``ReportFacts`` is not known here. Raises UserError where it cannot."""
+        about = ReportFacts(model=self._model, began=self._began, envelopes=self._envelopes, **facts)
         with self._file.told():
             # a file's name need not be UTF-8
             self._file.stream.write(page(about).encode(errors="replace"))
@@ -64,7 +64,7 @@ def is_report(path: Path) -> bool:
         return False
 
 
-def page(about: Facts) -> str:
+def page(about: ReportFacts) -> str:
     """The page: no other file, no network, no script but its own."""
     body = join(
         part

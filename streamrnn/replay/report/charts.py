@@ -12,7 +12,7 @@ from streamrnn.replay.anomalies import Stretch
 from streamrnn.replay.report.envelope import Envelope
 from streamrnn.replay.report.html import Html, element, join, paragraph, section, table
 from streamrnn.replay.report.tracks import GAP, GAP_BEFORE, LEARNED, MARKS
-from streamrnn.replay.report.words import CHANNELS, NONE, Facts
+from streamrnn.replay.report.words import CHANNELS, NONE, ReportFacts
 from streamrnn.table.progress import counted
 
 _LEGEND = {
@@ -52,7 +52,7 @@ def charts_of(model: Model, shares: np.ndarray, forecasts: bool) -> list[Chart]:
     return drawn
 
 
-def stream_sections(about: Facts) -> Iterator[Html]:
+def stream_sections(about: ReportFacts) -> Iterator[Html]:
     """A section for each stream that has charts; ``report.js`` puts them in."""
     for index, number in about.drawn.items():
         envelope = about.envelopes.of(index)
@@ -69,7 +69,7 @@ def stream_sections(about: Facts) -> Iterator[Html]:
         yield section(f"Stream {name}", *inside, id_=f"stream-{number}", class_="stream panel")
 
 
-def _extent(about: Facts, index: int, envelope: Envelope, charts: list[Chart]) -> str:
+def _extent(about: ReportFacts, index: int, envelope: Envelope, charts: list[Chart]) -> str:
     """How much of the stream is shown, and how."""
     said = counted(int(about.envelopes.totals.rows[index]), "row")
     if envelope.ts_ns is not None:
@@ -90,7 +90,7 @@ def _extent(about: Facts, index: int, envelope: Envelope, charts: list[Chart]) -
     return f"{said}."
 
 
-def _legend(about: Facts, envelope: Envelope) -> Html:
+def _legend(about: ReportFacts, envelope: Envelope) -> Html:
     """What the colours behind the lines are, of those that there are, and in print those of the lines."""
     bits = int(np.bitwise_or.reduce(envelope.marks))
     kinds = [mark for bit, mark in enumerate(MARKS) if bits >> bit & 1]
@@ -140,7 +140,7 @@ def _answer(model: Model, envelope: Envelope) -> Html:
     return join([paragraph(f"{to}:", class_="muted"), table(["Output", "Value", "Unit"], rows, "<><", to)])
 
 
-def chart_data(about: Facts) -> dict[str, Any]:
+def chart_data(about: ReportFacts) -> dict[str, Any]:
     """What ``report.js`` draws, JSON-ready: numbers as little-endian arrays in base64."""
     anomalies = about.summary.anomalies
     stretches: dict[str, list[tuple[int, Stretch]]] = {about.streams[index]: [] for index in about.drawn}
@@ -152,7 +152,7 @@ def chart_data(about: Facts) -> dict[str, Any]:
     }
 
 
-def _stream_data(about: Facts, index: int, stretches: list[tuple[int, Stretch]]) -> dict[str, Any]:
+def _stream_data(about: ReportFacts, index: int, stretches: list[tuple[int, Stretch]]) -> dict[str, Any]:
     envelope = about.envelopes.of(index)
     assert envelope is not None
     timed = envelope.ts_ns is not None

@@ -31,7 +31,7 @@ _UNITS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReportFacts:
     """All that a report is made of."""
 
     source: str
@@ -100,7 +100,7 @@ def _plain(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def header(about: Facts) -> Html:
+def header(about: ReportFacts) -> Html:
     """Title, what was replayed through what, and how long it took."""
     summary, span = about.summary, about.envelopes.span_s
     period = about.model.sample_period_s
@@ -125,7 +125,7 @@ def header(about: Facts) -> Html:
     )
 
 
-def findings(about: Facts) -> Html:
+def findings(about: ReportFacts) -> Html:
     """What was found, in plain sentences."""
     said = [_of_score(about), _of_error(about), _of_rows(about), _of_learning(about)]
     if about.interrupted:
@@ -135,7 +135,7 @@ def findings(about: Facts) -> Html:
     return section("What was found", *(paragraph(words) for words in said if words), class_="findings")
 
 
-def _of_learning(about: Facts) -> str:
+def _of_learning(about: ReportFacts) -> str:
     learned = about.learned
     if learned is None:
         return ""
@@ -151,7 +151,7 @@ def _of_learning(about: Facts) -> str:
     return said
 
 
-def _of_score(about: Facts) -> str:
+def _of_score(about: ReportFacts) -> str:
     anomalies, model = about.summary.anomalies, about.model
     if anomalies is None:
         return (
@@ -178,7 +178,7 @@ def _of_score(about: Facts) -> str:
     )
 
 
-def _of_error(about: Facts) -> str:
+def _of_error(about: ReportFacts) -> str:
     forecast, persistence = about.summary.one_step_error, about.summary.persistence_error
     if forecast is None or persistence is None:
         return ""
@@ -193,7 +193,7 @@ def _of_error(about: Facts) -> str:
     return f"{said}. Over all rows{rest}, the model does no better."
 
 
-def _of_rows(about: Facts) -> str:
+def _of_rows(about: ReportFacts) -> str:
     summary = about.summary
     gone = {
         "rejected": sum(summary.rejected.values()),
@@ -209,7 +209,7 @@ def _begin(stretch: Stretch) -> str:
     return stretch.first_time or f"row {stretch.first_seq:,}"
 
 
-def stretches(about: Facts) -> Html | None:
+def stretches(about: ReportFacts) -> Html | None:
     """The stretches above the threshold, the highest first, each with a link to its place in a chart."""
     anomalies = about.summary.anomalies
     if anomalies is None or not anomalies.count:
@@ -230,7 +230,7 @@ def stretches(about: Facts) -> Html | None:
     return section("Stretches above the threshold", *inside, id_="stretches")
 
 
-def _stretch_table(about: Facts, anomalies: Anomalies, which: list[int]) -> Html:
+def _stretch_table(about: ReportFacts, anomalies: Anomalies, which: list[int]) -> Html:
     numbers = {about.streams[index]: number for index, number in about.drawn.items()}
     rows = []
     for k in which:
@@ -244,7 +244,7 @@ def _stretch_table(about: Facts, anomalies: Anomalies, which: list[int]) -> Html
     return table(head, rows, "<<<>><", "Stretches above the threshold")
 
 
-def error_by_channel(about: Facts) -> Html | None:
+def error_by_channel(about: ReportFacts) -> Html | None:
     """The error of each output's forecast beside that of persistence."""
     if about.errors is None or about.summary.one_step_error is None:
         return None
@@ -283,7 +283,7 @@ def _compared(forecast: float, persistence: float, most: float) -> list[object]:
     return [f"{forecast:.4g}", f"{persistence:.4g}", ratio, svg]
 
 
-def stream_list(about: Facts) -> Html | None:
+def stream_list(about: ReportFacts) -> Html | None:
     """All streams, or those of the highest scores, with links to those that have charts."""
     count = len(about.streams)
     if count < 2:
@@ -316,7 +316,7 @@ def stream_list(about: Facts) -> Html | None:
     return section("Streams", paragraph(words, class_="muted"), listing, id_="streams")
 
 
-def rows_and_faults(about: Facts) -> Html:
+def rows_and_faults(about: ReportFacts) -> Html:
     """What became of the rows, by reason."""
     summary = about.summary
     marks = dict(zip(MARKS, about.envelopes.totals.marks.sum(axis=0).tolist(), strict=True))
@@ -339,7 +339,7 @@ def rows_and_faults(about: Facts) -> Html:
     return section("Rows", paragraph(f"{said}."), table(["What", "Rows"], rows, "<>", what), id_="rows")
 
 
-def model(about: Facts) -> Html:
+def model(about: ReportFacts) -> Html:
     """What ``streamrnn inspect`` says of it."""
     file = about.through if isinstance(about.through, Path) else about.through.kept or "not kept"
     description = format_description(describe_model(about.model, file))

@@ -14,7 +14,7 @@ from streamrnn.table.progress import counted
 from streamrnn.train.data.recording import DataOptions, Part, Recording, read_recording
 from streamrnn.train.data.steps import find_begins, find_period_s, runs_back, without_twice
 from streamrnn.train.data.useless import useless_rows
-from streamrnn.train.data.warnings import Facts, advise
+from streamrnn.train.data.warnings import DataFacts, advise
 
 WARM = 1024  # rows; as many as the highway of a model can see
 FILES_NAMED = 3  # in a message
@@ -50,7 +50,7 @@ class Dataset(NamedTuple):
     train: list[Sequence]
     validation: list[Sequence]
     scaling: Scaling
-    facts: Facts
+    facts: DataFacts
     warnings: list[str]
     horizon: int = 1  # rows of a target; what is said of outputs is then said for each of them in turn
     classes: Mapping[str, slice] = MappingProxyType({})  # of each target that is text: its outputs, 0 or 1
@@ -126,7 +126,7 @@ def arrange(recording: Recording, options: DataOptions) -> Dataset:
         kept += sum(len(run.values) for of_part in runs for run in of_part)
         _split_stream(stream, runs, options.validation, ahead, parts, moments)
     ids = {part.stream for part in recording.parts}
-    facts = Facts(
+    facts = DataFacts(
         len(options.sources),
         len(ids),
         rows,
@@ -260,7 +260,7 @@ def _split(stream: str, run: Run, cut: int, ahead: int, parts: Parts) -> None:
         )
 
 
-def _check_enough(parts: Parts, recording: Recording, facts: Facts, options: DataOptions) -> None:
+def _check_enough(parts: Parts, recording: Recording, facts: DataFacts, options: DataOptions) -> None:
     """Raises UserError if there are too few rows with a target, or an output without any."""
     where = ", ".join(options.sources[:FILES_NAMED]) + (" ..." if len(options.sources) > FILES_NAMED else "")
     wanted = {"learn from": (parts.train, 2), "validate on": (parts.validation, 1)}

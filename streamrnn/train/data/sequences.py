@@ -14,7 +14,7 @@ from streamrnn.table.progress import counted
 from streamrnn.train.data.dataset import Dataset, Scaling, Sequence, hold
 from streamrnn.train.data.recording import DataOptions, Part, Recording, read_recording
 from streamrnn.train.data.steps import find_begins, find_period_s
-from streamrnn.train.data.warnings import Facts, advise
+from streamrnn.train.data.warnings import DataFacts, advise
 
 FEW = 50  # sequences
 CLASSES = 256  # of a column of text
@@ -247,16 +247,18 @@ def _draw(kinds: list[tuple[float, ...]], share: float, seed: int) -> list[bool]
     return kept
 
 
-def _facts(parts: list[Part], usable: list[bool], width: int, period_s: float, options: DataOptions) -> Facts:
+def _facts(
+    parts: list[Part], usable: list[bool], width: int, period_s: float, options: DataOptions
+) -> DataFacts:
     rows = [len(part.seq) for part in parts]
     gaps = sum(int(find_begins(part, period_s, options.max_step_s).sum()) - 1 for part in parts)
     missing = sum(int(np.isnan(part.values[:, :width]).sum()) for part in parts)
     dropped = sum(count for count, good in zip(rows, usable, strict=True) if not good)
-    return Facts(len(options.sources), len(parts), sum(rows), gaps, missing, dropped, 0)
+    return DataFacts(len(options.sources), len(parts), sum(rows), gaps, missing, dropped, 0)
 
 
 def _too_few_text(
-    learned: int, validated: int, facts: Facts, useless: Counter[str], kinds: list[tuple[float, ...]]
+    learned: int, validated: int, facts: DataFacts, useless: Counter[str], kinds: list[tuple[float, ...]]
 ) -> str:
     """How many sequences there are, of which ``kinds``, and why there are no more."""
     reasons = [f"{counted(count, 'stream')} with {what}" for what, count in useless.items()]

@@ -16,7 +16,7 @@ FEW = 500  # rows
 NEVER = "never varies in the rows to learn from"
 
 
-class Facts(NamedTuple):
+class DataFacts(NamedTuple):
     """What was found in the files."""
 
     files: int
@@ -31,7 +31,7 @@ class Facts(NamedTuple):
     back: int = 0  # of the gaps, those where time runs back
 
 
-def advise(recording: Recording, constant: np.ndarray, facts: Facts, period_s: float) -> list[str]:
+def advise(recording: Recording, constant: np.ndarray, facts: DataFacts, period_s: float) -> list[str]:
     """What a user should know before the training."""
     warnings = []
     kinds = {

@@ -6,10 +6,10 @@ from streamrnn.train.data.dataset import Dataset, Scaling
 from streamrnn.train.fit import outcomes
 from streamrnn.train.judge.linear import Linear
 from streamrnn.train.judge.simple_methods import summaries
-from streamrnn.train.net.network import Network
+from streamrnn.train.net.network import RowNetwork
 
 
-def shares_right(network: Network, linear: Linear, dataset: Dataset) -> dict[str, dict[str, float]]:
+def shares_right(network: RowNetwork, linear: Linear, dataset: Dataset) -> dict[str, dict[str, float]]:
     """By column of text and by method, the share of the validation sequences that are told right; {} of none.
 
     A sequence that lacks a column's label, and is there for another target, does not count in that column.

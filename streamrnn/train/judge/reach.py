@@ -7,7 +7,7 @@ explodes; Hochreiter & Schmidhuber 1997: a cell state that is added to keeps it.
 import numpy as np
 
 from streamrnn.train.data.dataset import Dataset
-from streamrnn.train.net.network import Network
+from streamrnn.train.net.network import RowNetwork
 from streamrnn.train.net.recurrence import ROWS
 
 STEPS = 257  # so that the longest lag is 256
@@ -17,7 +17,7 @@ _BARS = " ▁▂▃▄▅▆▇█"
 _DECADES = 4  # from the fullest bar to the emptiest
 
 
-def gradient_reach(network: Network, dataset: Dataset) -> np.ndarray:
+def gradient_reach(network: RowNetwork, dataset: Dataset) -> np.ndarray:
     """|dh/dx| of the input k rows back, k from 0, relative to the newest row's: (K,) float64.
 
     A root mean square over windows of the training rows, of the last layer's hidden state in some direction.

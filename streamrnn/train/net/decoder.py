@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamrnn.model.settings import DECODER
-from streamrnn.train.net.layer import Layer, State
-from streamrnn.train.net.network import Shape, Weights
+from streamrnn.train.net.layer import LayerState, RecurrentLayer
+from streamrnn.train.net.network import NetworkShape, Weights
 
 
-class Writer:
+class RowWriter:
     """Recurrent layers and a head that write K rows of O outputs in B lanes at once.
 
     The layers take [x, u]: what stays the same over all rows, and the row before. ``prefix`` stands before
@@ -21,13 +21,15 @@ class Writer:
     """
 
     def __init__(self, weights: Weights, prefix: str = "") -> None:
-        self.layers: list[Layer] = weights.make_layers(prefix)
+        self.layers: list[RecurrentLayer] = weights.make_layers(prefix)
         parts = [weights.tensors, weights.gradients]
         (self._weight, self._d_weight), (self._bias, self._d_bias) = (
             [part[f"{prefix}head.{name}"] for part in parts] for name in ("weight", "bias")
         )
 
-    def forward(self, x: np.ndarray, u: np.ndarray, before: Sequence[State | None], rows: int) -> np.ndarray:
+    def forward(
+        self, x: np.ndarray, u: np.ndarray, before: Sequence[LayerState | None], rows: int
+    ) -> np.ndarray:
         """The rows (K, B, O) from ``x`` (B, X), the row before the first one, (B, O), and layers' states."""
         begins = np.zeros((rows, len(x)), np.uint8)
         for layer, state in zip(self.layers, before, strict=True):
@@ -42,7 +44,7 @@ class Writer:
             u = written[row] = step[0] @ self._weight.T + self._bias
         return written
 
-    def backward(self, dy: np.ndarray) -> list[State]:
+    def backward(self, dy: np.ndarray) -> list[LayerState]:
         """Adds to the gradient from dL/d(rows), (K, B, O); returns that of the states before the first."""
         total = np.empty_like(dy)  # dL/d(row), of itself and of what it is fed to
         fed = np.zeros_like(dy[0])
@@ -63,9 +65,9 @@ class Writer:
 class CurveNetwork(Weights):
     """A vector to sequence: K rows from one frame, from a state of zeros."""
 
-    def __init__(self, shape: Shape, dtype: type = np.float32) -> None:
+    def __init__(self, shape: NetworkShape, dtype: type = np.float32) -> None:
         super().__init__(shape, dtype)
-        self._writer = Writer(self)
+        self._writer = RowWriter(self)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """The curves, (K, B, O), of frames (B, C)."""
@@ -81,10 +83,10 @@ class CurveNetwork(Weights):
 class EncoderDecoder(Weights):
     """Two networks, the second of which begins from the states of the first (Sutskever et al. 2014)."""
 
-    def __init__(self, shape: Shape, dtype: type = np.float32) -> None:
+    def __init__(self, shape: NetworkShape, dtype: type = np.float32) -> None:
         super().__init__(shape, dtype)
         self._encoder = self.make_layers()
-        self._decoder = Writer(self, DECODER)
+        self._decoder = RowWriter(self, DECODER)
 
     def encode(self, x: np.ndarray, begins: np.ndarray, carried: bool) -> None:
         """Steps the encoder through a chunk, (T, B, C), as ``Network.forward`` does."""
@@ -98,7 +100,7 @@ class EncoderDecoder(Weights):
         states = []
         for layer in self._encoder:
             at = [layer.state(place) for place in places]
-            states.append(State(*(np.concatenate(parts) for parts in zip(*at, strict=True))))
+            states.append(LayerState(*(np.concatenate(parts) for parts in zip(*at, strict=True))))
         return self._decoder.forward(np.empty((len(u), 0), u.dtype), u, states, self.shape.horizon)
 
     def decode_at(self, steps: np.ndarray, lanes: np.ndarray, u: np.ndarray) -> np.ndarray:

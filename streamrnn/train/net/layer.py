@@ -11,14 +11,14 @@ from streamrnn.model.cells import code_of, find_cell
 from streamrnn.train.net.recurrence import ROWS, Unrolled, backward, forward
 
 
-class State(NamedTuple):
+class LayerState(NamedTuple):
     """What a layer of W units (padded) carries from step to step in B lanes, or the gradient of that."""
 
     h: np.ndarray  # (B, W)
     memory: np.ndarray  # (B, M, W): further states of the cell; room for one where it has none
 
 
-class Layer:
+class RecurrentLayer:
     """A recurrent layer of ``inputs`` -> ``hidden`` units, and the memory of the chunk it last saw.
 
     A chunk is begun, and then gone through forwards in one or more calls, and backwards likewise. Between
@@ -61,7 +61,7 @@ class Layer:
             whole[beside, :hidden, -1] = b_hh[gate]
         return whole
 
-    def begin(self, begins: np.ndarray, before: State | None) -> None:
+    def begin(self, begins: np.ndarray, before: LayerState | None) -> None:
         """A chunk of T steps of B lanes, with the weights as they are now.
 
         ``begins`` (T, B) uint8 is 1 where a sequence begins, from zeros; ``before`` is the state before the
@@ -75,7 +75,7 @@ class Layer:
         h, memory = part.z.reshape(lanes, -1)[:, self.inputs : -1], part.memory.reshape(lanes, -1, self.width)
         h[:] = 0 if before is None else before.h
         memory[:] = 0 if before is None else before.memory
-        self.carry = State(np.zeros((lanes, self.width), memory.dtype), np.zeros_like(memory))
+        self.carry = LayerState(np.zeros((lanes, self.width), memory.dtype), np.zeros_like(memory))
         self._gone_back = 0  # steps, from the first one to where the way back began
         whole = self._weights()
         blocks = whole.reshape(self._blocks, -1, LANES, whole.shape[-1])
@@ -91,21 +91,21 @@ class Layer:
         forward(self._code, part, self._packed)
         return part.h.reshape(len(x), part.lanes, -1)
 
-    def state(self, step: int) -> State:
+    def state(self, step: int) -> LayerState:
         """The state after a step, as views."""
         part = self._part(step, step + 1)
         memory = part.memory.reshape(2, part.lanes, -1, self.width)
-        return State(part.h.reshape(part.lanes, -1), memory[1])
+        return LayerState(part.h.reshape(part.lanes, -1), memory[1])
 
-    def states(self, steps: np.ndarray, lanes: np.ndarray) -> State:
+    def states(self, steps: np.ndarray, lanes: np.ndarray) -> LayerState:
         """Those after some steps, (n,), each in a lane of its own, (n,), as copies."""
         assert self._unrolled is not None
         part = self._part(0, self._unrolled.steps)
         h = part.h.reshape(-1, part.lanes, self.width)
         memory = part.memory.reshape(part.steps + 1, part.lanes, -1, self.width)
-        return State(h[steps, lanes], memory[steps + 1, lanes])
+        return LayerState(h[steps, lanes], memory[steps + 1, lanes])
 
-    def end(self) -> State | None:
+    def end(self) -> LayerState | None:
         """The state after the last chunk; None before the first one."""
         return None if self._unrolled is None else self.state(self._unrolled.steps - 1)
 

@@ -12,13 +12,13 @@ import numpy as np
 
 from streamrnn.model.cells import find_cell
 from streamrnn.model.settings import DECODER, layer_shapes
-from streamrnn.train.net.layer import Layer
+from streamrnn.train.net.layer import RecurrentLayer
 
 _PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 @dataclass(frozen=True)
-class Shape:
+class NetworkShape:
     """What a network looks like."""
 
     cell: str  # a name in the table of cells
@@ -50,7 +50,7 @@ class Weights:
     ``tensors`` and ``gradients`` are views, by name, into ``weights`` and ``gradient``, (P,), of ``dtype``.
     """
 
-    def __init__(self, shape: Shape, dtype: type = np.float32) -> None:
+    def __init__(self, shape: NetworkShape, dtype: type = np.float32) -> None:
         self.shape = shape
         count = sum(map(math.prod, shape.tensors().values()))
         self.weights: np.ndarray = np.zeros(count, dtype)
@@ -58,11 +58,11 @@ class Weights:
         self.tensors = self.views(self.weights)
         self.gradients = self.views(self.gradient)
 
-    def make_layers(self, prefix: str = "") -> list[Layer]:
+    def make_layers(self, prefix: str = "") -> list[RecurrentLayer]:
         """The recurrent layers whose names begin with ``prefix``."""
         shape = self.shape
         return [
-            Layer(
+            RecurrentLayer(
                 shape.cell,
                 shape.activation,
                 self.tensors[f"{prefix}weight_ih_l{k}"].shape[1],
@@ -110,10 +110,10 @@ class Weights:
             tensor[:] = tensors[name]
 
 
-class Network(Weights):
+class RowNetwork(Weights):
     """A prediction for each row: the pass both ways over one chunk of T steps and B lanes."""
 
-    def __init__(self, shape: Shape, dtype: type = np.float32) -> None:
+    def __init__(self, shape: NetworkShape, dtype: type = np.float32) -> None:
         super().__init__(shape, dtype)
         self.layers = self.make_layers()
 
