@@ -109,8 +109,16 @@ def without_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def tensor_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """The name and shape of every tensor that a model file of these checked settings has."""
-    settings = with_defaults(settings)
     inputs, outputs = len(settings["channels"]), len(settings["outputs"])
+    shapes = network_shapes(settings, inputs, outputs)
+    if settings.get("normalisation", "standard") == "standard":
+        shapes |= {name: (inputs if name.startswith("input") else outputs,) for name in NORMALISATION}
+    return shapes
+
+
+def network_shapes(settings: Mapping[str, Any], inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    """Those of the weights and biases of a network of so many channels and outputs."""
+    settings = with_defaults(settings)
     dense: dict[str, tuple[int, ...]] = {}
     widths = {"before": inputs, "after": settings["hidden"]}  # of what comes out of each list's last layer
     for key in DENSE:
@@ -119,20 +127,18 @@ def tensor_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             dense[f"{key}.{k}.bias"] = (layer["units"],)
             widths[key] = layer["units"]
     fed_back = outputs if settings["relation"] == "vector-to-sequence" else 0
-    shapes = layer_shapes(settings, widths["before"] + fed_back)
+    shapes = _layer_shapes(settings, widths["before"] + fed_back)
     prefix = ""
     if settings["relation"] == "encoder-decoder":
         prefix = DECODER
-        shapes |= {prefix + name: shape for name, shape in layer_shapes(settings, outputs).items()}
+        shapes |= {prefix + name: shape for name, shape in _layer_shapes(settings, outputs).items()}
     shapes |= {f"{prefix}head.weight": (outputs, widths["after"]), f"{prefix}head.bias": (outputs,)} | dense
     if settings["highway"]:
         shapes["highway.weight"] = (outputs, settings["highway"] * inputs)
-    if settings["normalisation"] == "standard":
-        shapes |= {name: (inputs if name.startswith("input") else outputs,) for name in NORMALISATION}
     return shapes
 
 
-def layer_shapes(settings: Mapping[str, Any], inputs: int) -> dict[str, tuple[int, ...]]:
+def _layer_shapes(settings: Mapping[str, Any], inputs: int) -> dict[str, tuple[int, ...]]:
     """Those of the recurrent layers of a network into which ``inputs`` numbers go."""
     hidden, rows = settings["hidden"], GATES[settings["cell"]] * settings["hidden"]
     shapes: dict[str, tuple[int, ...]] = {}

@@ -21,7 +21,7 @@ import numpy as np
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.kernels.network import Network
 from streamrnn.streams.record import ID_WORDS, RecordLayout, layout_of
-from streamrnn.streams.slots import live_bytes, record_count
+from streamrnn.streams.slots import live_bytes, newest, record_count
 
 FILE, LOCK = "state", "lock"
 PAGE = 4096
@@ -324,13 +324,12 @@ def _read_remains(file: int, header: np.void) -> Remains:
     block = np.frombuffer(mmap.mmap(file, 0, mmap.MAP_SHARED, mmap.PROT_READ), np.uint64, offset=PAGE)
     ids, committed, records = np.split(block, np.cumsum(sizes[:-1]))
     taken = np.flatnonzero(committed[:capacity])
-    newest = 2 * taken + (committed[taken] & np.uint64(1)).astype(np.int64)
     rows = records.reshape(record_count(capacity), layout.words // 2)
     return Remains(
         header["model"].decode(),
         layout,
         ids.reshape(capacity, ID_WORDS)[taken].reshape(-1),
-        rows[newest].reshape(-1),
+        rows[newest(taken, committed[taken])].reshape(-1),
     )
 
 

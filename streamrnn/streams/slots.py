@@ -144,6 +144,11 @@ def record(slots, slot, committed):
     return (2 * slot + np.int64(committed & np.uint64(1))) * slots.words
 
 
+def newest(which: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Which of all records those are, (n,) int64, that the counters of slots ``which``, (n,), name."""
+    return 2 * which + (counts & np.uint64(1)).astype(np.int64)
+
+
 @inlined
 def zero_record(slots):
     """Where the record of zeros stands: the state of a stream that has not begun."""

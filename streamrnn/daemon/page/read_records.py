@@ -4,13 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.streams.record import CHECK, COUNT, DEGRADED, ENDED, ID_WORDS, RECEIVED, SEQ, STEP
+from streamrnn.compiling.jit import compiled
+from streamrnn.streams.record import CHECK, COUNT, DEGRADED, ENDED, ID_WORDS, RECEIVED, SEQ, STEP, check_of
 from streamrnn.streams.score import EVENT, UNUSUAL, last_scores
-from streamrnn.streams.slots import COMMIT, Slots
+from streamrnn.streams.slots import COMMIT, Slots, newest
 
 _TRIES = 8  # of what was written to while it was read
-_MIX, _LOW, _ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xFFFFFFFF), np.uint64(1)
-_HALF_BITS = np.uint64(32)
 
 
 class Heads(NamedTuple):
@@ -72,7 +71,7 @@ def _columns(slots: Slots, which: np.ndarray, counts: np.ndarray, forecasts: boo
 
 def _places(slots: Slots, which: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Where, in ``slots.state``, the records stand that the counters name, (n,) int64."""
-    return (2 * which + (counts & _ODD).astype(np.int64)) * slots.words
+    return newest(which, counts) * slots.words
 
 
 class Pairs(NamedTuple):
@@ -102,8 +101,8 @@ def read_pairs(slots: Slots, which: np.ndarray) -> Pairs:
 
 
 def _pair(slots: Slots, by_record: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    newer = (slots.committed[which] & _ODD).astype(np.int64)
-    return by_record[2 * which + newer], by_record[2 * which + 1 - newer]
+    at = newest(which, slots.committed[which])
+    return by_record[at], by_record[at ^ 1]
 
 
 def vouched(records: np.ndarray, names: np.ndarray) -> np.ndarray:
@@ -111,13 +110,16 @@ def vouched(records: np.ndarray, names: np.ndarray) -> np.ndarray:
 
     ``names``, (n,), are the ``id_check`` of their streams.
     """
-    words = records.view(np.uint64)
-    places = np.arange(words.shape[1], dtype=np.uint64)
-    places = np.delete(places, CHECK)
-    keys = (places + places) * _MIX
-    low, high = words[:, places] & _LOW, words[:, places] >> _HALF_BITS
-    sums = low * (keys & _LOW | _ODD) + high * (keys + _MIX & _LOW | _ODD)
-    return words[:, CHECK] == sums.sum(1, dtype=np.uint64) + names
+    whole = np.zeros(len(records), np.uint8)
+    _vouch(records.view(np.uint64).reshape(-1), records.shape[1], names, whole)
+    return whole.astype(bool)
+
+
+@compiled
+def _vouch(records: np.ndarray, words: int, names: np.ndarray, whole: np.ndarray) -> None:
+    for which in range(whole.size):
+        first = which * (words // 2)
+        whole[which] = records[first + CHECK] == check_of(records, first, words, names[which])
 
 
 def slot_of(slots: Slots, words: np.ndarray) -> int | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamrnn.model.cells import find_cell
-from streamrnn.model.settings import DECODER, layer_shapes
+from streamrnn.model.settings import DECODER, network_shapes
 from streamrnn.train.net.layer import RecurrentLayer
 
 _PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -33,15 +33,7 @@ class NetworkShape:
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor, by its name in a model file."""
-        fed_back = self.outputs if self.relation == "vector-to-sequence" else 0
-        shapes, prefix = layer_shapes(vars(self), self.inputs + fed_back), ""
-        if self.relation == "encoder-decoder":
-            prefix = DECODER
-            shapes |= {prefix + name: shape for name, shape in layer_shapes(vars(self), self.outputs).items()}
-        shapes |= {f"{prefix}head.weight": (self.outputs, self.hidden), f"{prefix}head.bias": (self.outputs,)}
-        if self.highway:
-            shapes["highway.weight"] = (self.outputs, self.highway * self.inputs)
-        return shapes
+        return network_shapes(vars(self), self.inputs, self.outputs)
 
 
 class Weights:
