@@ -124,9 +124,7 @@ class Stats(NamedTuple):
 
     counters: np.ndarray  # (6,) messages received, rows late, rows missing, predictions, live streams, events
     rejected: np.ndarray  # (len(REASONS),)
-    refused: (
-        np.ndarray
-    )  # (2 * len(REASONS),) of REFUSAL: of each reason the record 2 * reason + count % 2 is whole
+    refused: np.ndarray  # (2 * len(REASONS),) of REFUSAL: of each the record 2 * reason + count % 2 is whole
     resets: np.ndarray  # (len(RESETS),)
     latency: np.ndarray  # (len(STAGES), len(LATENCY_BOUNDS_NS) + 1)
     latency_ns: np.ndarray  # (len(STAGES),) sums

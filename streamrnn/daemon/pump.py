@@ -50,7 +50,7 @@ class Pump(NamedTuple):
     row_ns: int  # time between rows where a frame does not say
     idle_ns: int  # streams silent for longer are let go; 0 = never
     control: np.ndarray  # (4,) int64: stop flag; heartbeat, CLOCK_MONOTONIC ns; errno of a socket; parts open
-    poll_items: np.ndarray  # (2 * POLL_ITEM_WORDS,) int64: zmq_pollitem_t of source and sink
+    poll_items: np.ndarray  # (4,) int64: zmq_pollitem_t of source and sink, two words each
     parts: np.ndarray  # (16,) uint64: two zmq_msg_t, topic and payload
     alone: np.ndarray  # (ID_WORDS,) uint64: that id, and zeros
     name: np.ndarray  # (ID_WORDS,) uint64: the topic as slots keep it

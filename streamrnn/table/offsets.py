@@ -17,6 +17,8 @@ FINER = 1024  # steps that it has beside an offset, which is as round a number a
 WORTH = 4  # times as fine must the steps become
 MOST = 0.9  # of the numbers, and of their changes
 LARGEST = 1e37  # offset
+_LEAVE = "leave it out, or split what is large from what changes before it is recorded"
+_AGAIN = "train anew, with these rows first"
 
 
 def find_offsets(
@@ -55,10 +57,6 @@ def find_offsets(
                 f"{change:.2g}; {_LEAVE if told is None else _AGAIN}"
             )
     return offsets, notes
-
-
-_LEAVE = "leave it out, or split what is large from what changes before it is recorded"
-_AGAIN = "train anew, with these rows first"
 
 
 def _codes(streams: pa.Array) -> np.ndarray:

@@ -24,7 +24,7 @@ from streamrnn.table.time_names import (
     part_of_date,
 )
 from streamrnn.table.time_text import parse_times
-from streamrnn.table.times import TimeForm, orders_of
+from streamrnn.table.times import TimeForm, is_number, orders_of
 
 _YEARS = (1678, 2261)  # that ns since 1970 count
 _MOST = (_YEARS[1], 12, 366, 24, 59, 61, 366)  # that the parts of a date can be
@@ -59,7 +59,7 @@ def joined(places: tuple[int, ...], names: Sequence[str], cells: Sequence[pa.Arr
     days = 1
     if _is_ordinal(places, names, cells):
         days = ORDINAL
-    elif len(places) > 2 and _numbers(_texts(cells[places[0]]), _YEAR_OR_LESS) is not None:
+    elif len(places) > 2 and _numbers(_spelled(cells[places[0]]), _YEAR_OR_LESS) is not None:
         days = 3
     digits = _digits(places, names, cells) if len(places) == days + 1 else 0
     time = TimeColumn(places, TimeForm("text", "ymd"), days, digits)
@@ -73,7 +73,7 @@ def join_times(columns: Sequence[pa.Array], time: TimeColumn) -> pa.Array:
     """The cells of the columns of times as one: that of a single one, else text."""
     if len(columns) == 1:
         return columns[0]
-    texts, as_told = [_texts(column) for column in columns], time.form.kind == "strptime"
+    texts, as_told = [_spelled(column) for column in columns], time.form.kind == "strptime"
     clock = texts[time.days :]
     if time.days == ORDINAL and not as_told:
         day = _day_of_year(*texts[:2])
@@ -97,11 +97,11 @@ def join_times(columns: Sequence[pa.Array], time: TimeColumn) -> pa.Array:
 
 def _digits(places: Sequence[int], names: Sequence[str], cells: Sequence[pa.Array]) -> int:
     """``TimeColumn.digits`` of columns of which the last has the times of day."""
-    texts, name = _texts(cells[places[-1]]), names[places[-1]]
+    texts, name = _spelled(cells[places[-1]]), names[places[-1]]
     if (numbers := _numbers(texts, _CLOCK)) is None:
         return 0
     if numbers.max() <= 24:  # hours, or the first minutes of a day
-        days = pc.binary_join_element_wise(*(_texts(cells[place]) for place in places[:-1]), "-")
+        days = pc.binary_join_element_wise(*(_spelled(cells[place]) for place in places[:-1]), "-")
         if part_of_date(name) == HOUR or not is_clock_name(name) or pc.count_distinct(days).as_py() > 1:
             return 2
     return 4 if numbers.max() < 10_000 and pc.max(pc.utf8_length(texts)).as_py() <= 4 else 6
@@ -151,9 +151,9 @@ def _parts(names: Sequence[str], cells: Sequence[pa.Array], free: Sequence[int])
     found: dict[int, int] = {}
     for place in free:
         part = part_of_date(names[place])
-        if part is None or not (is_text(cells[place]) or _is_number(cells[place].type)):
+        if part is None or not (is_text(cells[place]) or is_number(cells[place].type)):
             continue
-        numbers = _numbers(_texts(cells[place]), _SECONDS if part == SECOND else _YEAR_OR_LESS)
+        numbers = _numbers(_spelled(cells[place]), _SECONDS if part == SECOND else _YEAR_OR_LESS)
         if numbers is not None and numbers.max() <= _MOST[part]:  # "hr" may be the rate of a heart
             found.setdefault(part, place)
     return found
@@ -185,7 +185,7 @@ def is_digits_of_day(name: str, cells: pa.Array) -> bool:
     named = is_clock_name(name) or part_of_date(name) == HOUR
     if not (named and (is_text(cells) or pa.types.is_integer(cells.type))):
         return False
-    numbers = _numbers(_texts(cells), _CLOCK)
+    numbers = _numbers(_spelled(cells), _CLOCK)
     if numbers is None or numbers.max() >= 240000:
         return False
     minutes = numbers % 100 if numbers.max() < 2400 else numbers // 100 % 100
@@ -199,8 +199,8 @@ def _is_ordinal(places: Sequence[int], names: Sequence[str], cells: Sequence[pa.
     if not 2 <= len(places) <= 5:
         return False
     years, days = (
-        _numbers(_texts(cells[places[0]]), r"^\d{4}$"),
-        _numbers(_texts(cells[places[1]]), r"^\d{1,3}$"),
+        _numbers(_spelled(cells[places[0]]), r"^\d{4}$"),
+        _numbers(_spelled(cells[places[1]]), r"^\d{1,3}$"),
     )
     if years is None or days is None:
         return False
@@ -237,11 +237,8 @@ def _numbers(texts: pa.Array, pattern: str) -> np.ndarray | None:
     return pc.cast(known.filter(fits), pa.float64()).to_numpy(zero_copy_only=False)
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
-
-
-def _texts(column: pa.Array) -> pa.Array:
+def _spelled(column: pa.Array) -> pa.Array:
+    """Parts of a time as text, whole numbers without the zeros behind their point."""
     cells = blanked(column)
     texts = cells if is_text(cells) else pc.cast(cells, pa.string())
     return pc.replace_substring_regex(texts, r"\.0*$", "") if not _has_colons(texts) else texts

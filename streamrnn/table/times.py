@@ -75,7 +75,7 @@ def form_of(cells: pa.Array, unit: str | None, dated: bool) -> TimeForm | None:
     if not is_text(cells):
         if pa.types.is_timestamp(cells.type) or pa.types.is_date(cells.type) or pa.types.is_time(cells.type):
             return ISO
-        if not _is_number(cells.type):
+        if not is_number(cells.type):
             return None
     known = _pointed(blanked(cells).drop_null())
     if not len(known):
@@ -160,7 +160,8 @@ def _by_steps(times: dict[str, np.ndarray]) -> list[str]:
     return [*times]
 
 
-def _is_number(kind: pa.DataType) -> bool:
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column is of numbers, decimal ones too."""
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 

@@ -15,7 +15,6 @@ from numba.core import types
 
 DONTWAIT, SNDMORE = int(zmq.DONTWAIT), int(zmq.SNDMORE)
 MESSAGE_BYTES = 64
-POLL_ITEM_WORDS = 2  # zmq_pollitem_t: the socket; then fd, events and revents
 POLLIN_WORD = int(zmq.POLLIN) << 32  # the second word: no fd, wait for input, nothing returned
 
 
