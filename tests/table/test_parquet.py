@@ -50,6 +50,19 @@ def test_parquet_columns_of_every_kind(tmp_path, monkeypatch):
     assert read(path, stream="id").reader.channels == ["f64", "i64", "dec", "text", "f16"]
 
 
+def test_the_parts_of_a_date_may_be_decimals(tmp_path):
+    days = [datetime.date(2026, 1, 30) + datetime.timedelta(k) for k in range(40)]
+    parts = {
+        name: pa.array([decimal.Decimal(getattr(day, name)) for day in days], pa.decimal128(6, 0))
+        for name in ("year", "month", "day")
+    }
+    flow = np.random.default_rng(0).normal(size=len(days))
+    result = read(parquet(tmp_path / "x.parquet", **parts, flow=flow), None)
+    assert result.reader.channels == ["flow"]
+    first = datetime.datetime(2026, 1, 30, tzinfo=datetime.UTC).timestamp() * 1e9
+    np.testing.assert_array_equal(result.rows.ts_ns, first + 86400e9 * np.arange(len(days)))
+
+
 def test_parquet_says_the_row(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet_file, "BATCH", 2)
     path = parquet(

@@ -55,9 +55,7 @@ class Unrolled(NamedTuple):
     z: np.ndarray  # (T + 1, B, I + W + 1): [input | hidden state before the step | 1]
     gates: np.ndarray  # (T, B, blocks * W): what the gates let through; after `backward`, dL/d(preactivation)
     memory: np.ndarray  # (T + 1, B, M, W): these states, the first ones before the chunk
-    kept: (
-        np.ndarray
-    )  # (T, B, W): what the way back needs beside: of an LSTM tanh(c), of an sLSTM 1 - sigma(a_f)
+    kept: np.ndarray  # (T, B, W): what the way back needs beside: tanh(c), or of an sLSTM 1 - sigma(a_f)
     h: np.ndarray  # (T, B, W): hidden states, the layer's outputs
     begins: np.ndarray  # (T, B) uint8: 1 = a sequence begins here, from a state of zeros
     zeros: np.ndarray  # (16,)
