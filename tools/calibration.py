@@ -30,7 +30,7 @@ from streamrnn.model.model import Model
 from streamrnn.model.model_file import read_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
-from streamrnn.streams.score_levels import first_levels
+from streamrnn.streams.rarity import first_levels
 from streamrnn.table import Reading
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.job import TrainOptions, train

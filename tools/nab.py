@@ -37,7 +37,7 @@ from nab_scorer import Series, Tally, load, normalised, tally
 from streamrnn.model.model_file import read_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
-from streamrnn.streams.score_levels import first_levels
+from streamrnn.streams.rarity import first_levels
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import TrainSettings
 from streamrnn.train.job import TrainOptions, train

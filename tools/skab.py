@@ -28,7 +28,7 @@ import pyarrow.parquet
 from streamrnn.model.model_file import read_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
-from streamrnn.streams.score_levels import first_levels
+from streamrnn.streams.rarity import first_levels
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.job import TrainOptions, train
 from streamrnn.train.judge.calibration import calibrate, event_rows, score_residuals

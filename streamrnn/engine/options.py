@@ -9,8 +9,8 @@ from streamrnn.errors import ConfigError
 from streamrnn.kernels.network import Network
 from streamrnn.model.model import Model
 from streamrnn.streams.batch import ROWS
+from streamrnn.streams.rarity import first_levels
 from streamrnn.streams.rules import GAP_POLICIES, MISSING_POLICIES, Rules
-from streamrnn.streams.score_levels import first_levels
 
 USUAL_THRESHOLD = 3.0  # of the score, for a model that says none
 ROOM_BYTES = 1 << 26  # for the answers of several rows to a batch; the largest such answer

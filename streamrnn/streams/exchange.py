@@ -101,19 +101,12 @@ def read_layout(snapshot: Snapshot, name: str) -> RecordLayout:
         layout = RecordLayout(**snapshot.layout)
     except TypeError:
         layout = RecordLayout(*[0] * len(RecordLayout._fields))
-    parts = (
-        layout.input_at,
-        layout.score_at,
-        layout.adapt_at,
-        layout.prediction_at,
-        layout.hidden_at,
-        layout.cell_at,
-        layout.words,
-    )
+    begins = [getattr(layout, name) for name in layout._fields if name.endswith("_at")]
+    parts = [*begins, layout.words]
     state = layout.layers * layout.width
     if (
         parts[0] != HEADER
-        or sorted(parts) != [*parts]
+        or sorted(parts) != parts
         or any(part % 16 for part in parts)
         or layout.cell_at - layout.hidden_at != state
         or not 0 < layout.hidden <= layout.width

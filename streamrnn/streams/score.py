@@ -24,7 +24,7 @@ import numpy as np
 from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.simd import LANES, beyond, clamp, load, positive, splat, store, total
-from streamrnn.streams.score_levels import GAPS, HIGHEST, LEVELS, log2, rarity, track
+from streamrnn.streams.rarity import GAPS, HIGHEST, LEVELS, log2, rarity, track
 
 # The score's part of a record, in float32 words: these, then VECTORS of ``out_width`` values.
 # Of either way, in log2: the level of one row in 10, and the gaps to those of 100 and 1000.

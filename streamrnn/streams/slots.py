@@ -44,7 +44,6 @@ class Slots(NamedTuple):
     adapt_at: int
     prediction_at: int
     hidden_at: int
-    cell_at: int
     # the live state: parts of one block of memory
     ids: np.ndarray  # (capacity * ID_WORDS,) uint64: UTF-8, zeros, and the length in the last byte
     committed: np.ndarray  # (capacity,) uint64: COMMIT times the records ever committed; 0 = none yet
@@ -108,7 +107,6 @@ def make_slots(network: Network, capacity: int, block: np.ndarray | None = None)
         adapt_at=layout.adapt_at,
         prediction_at=layout.prediction_at,
         hidden_at=layout.hidden_at,
-        cell_at=layout.cell_at,
         **views,
         state_64=views["state"].view(np.uint64),
         state_32=views["state"].view(np.uint32),

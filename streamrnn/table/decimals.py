@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import UserError
-from streamrnn.table.cells import blanked, is_text
+from streamrnn.table.cell_values import blanked, is_text
 
 _THREES = r"^[-+]?[1-9]\d{0,2}(%s\d{3})+$"
 

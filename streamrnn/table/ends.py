@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.table.opening import open_rows
+from streamrnn.table.input_formats import open_rows
 from streamrnn.table.reader import RowReader
 from streamrnn.table.reading import Reading
 from streamrnn.table.rows import Rows

@@ -9,7 +9,7 @@ import pyarrow as pa
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Again
 from streamrnn.table.calendar import calendar_columns
-from streamrnn.table.cells import Marks, Numbers, blanked, is_text, to_float32, to_float64, to_uint64
+from streamrnn.table.cell_values import Marks, Numbers, blanked, is_text, to_float32, to_float64, to_uint64
 from streamrnn.table.columns import find_columns, listed, shortened
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.decimals import Decimals, find_decimals

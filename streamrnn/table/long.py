@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Again, Block
-from streamrnn.table.cells import Marks, blanked, is_text, make_marks, quoted, to_float64
+from streamrnn.table.cell_values import Marks, blanked, is_text, make_marks, quoted, to_float64
 from streamrnn.table.columns import find_columns, listed, shortened
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.ids import StreamIds

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.table.cells import PLAIN, Marks, is_text, to_float64
+from streamrnn.table.cell_values import PLAIN, Marks, is_text, to_float64
 from streamrnn.table.columns import of_name
 from streamrnn.table.decimals import Decimals
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from streamrnn.errors import UserError
 from streamrnn.system.whole_file import name_beside
-from streamrnn.table.formats import FORMATS
+from streamrnn.table.result_formats import FORMATS
 from streamrnn.table.results import PLAIN, ResultKind, result_batch, result_schema
 from streamrnn.table.rows import Rows
 

@@ -10,7 +10,16 @@ import pyarrow.compute as pc
 
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Block
-from streamrnn.table.cells import Marks, Numbers, blanked, is_text, quoted, to_codes, to_float32, to_uint64
+from streamrnn.table.cell_values import (
+    Marks,
+    Numbers,
+    blanked,
+    is_text,
+    quoted,
+    to_codes,
+    to_float32,
+    to_uint64,
+)
 from streamrnn.table.columns import listed, shortened
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.extremes import recurring_extremes, unlike_first

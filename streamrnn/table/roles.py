@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pyarrow as pa
 
-from streamrnn.table.cells import PLAIN, Marks, blanked, is_text, to_float32, to_float64
+from streamrnn.table.cell_values import PLAIN, Marks, blanked, is_text, to_float32, to_float64
 from streamrnn.table.words import is_word
 
 LEAST = 30  # rows before anything is said of how a column runs

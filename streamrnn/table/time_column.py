@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Again
-from streamrnn.table.cells import blanked, is_text, quoted
+from streamrnn.table.cell_values import blanked, is_text, quoted
 from streamrnn.table.columns import find_columns
 from streamrnn.table.reading import NO_TIME, Reading
 from streamrnn.table.time_names import rank_of, says_date, unit_of_cell, unit_of_name

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.table.cells import is_text
+from streamrnn.table.cell_values import is_text
 from streamrnn.table.time_names import NS
 
 SERIAL, SERIAL_ZERO = "serial", -25569  # days since 1899-12-30, in days since 1970

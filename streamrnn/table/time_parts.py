@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.table.calendar import find_calendar
-from streamrnn.table.cells import blanked, is_text
+from streamrnn.table.cell_values import blanked, is_text
 from streamrnn.table.columns import is_unnamed
 from streamrnn.table.time_names import (
     DAY,

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.table.cells import NUMBER, Numbers, blanked, cast_cells, is_text, to_float64
+from streamrnn.table.cell_values import NUMBER, Numbers, blanked, cast_cells, is_text, to_float64
 from streamrnn.table.time_names import NS
 from streamrnn.table.time_numbers import (
     SERIAL,

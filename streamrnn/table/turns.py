@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.table.cells import blanked, is_text
+from streamrnn.table.cell_values import blanked, is_text
 from streamrnn.table.roles import is_label, is_states
 
 MOST = 1000  # different names

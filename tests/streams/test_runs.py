@@ -16,8 +16,8 @@ from streamrnn.model.model_file import read_model
 from streamrnn.model.settings import ModelError
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
+from streamrnn.streams.rarity import first_levels
 from streamrnn.streams.score import score_words
-from streamrnn.streams.score_levels import first_levels
 from streamrnn.train.data.dataset import Sequence
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import TrainSettings

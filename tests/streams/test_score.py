@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from streamrnn.compiling.jit import compiled
 from streamrnn.streams import score
+from streamrnn.streams.rarity import HIGHEST, first_levels
 from streamrnn.streams.score import event_after, keep, score_words, update
-from streamrnn.streams.score_levels import HIGHEST, first_levels
 from streamrnn.train.judge.calibration import calibrate, event_rows, score_residuals
 
 NOISES = {

@@ -17,7 +17,7 @@ from tables import Read, fails, read, write
 
 from streamrnn.errors import UserError
 from streamrnn.table import Reading, open_rows
-from streamrnn.table.cells import NUMBER
+from streamrnn.table.cell_values import NUMBER
 from streamrnn.table.numbering import TimeNumbers
 
 START = 1_710_288_000 * 10**9  # 2024-03-13 00:00:00 UTC

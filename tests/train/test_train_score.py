@@ -8,8 +8,8 @@ from streamrnn.daemon.page.read_records import read_pairs
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults
+from streamrnn.streams.rarity import first_levels
 from streamrnn.streams.score import MEMORY
-from streamrnn.streams.score_levels import first_levels
 from streamrnn.train.data.dataset import Dataset, Sequence, hold
 from streamrnn.train.job import _score, to_model
 from streamrnn.train.judge.calibration import calibrate, in_order, score_residuals

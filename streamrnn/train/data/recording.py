@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from streamrnn.errors import UserError
 from streamrnn.table import Reading, RowReader, Rows, open_rows
-from streamrnn.table.cells import to_float32
+from streamrnn.table.cell_values import to_float32
 from streamrnn.table.columns import find_columns, joined_names
 from streamrnn.table.first import FirstRows
 

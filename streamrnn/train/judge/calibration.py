@@ -8,6 +8,7 @@ import numpy as np
 
 from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.simd import LANES
+from streamrnn.streams.rarity import first_levels
 from streamrnn.streams.score import (
     INSTANT,
     LEARNING,
@@ -17,7 +18,6 @@ from streamrnn.streams.score import (
     score_words,
     update,
 )
-from streamrnn.streams.score_levels import first_levels
 from streamrnn.train.data.dataset import Sequence
 from streamrnn.train.net.recurrence import ROWS
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from streamrnn.table.blocks import Block
-from streamrnn.table.cells import make_marks
+from streamrnn.table.cell_values import make_marks
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.layout import find_layout
 from streamrnn.table.long import as_wide
