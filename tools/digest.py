@@ -2,7 +2,7 @@
 
     python tools/digest.py > before; git switch ...; python tools/digest.py | diff before -
 
-Five models, 20,000 rows of 40 streams each: rows missing, late and twice, missing and infinite values, ends
+Six models, 20,000 rows of 40 streams each: rows missing, late and twice, missing and infinite values, ends
 and resets of sequences, corrections of forecasts, answers of several rows. The same on every processor, and
 for every Numba.
 """
@@ -24,6 +24,7 @@ MODELS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "two LSTM layers": ("lstm", 24, {"layers": 2, "highway": 4}),
     "GRU": ("gru", 20, {"missing": ["-9999"]}),
     "ReLU neuron": ("rnn", 17, {"activation": "relu"}),
+    "sLSTM": ("slstm", 18, {"layers": 2}),
     "encoder-decoder": ("lstm", 12, {"relation": "encoder-decoder", "horizon": 3} | VALUES),
     "vector-to-sequence": ("gru", 12, {"relation": "vector-to-sequence", "horizon": 4} | VALUES),
 }
