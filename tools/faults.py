@@ -20,7 +20,7 @@ from streamrnn.demo.pumps import MACHINES, PERIOD_S, Pumps
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import read_model
-from streamrnn.settings.sections import PumpFaults as Rules
+from streamrnn.settings.sections import Faults as Rules
 
 OVER = round(30 / PERIOD_S)
 HOUR = round(3600 / PERIOD_S)

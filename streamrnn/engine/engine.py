@@ -38,8 +38,10 @@ class Answers(NamedTuple):
     """What came of n rows, in their order."""
 
     outcome: np.ndarray  # (n,) uint8: 0 predicted, 1 late, 2 + i rejected for stats.REASONS[i]
-    answers: np.ndarray  # (n,) uint8: which a predicted row gets: batch.OWN, that is ``values``, and SEVERAL
-    said: np.ndarray  # (n,) of PREDICTION, its fields attributes, too; of rejected rows "seq" and "ts_ns"
+    answers: np.ndarray  # (n,) uint8: which a predicted row gets: stats.OWN, that is ``values``, and SEVERAL
+    # (n,) of PREDICTION, whose fields are attributes, too: seq and ts_ns of all rows; flags, step, score,
+    # gap, epoch and residual of those that were predicted; the others are for who sends it
+    said: np.ndarray
     begins: np.ndarray  # (n,) uint8: 1 for a row that an event begins with
     shares: np.ndarray  # (n, outputs) float32: of each in a score of SHARED or more; else zeros
     values: np.ndarray  # (n, outputs) float32, physical units less the outputs' offsets

@@ -10,13 +10,15 @@ import numpy as np
 
 from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.activations import exp, fraction, gated_tanh, log_sigmoid, sigmoid, tanh
-from streamrnn.kernels.simd import LANES, beyond, clamp, fma, larger, load, positive, splat, store
+from streamrnn.kernels.simd import LANES, beyond, clamp, fill, fma, larger, load, positive, splat, store
 from streamrnn.model.cells import code_of
 
 LSTM, SLSTM, GRU, RNN_RELU = code_of("lstm"), code_of("slstm"), code_of("gru"), code_of("rnn", "relu")
 GRU_RESET_BEFORE = code_of("gru", reset="before")
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _NEVER = np.float32(-1e30)  # the logarithm of next to nothing
+CAP = np.float32(15)  # of the input gate's preactivation: what one wild row weighs must fade before long
+_KEPT = np.float32(-(2.0**-16))  # the forget gate's logarithm, at most: a mean of more rows rounds them away
 
 
 @inlined
@@ -106,25 +108,38 @@ def lstm(gates, at, width, state, old, new, apart, z, to):
 
 
 @inlined
+def exponential_gates(a_i, a_f, n, m):
+    """i and f of an sLSTM, relative to the new stabiliser; that; and ln sigma(a_f).
+
+    i = exp(a_i - m')   f = exp(ln sigma(a_f) + m - m')   m' = max(ln sigma(a_f) + m, a_i)
+
+    One of i and f is 1 and neither is more. While ``n`` is 0 there is nothing to keep, whatever m is. ``a_i``
+    and ln sigma(a_f) are held within what a stream without end can bear.
+    """
+    ones = fill(a_i, _ONE)
+    a_i = clamp(a_i, -CAP, CAP)
+    opened = clamp(log_sigmoid(a_f), _NEVER, _KEPT)
+    kept = fma(ones - beyond(n, _ZERO), fill(a_i, _NEVER), opened + m)
+    new_m = larger(kept, a_i)
+    return exp(a_i - new_m), exp(kept - new_m), new_m, opened
+
+
+@inlined
 def slstm(gates, at, width, state, old, new, apart, z, to):
     """The sLSTM of Beck et al. 2024 (xLSTM, section 2.2), its forget gate sigma as in their code.
 
     c' = f * c + i * tanh(g)   n' = f * n + i   h' = sigma(o) * c' / n'
-    with i = exp(a_i - m')   f = exp(ln sigma(a_f) + m - m')   m' = max(ln sigma(a_f) + m, a_i)
 
-    and the preactivations [i | f | g | o] in ``gates``. Of i and f one is 1 and neither is more, so that
-    nothing overflows and n' is 1 or more; as long as it is 0, nothing is kept. With exp for the forget gate,
-    which they allow, m would grow without end.
+    with the preactivations [i | f | g | o] in ``gates``, i and f by ``exponential_gates``, so that nothing
+    overflows and n' is 1 or more. With exp for the forget gate, too, which they allow, m would grow without
+    end; and without a cap, as later networks of theirs have one (xLSTM 7B, Beck et al. 2025, a soft one), a
+    row far off would leave a stream that hears nothing more.
     """
-    one = splat(_ONE)
     for unit in range(0, width, LANES):
-        i = load(gates, at + unit)
-        kept = log_sigmoid(load(gates, at + width + unit))
         old_c, old_n = load(state, old + apart + unit), load(state, old + 2 * apart + unit)
-        begun = beyond(old_n, _ZERO)
-        kept = fma(one - begun, splat(_NEVER), kept + load(state, old + 3 * apart + unit))
-        m = larger(kept, i)
-        i, f = exp(i - m), exp(kept - m)
+        i, f, m, _ = exponential_gates(
+            load(gates, at + unit), load(gates, at + width + unit), old_n, load(state, old + 3 * apart + unit)
+        )
         c = fma(f, old_c, i * tanh(load(gates, at + 2 * width + unit)))
         n = fma(f, old_n, i)
         p, q = fraction(splat(_HALF) * load(gates, at + 3 * width + unit))

@@ -48,8 +48,8 @@ class Network(NamedTuple):
     """A model in the form that the step reads. Immutable; sizes in float32 elements.
 
     Vectors of hidden units are padded to ``width``, those of outputs to ``out_width`` and those of
-    channels to ``in_width``, multiples of 16 whose extra lanes stay zero. ``past`` is padded likewise, with
-    values of frames before those that are needed.
+    channels to ``in_width``, multiples of 16. Hidden states, outputs and channels in
+    extra lanes are zero. ``past`` is padded likewise, with values of frames before those that are needed.
     """
 
     cell: int  # an index into CELLS, the table of cells
@@ -70,7 +70,7 @@ class Network(NamedTuple):
     gate_stride: int  # of a lane in Scratch.gates
     head_at: int  # where in a lane of z the head's vector begins: the frames, then what the layer below gives
     saturates: int  # the state by which a unit is saturated
-    saturates_at: np.float32  # from this absolute value on
+    saturates_at: np.float32  # beyond this absolute value
     bounds: np.ndarray  # (states,) float32: of their absolute values; infinite = it has none
     weights: np.ndarray  # every packed matrix, one after another
     biases: np.ndarray

@@ -48,9 +48,15 @@ CELLS = (
     Cell("rnn", "h", (_H,), 0, 0.9999),
     # a rectifier has no bound; this is far outside of what a network of any use computes with
     Cell("rnn", "h", (CellState("h"),), 0, 1e6, activation="relu"),
-    # c / n is a mean of tanh weighed by what adds up to n, in which no row has a weight above 1: from a
-    # million on none moves it any more
-    Cell("slstm", "ifgo", (_H, CellState("c"), CellState("n"), CellState("m")), 2, 1e6, keeps="f"),
+    # c / n is a mean of tanh in which the newest row weighs 1 / n at most; n is held to 2^16
+    Cell(
+        "slstm",
+        "ifgo",
+        (_H, CellState("c", 1e5), CellState("n", 1e5), CellState("m", 15)),
+        saturates=2,
+        saturates_at=5e4,
+        keeps="f",
+    ),
 )
 NAMES = tuple(dict.fromkeys(cell.name for cell in CELLS))
 GATES = {cell.name: len(cell.gates) for cell in CELLS}  # blocks of hidden rows in a layer's tensors

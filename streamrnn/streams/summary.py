@@ -58,8 +58,8 @@ def summarise(snapshot: Snapshot, name: str, now_ns: int | None = None) -> list[
         "ended": [RESETS[why - 1] if 0 < why <= len(RESETS) else None for why in halves[:, ENDED].tolist()],
         "degraded_steps": halves[:, DEGRADED].tolist(),
         "saturated": [
-            _saturated(record, layout) if steps else None
-            for record, steps in zip(snapshot.records, halves[:, DEGRADED], strict=True)
+            _saturated(record, layout) if steps and good else None
+            for record, steps, good in zip(snapshot.records, halves[:, DEGRADED], whole, strict=True)
         ],
         "restored": (halves[:, RESTORED] != 0).tolist(),
         "largest_hidden": [shortest(value) for value in largest[:, 0]],

@@ -15,7 +15,7 @@ import numpy as np
 
 from streamrnn import __version__
 from streamrnn.errors import UserError
-from streamrnn.model.cells import NAMES, find_cell
+from streamrnn.model.cells import GATES, NAMES, find_cell
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import write_model
 from streamrnn.model.parts import Channel
@@ -296,7 +296,7 @@ def _explain(
     """How far the gradient reaches in each cell, before training and after it; an interrupt ends it."""
     reaches = {}
     with suppress(KeyboardInterrupt):
-        for cell in NAMES:
+        for cell in sorted(NAMES, key=lambda name: GATES[name]):
             shape = replace(trained.shape, cell=cell, activation="tanh")
             network = RowNetwork(shape)
             network.start(np.random.default_rng(options.settings.seed))

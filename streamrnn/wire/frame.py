@@ -1,7 +1,7 @@
 """The layout of frames and predictions: one definition, for Python and for compiled code.
 
-Compiled code reads fields at the offsets of these dtypes; tools and tests use the dtypes
-themselves. Everything is little-endian.
+Compiled code reads frames at the offsets of their dtype, and writes predictions as records of theirs; tools
+and tests use the dtypes, too. Everything is little-endian.
 """
 
 import numpy as np

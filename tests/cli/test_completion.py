@@ -51,7 +51,7 @@ def offered(place: Path, line: str) -> list[str]:
     [
         ("st", "plain,state"),
         ("state ", "plain,export plain,import plain,reset plain,show"),
-        ("train --cell ", "plain,lstm plain,gru plain,rnn"),
+        ("train --cell ", "plain,lstm plain,gru plain,rnn plain,slstm"),
         ("replay --on-e", "plain,--on-error"),
         ("replay ", "plain,data/ plain,monday.csv"),
         ("replay monday.csv -m mo", "plain,model.safetensors"),

@@ -28,7 +28,7 @@ from streamrnn.demo.pumps import CHANNELS, MACHINES, PERIOD_S, Pumps
 from streamrnn.demo.recording import record
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.model.model_file import read_model
-from streamrnn.settings.sections import PumpFaults as Rules
+from streamrnn.settings.sections import Faults as Rules
 from streamrnn.stats import PREDICTED
 from streamrnn.wire.frame import FRAME, GAP, IMPUTED
 

@@ -15,7 +15,7 @@ from plain_rules import moved, put_back, record_of, saved, vouch_for
 
 from streamrnn.cli import main
 from streamrnn.engine.engine import Answers, Engine
-from streamrnn.model.cells import CELLS, NAMES, Cell, cells_of, code_of
+from streamrnn.model.cells import CELLS, NAMES, Cell, cells_of, code_of, find_cell
 from streamrnn.model.inspect import describe_model
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults
@@ -51,8 +51,8 @@ def wild_rows(count: int, spread: float) -> np.ndarray:
     return np.random.default_rng(0).normal(0, spread, (count, 3))
 
 
-def with_weights(model: Model, weights: dict[str, float]) -> Model:
-    """``model`` with all weights of its layers 0, and some biases, by the gate's letter."""
+def with_weights(model: Model, weights: dict[str, float | np.ndarray]) -> Model:
+    """``model`` with all weights of its layers 0, and some biases by the gate's letter."""
     tensors = {name: array.copy() for name, array in model.tensors().items()}
     gates = next(cell.gates for cell in CELLS if cell.name == model.cell)
     for name, array in tensors.items():
@@ -101,11 +101,9 @@ def test_its_states_stay_within_their_bounds_and_its_padding_out_of_sight(cell, 
 def test_a_record_beyond_its_bounds_is_not_taken(cell):
     engine = Engine(model_of(cell), 1, Faults())
     feed(engine, wild_rows(5, 1))
-    whole = saved(engine)
     for k, state in enumerate(cell.states):
         for value, fate in ((0.5, PUT), (state.bound * 1.01, DAMAGED)):
-            other = Engine(engine.model, 1, Faults())
-            put_back(other, whole, 1)
+            other = moved(engine)
             states(other)[k, -1, 3] = value
             vouch_for(record_of(other.core.slots, "a"), id_words("a"))
             if fate == PUT or np.isfinite(state.bound):
@@ -122,6 +120,29 @@ def test_a_sequence_begins_from_zeros_whatever_was_before_it(cell):
 
 
 @every_cell
+def test_a_row_far_off_is_forgotten(cell):
+    """Nothing that one row says may stay for good, however wild it was."""
+    model, rows = model_of(cell), wild_rows(3000, 1) * [3, 1, 1]
+    wild = rows.copy()
+    wild[10] = [1e12, -1e12, 1e12]
+    calm, shocked = (feed(Engine(model, 1, Faults()), each) for each in (rows, wild))
+    assert (shocked.outcome == PREDICTED).all()
+    off = np.abs(calm.values - shocked.values) / model.output_std
+    assert off[11].max() > 1e-3 and off[-100:].max() < 1e-5
+
+
+@pytest.mark.parametrize("opened", [0, 3, 30])
+def test_the_mean_of_an_slstm_stays_one(opened):
+    """c and n are added to for as long as a stream lasts; what they are rounded by must not add up."""
+    some = np.where(np.arange(HIDDEN) % 2, opened, 0)  # or, degraded, it would begin anew
+    model = with_weights(model_of(find_cell("slstm")), {"f": some, "g": 1.0, "i": -1.0})
+    engine = Engine(model, 1, Faults())
+    assert feed(engine, wild_rows(1_000_000, 1)).epoch[-1] == 0
+    assert np.abs(states(engine)[0, :, :HIDDEN] / (0.5 * np.tanh(1)) - 1).max() < 2e-3
+    assert states(engine)[2].max() < 66_000
+
+
+@every_cell
 def test_all_of_its_state_goes_through_a_snapshot(cell):
     model, rows = model_of(cell), wild_rows(60, 20)
     engine = Engine(model, 1, Faults())
@@ -135,7 +156,9 @@ def test_a_state_that_nothing_moves_any_more_is_degraded_and_given_up(cell):
     """Every cell that has a gate for it is made to keep what it has; others are driven, see test_rules."""
     if not cell.keeps:
         pytest.skip("keeps nothing by itself")
-    more = {"n": 30.0} if cell.name == "gru" else {}  # whose gate lets a little of its candidate in
+    more: dict[str, float | np.ndarray] = (
+        {"n": 30.0} if cell.name == "gru" else {}
+    )  # whose gate lets a little of its candidate in
     engine = Engine(with_weights(model_of(cell), {cell.keeps: 30.0} | more), 1, Faults())
     feed(engine, wild_rows(1, 1))
     for value, flag in ((1.001 * cell.saturates_at, DEGRADED), (0.9 * cell.saturates_at, 0)):

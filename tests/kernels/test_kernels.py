@@ -44,6 +44,7 @@ MIXED = [
     ("gru", "tanh", 33, 3),
     ("rnn", "tanh", 72, 1),
     ("rnn", "relu", 20, 2),
+    ("slstm", "tanh", 20, 2),
 ]
 
 

@@ -518,12 +518,16 @@ def folder(exported: Snapshot, tmp_path: Path) -> Path:
     return folder
 
 
-def test_damaged_streams_are_named_and_left_out(exported, folder, tmp_path):
+@pytest.mark.parametrize("hidden", [0.5, 9.0, np.nan])
+def test_damaged_streams_are_named_and_left_out(exported, folder, tmp_path, hidden):
+    """The second is of another id, and says that it is degraded; whatever its state is, nothing trusts it."""
     both = dataclasses.replace(
         exported,
         ids=np.concatenate([exported.ids, id_words("worse").view(np.uint8)[None]]),
         records=np.concatenate([exported.records, exported.records]),
     )
+    both.records[1].view(np.uint32)[DEGRADED] = 3
+    both.records[1, exported.layout["hidden_at"] :] = hidden
     path = write_snapshot(folder, both)
     for target in (folder, path):
         assert (

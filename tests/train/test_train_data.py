@@ -71,7 +71,9 @@ def test_the_next_row_is_the_target_and_the_last_rows_are_kept_from_training(tmp
     np.testing.assert_array_equal(validation.targets[:, 0], [NAN] * 6 + [7, 8, 9])
     assert (validation.warm, validation.stream) == (6, "valve")
     assert train.values.dtype == train.targets.dtype == validation.targets.dtype == np.float32
-    assert result.facts == data.Facts(files=1, streams=1, rows=10, gaps=0, missing=0, dropped=0, skipped=0)
+    assert result.facts == data.DataFacts(
+        files=1, streams=1, rows=10, gaps=0, missing=0, dropped=0, skipped=0
+    )
 
 
 def test_columns_of_their_own_are_targets(tmp_path):

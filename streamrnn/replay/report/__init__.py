@@ -47,7 +47,7 @@ class ReplayReport:
         self._envelopes.add(rows, answers, learned)
 
     def finish(self, **facts: Any) -> None:
-        """Writes the page, of what ``ReportFacts`` is not known here. Raises UserError where it cannot."""
+        """Writes the page, of what of ``ReportFacts`` is not known here. Raises UserError where it cannot."""
         about = ReportFacts(model=self._model, began=self._began, envelopes=self._envelopes, **facts)
         with self._file.told():
             # a file's name need not be UTF-8

@@ -89,7 +89,7 @@ class EncoderDecoder(Weights):
         self._decoder = RowWriter(self, DECODER)
 
     def encode(self, x: np.ndarray, begins: np.ndarray, carried: bool) -> None:
-        """Steps the encoder through a chunk, (T, B, C), as ``Network.forward`` does."""
+        """Steps the encoder through a chunk, (T, B, C), as ``RowNetwork.forward`` does."""
         for layer in self._encoder:
             layer.begin(begins, layer.end() if carried else None)
             x = layer.forward(x)[..., : layer.hidden]

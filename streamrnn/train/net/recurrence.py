@@ -4,7 +4,7 @@ Everything that can wait until the chunk is through (gradients of weights, of a 
 NumPy's matrix products. What is here must go step by step: the product with the hidden state, the
 gates, and their derivatives. Arrays are flat, float32 or float64; a step handles ``lanes`` sequences at once,
 a multiple of ROWS. Hidden units are padded to ``width``, a multiple of sixteen; a unit of zero weights
-stays zero, and so do its gradients.
+has a hidden state of zero, and no gradient.
 """
 
 from typing import NamedTuple
@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import compiled, inlined
-from streamrnn.kernels.activations import exp, log_sigmoid, sigmoid, tanh
+from streamrnn.kernels.activations import exp, sigmoid, tanh
 from streamrnn.kernels.affine import TILE_BLOCKS
+from streamrnn.kernels.cells import CAP, GRU, LSTM, RNN_RELU, SLSTM, exponential_gates
 from streamrnn.kernels.simd import (
     LANES,
     beyond,
     fill,
     fma,
-    larger,
     load,
     positive,
     store,
@@ -27,15 +27,11 @@ from streamrnn.kernels.simd import (
     tile_load,
     tile_store,
 )
-from streamrnn.model.cells import code_of
-
-LSTM, SLSTM, GRU, RNN_RELU = code_of("lstm"), code_of("slstm"), code_of("gru"), code_of("rnn", "relu")
 
 # Sixteen accumulators of 512 bits leave room in the registers of AVX-512; elsewhere four, of two or four.
 ROWS = 16 if TILE_BLOCKS > 1 else 4
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
-_NEVER = np.float32(-1e30)  # the logarithm of next to nothing
 _LEAST = np.float32(1e-25)  # a gradient below is none: what vanishes would be denormal, and slow, for long
 
 
@@ -94,17 +90,13 @@ def _lstm(unrolled, at, unit, memory, before):
 
 @inlined
 def _slstm(unrolled, at, unit, memory, before):
-    """The same of an sLSTM, as ``kernels.cells.slstm`` has it; i and f with the stabiliser in them."""
+    """The same of an sLSTM; i and f with the stabiliser in them."""
     gates, width = unrolled.gates, unrolled.width
-    a_i, a_f = load(gates, at), load(gates, at + LANES)
     g, o = tanh(load(gates, at + 2 * LANES)), sigmoid(load(gates, at + 3 * LANES))
-    ones, here = fill(a_i, _ONE), fill(a_i, before)
+    here = fill(g, before)
     old_c, old_n = here * load(unrolled.memory, memory), here * load(unrolled.memory, memory + width)
-    begun = beyond(old_n, _ZERO)
-    open_f = log_sigmoid(a_f)
-    keeps = fma(ones - begun, fill(a_i, _NEVER), open_f + here * load(unrolled.memory, memory + 2 * width))
-    m = larger(keeps, a_i)
-    i, f = exp(a_i - m), exp(keeps - m)
+    old_m = here * load(unrolled.memory, memory + 2 * width)
+    i, f, m, opened = exponential_gates(load(gates, at), load(gates, at + LANES), old_n, old_m)
     c, n = fma(f, old_c, i * g), fma(f, old_n, i)
     store(gates, at, i)
     store(gates, at + LANES, f)
@@ -114,7 +106,7 @@ def _slstm(unrolled, at, unit, memory, before):
     store(unrolled.memory, new, c)
     store(unrolled.memory, new + width, n)
     store(unrolled.memory, new + 2 * width, m)
-    store(unrolled.kept, unit, ones - exp(open_f))
+    store(unrolled.kept, unit, fill(g, _ONE) - exp(opened))
     return o * c / n
 
 
@@ -212,8 +204,10 @@ def _slstm_back(unrolled, at, unit, memory, dh, d_memory, here, before):
     dc = d_mean + load(d_memory, here)
     dn = load(d_memory, here + width) - d_mean * mean
     dc, dn = dc * beyond(dc, _LEAST), dn * beyond(dn, _LEAST)
+    m, cap = load(unrolled.memory, new + 2 * width), fill(i, CAP)
+    within = beyond(cap - m, _ZERO) * beyond(i - exp(fill(i, -CAP) - m), _ZERO)  # 0 where a_i was held
     old_c, old_n = load(unrolled.memory, memory), load(unrolled.memory, memory + width)
-    store(gates, at, (dc * g + dn) * i)
+    store(gates, at, (dc * g + dn) * i * within)
     store(gates, at + LANES, (dc * old_c + dn * old_n) * kept * f * load(unrolled.kept, unit))
     store(gates, at + 2 * LANES, dc * i * (ones - g * g))
     store(gates, at + 3 * LANES, dh * mean * o * (ones - o))
