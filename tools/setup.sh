@@ -8,15 +8,15 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 export NUMBA_CACHE_DIR="$root/.venv/kernels"
 
-find_python() {
-    for name in python3.13 python3.12 python3.11 python3; do
+find_python() { # first those that every package has a wheel for; of later ones Numba has none yet
+    for name in python3.14 python3.13 python3.12 python3.11 python3 python3.15; do
         if command -v "$name" >/dev/null &&
-            "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 16))' 2>/dev/null; then
             echo "$name"
             return
         fi
     done
-    echo "error: no Python 3.11 or newer found; install one and try again" >&2
+    echo "error: no Python from 3.11 to 3.15 found; install one and try again" >&2
     return 1
 }
 
