@@ -33,7 +33,9 @@ def state() -> None:
     default="id",
     help="Longest silent, most steps or worst health first.",
 )
-@click.option("--prefix", default="", metavar="P", help="Of the stream ids to show.  [default: all]")
+@click.option(
+    "--prefix", default="", show_default=False, metavar="P", help="Of the stream ids to show.  [default: all]"
+)
 def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str) -> int:
     """List streams: step, seq, age, health.
 
