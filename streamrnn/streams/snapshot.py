@@ -151,12 +151,12 @@ def _write_back(descriptor: int) -> None:
 def read_snapshot(path: Path) -> Snapshot:
     """The snapshot in the file at ``path``. Raises SnapshotError, too, for a file that cannot be read."""
     try:
-        if not path.exists():
-            raise SnapshotError(path, "no such file; name a snapshot file")
-        if not path.is_file():
+        if path.exists() and not path.is_file():
             raise SnapshotError(path, "not a regular file; name a snapshot file")
         with path.open("rb") as file:
             return read_from(file, str(path))
+    except FileNotFoundError as error:
+        raise SnapshotError(path, "no such file; name a snapshot file") from error
     except OSError as error:
         raise SnapshotError(path, f"cannot be read ({error.strerror or error}); {REMEDY}") from error
 
