@@ -54,7 +54,7 @@ class Prometheus:
     def _listens(self) -> str | None:
         said = self._log.read_text()
         assert self._process.poll() is None, said
-        found = re.search(r'msg="Listening on" address=(\S+)', said)
+        found = re.search(r'msg="Listening on" .*\baddress=(\S+)', said)
         return f"http://{found[1]}" if found else None
 
     def _is_ready(self) -> bool:
