@@ -33,7 +33,7 @@ def why_not() -> str:
     if not SYSTEMD.exists():
         return f"{SYSTEMD} is missing (Debian: apt-get install systemd)"
     if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
-        return f"{', '.join(missing)} missing (Debian: apt-get install systemd procps)"
+        return f"{', '.join(missing)} missing (Debian: apt-get install systemd procps util-linux-extra)"
     mount = ["unshare", *NAMESPACES, "mount", "-t", "cgroup2", "cgroup2", "/mnt"]
     if (tried := subprocess.run(mount, capture_output=True, text=True)).returncode:
         return f"namespaces and mounts are not allowed here: {tried.stderr.strip()}"
