@@ -136,7 +136,7 @@ def make_load(first: int, days: int, seed: int) -> Table:
     rng = np.random.default_rng(seed)
     hours = days * DAY
     hour, day = np.arange(hours) % DAY, np.arange(hours) // DAY
-    dates = BEGAN.astype("datetime64[D]") + first + np.arange(days + 1)
+    dates = BEGAN.astype("datetime64[D]") + np.arange(first, first + days + 1).astype("timedelta64[D]")
     off = (np.arange(first, first + days + 1) % 7 >= 5) | np.isin([str(date)[5:] for date in dates], HOLIDAYS)
     off |= rng.random(days + 1) < 0.02  # days that the plant takes off
     season = -np.cos(2 * np.pi * (first + np.arange(hours) / DAY - 20) / 365.25)  # least in January

@@ -100,7 +100,8 @@ def _runs(numbers: Mapping[int, np.ndarray | None]) -> bool:
         parts[part] = of
     months = (parts[YEAR] - 1970) * 12 + parts.get(MONTH, 1) - 1
     first = months.astype("datetime64[M]")
-    days = first.astype("datetime64[D]") + parts.get(DAY, parts.get(DAY_OF_YEAR, 1)) - 1
+    later = np.asarray(parts.get(DAY, parts.get(DAY_OF_YEAR, 1)) - 1, "timedelta64[D]")
+    days = first.astype("datetime64[D]") + later
     if DAY in parts and (days.astype("datetime64[M]") != first).any():
         return False  # the 30th of February
     if DAY_OF_YEAR in parts and (_day_of_year(days) != parts[DAY_OF_YEAR]).any():
