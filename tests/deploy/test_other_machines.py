@@ -175,5 +175,5 @@ def test_the_same_bits_on_64_bit_arm(arm, cpu):
     compiled_for = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", "PYTHONPATH": "/opt:/opt/site"}
     emulated = {"QEMU_CPU": "max,pauth-impdef=on"}  # all there is, but signs addresses in a way that is quick
     there = run(*command, seconds=EMULATED_S, environment=INSIDE | compiled_for | emulated)
-    assert len(here.splitlines()) == 5
+    assert len(here.splitlines()) == 6
     assert there == here

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,3 +144,17 @@ def test_modules_do_not_import_each_other_in_a_circle():
 def test_kernels_know_no_sockets_files_or_clocks(module):
     outside = {name.split(".")[0] for name in imports(module)} - {"streamrnn"}
     assert outside <= KERNEL_LIBRARIES, f"{module} imports {sorted(outside - KERNEL_LIBRARIES)}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tools").glob("*.py")), ids=lambda path: path.name)
+def test_what_a_tool_imports_is_there(path):
+    """Nobody runs them all, and mypy does not look at them."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "streamrnn":
+            module = importlib.import_module(node.module)
+            gone = [
+                alias.name
+                for alias in node.names
+                if not hasattr(module, alias.name) and f"{node.module}.{alias.name}" not in MODULES
+            ]
+            assert not gone, f"{node.module} has no {', '.join(gone)}"
