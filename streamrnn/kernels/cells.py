@@ -18,7 +18,7 @@ GRU_RESET_BEFORE = code_of("gru", reset="before")
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _NEVER = np.float32(-1e30)  # the logarithm of next to nothing
 CAP = np.float32(15)  # of the input gate's preactivation: what one wild row weighs must fade before long
-_KEPT = np.float32(-(2.0**-16))  # the forget gate's logarithm, at most: a mean of more rows rounds them away
+KEPT = np.float32(-(2.0**-16))  # the forget gate's logarithm, at most: a mean of more rows rounds them away
 
 
 @inlined
@@ -118,7 +118,7 @@ def exponential_gates(a_i, a_f, n, m):
     """
     ones = fill(a_i, _ONE)
     a_i = clamp(a_i, -CAP, CAP)
-    opened = clamp(log_sigmoid(a_f), _NEVER, _KEPT)
+    opened = clamp(log_sigmoid(a_f), _NEVER, KEPT)
     kept = fma(ones - beyond(n, _ZERO), fill(a_i, _NEVER), opened + m)
     new_m = larger(kept, a_i)
     return exp(a_i - new_m), exp(kept - new_m), new_m, opened

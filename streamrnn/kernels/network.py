@@ -48,8 +48,8 @@ class Network(NamedTuple):
     """A model in the form that the step reads. Immutable; sizes in float32 elements.
 
     Vectors of hidden units are padded to ``width``, those of outputs to ``out_width`` and those of
-    channels to ``in_width``, multiples of 16. Hidden states, outputs and channels in
-    extra lanes are zero. ``past`` is padded likewise, with values of frames before those that are needed.
+    channels to ``in_width``, multiples of 16. Hidden states, outputs and channels in extra lanes are zero.
+    ``past`` is padded likewise, with values of frames before those that are needed.
     """
 
     cell: int  # an index into CELLS, the table of cells

@@ -73,14 +73,15 @@ def test_the_gradient_is_that_of_finite_differences(cell, activation, layers):
 
 
 def test_what_is_held_of_an_slstm_has_no_gradient():
-    """An input gate past what it may be, either way: no step of its weights changes anything."""
+    """Gates past what they may be: no step of their weights changes anything."""
     network = random_network(NetworkShape("slstm", 3, 2, 5))
     biases = network.tensors["bias_ih_l0"].reshape(4, 5)
-    biases[0, :2] = 100, -100
+    biases[0, :2], biases[1, 2] = (100, -100), 100
     x, _, y, begins = random_chunk(network.shape, 1)
     network.backward(network.forward(x, None, begins, False) - y)
-    gradient = network.gradients["bias_ih_l0"].reshape(4, 5)[0]
-    assert not gradient[:2].any() and gradient[2:].all()
+    inputs, forgets = network.gradients["bias_ih_l0"].reshape(4, 5)[:2]
+    assert not inputs[:2].any() and inputs[2:].all()
+    assert not forgets[2] and forgets[3:].all()
 
 
 def check_gradient(network: Weights, run: Callable[[], np.ndarray]) -> None:

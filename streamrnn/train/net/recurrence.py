@@ -14,7 +14,7 @@ import numpy as np
 from streamrnn.compiling.jit import compiled, inlined
 from streamrnn.kernels.activations import exp, sigmoid, tanh
 from streamrnn.kernels.affine import TILE_BLOCKS
-from streamrnn.kernels.cells import CAP, GRU, LSTM, RNN_RELU, SLSTM, exponential_gates
+from streamrnn.kernels.cells import CAP, GRU, KEPT, LSTM, RNN_RELU, SLSTM, exponential_gates
 from streamrnn.kernels.simd import (
     LANES,
     beyond,
@@ -106,7 +106,8 @@ def _slstm(unrolled, at, unit, memory, before):
     store(unrolled.memory, new, c)
     store(unrolled.memory, new + width, n)
     store(unrolled.memory, new + 2 * width, m)
-    store(unrolled.kept, unit, fill(g, _ONE) - exp(opened))
+    within = beyond(opened - fill(g, KEPT), _ZERO)  # 0 where ln f is held
+    store(unrolled.kept, unit, (fill(g, _ONE) - exp(opened)) * within)
     return o * c / n
 
 
