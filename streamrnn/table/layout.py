@@ -102,10 +102,7 @@ def find_layout(
     named += sorted(text - {*named})
     _check_channels(file, named, left_out, head)
     numbers = [place for place in named if place not in text]
-    for place in numbers:
-        _check_type(file, place, head[place], to_float32)
-    if seq is not None:
-        _check_type(file, seq, head[seq], to_uint64)
+    _check_types(file, head, numbers, seq)
     states = [place for place in numbers if _is_state(head[place], *decimals.of(place))]
     words = _two_words(file, states, head, marks)
     ids = None if stream is None else head[stream].cast(pa.string())
@@ -125,7 +122,7 @@ def find_layout(
         record and seq is not None,
         time,
         stream,
-        None if time is None else (head[time.places[0]].type if len(time.places) == 1 else pa.string()),
+        _type_of(time, head),
         text,
         frozenset(states),
         decimals.commas,
@@ -135,6 +132,21 @@ def find_layout(
         {names[place]: why for place, why in sorted(left_out.items()) if place not in text},
         notes,
     )
+
+
+def _check_types(file: File, head: list[pa.Array], numbers: Sequence[int], seq: int | None) -> None:
+    """Raises UserError for a column that does not hold what it should."""
+    for place in numbers:
+        _check_type(file, place, head[place], to_float32)
+    if seq is not None:
+        _check_type(file, seq, head[seq], to_uint64)
+
+
+def _type_of(time: TimeColumn | None, head: list[pa.Array]) -> pa.DataType | None:
+    """Of the times as they are handed on: several columns become text."""
+    if time is None:
+        return None
+    return head[time.places[0]].type if len(time.places) == 1 else pa.string()
 
 
 def _decimals(file: File, head: list[pa.Array], told: str | None) -> Decimals:

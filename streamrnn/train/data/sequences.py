@@ -85,15 +85,20 @@ def load_sequences(
         facts,
         warnings,
         rows,
-        {
-            name: slice(outputs.index(f"{name}={min(labels)}"), outputs.index(f"{name}={max(labels)}") + 1)
-            for name, labels in recording.classes.items()
-        },
+        _places_of_classes(recording, outputs),
         recording.units,
         recording.words,
         recording.offsets,
         tuple(recording.said),
     )
+
+
+def _places_of_classes(recording: Recording, outputs: list[str]) -> dict[str, slice]:
+    """Where the outputs of each column of text stand, one for each of its classes."""
+    return {
+        name: slice(outputs.index(f"{name}={min(labels)}"), outputs.index(f"{name}={max(labels)}") + 1)
+        for name, labels in recording.classes.items()
+    }
 
 
 def windows(dataset: Dataset, horizon: int) -> Dataset:
