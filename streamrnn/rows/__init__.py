@@ -1,0 +1,1 @@
+"""Updates of single sensors -> rows at integer ticks."""
