@@ -12,23 +12,24 @@ import numpy as np
 # Why a frame, or one row of it, was not answered, the value of the `reason` label: what it is, what to do.
 WHY = {
     "parts": (
-        "Not two parts, a topic and a payload.",
+        "Not two parts, a topic and a payload; of another format, not the parts that it has.",
         "Send the stream's id in a part of its own, before the values; or say in `input.stream` whose the "
-        "messages of one part are.",
+        "messages of one part are. If they are JSON, say so in `input.format`.",
     ),
     "topic": (
         "The first part is no stream id: empty, over 127 bytes, or not UTF-8; of a raw message also one with "
-        "control characters, or that begins with `{` or `[`.",
-        "Send the stream's id alone there, 1 to 127 bytes of UTF-8.",
+        "control characters, or that begins with `{` or `[`. Or a topic is not as `input.topic` says.",
+        "Send the stream's id alone there, 1 to 127 bytes of UTF-8; or correct `input.topic`.",
     ),
     "magic": (
         "The payload does not begin with `SR`, as every frame does.",
-        'Send the header before the values, or set `input.format = "raw"` for values alone.',
+        'Send the header before the values, set `input.format = "raw"` for values alone, or name the format '
+        "that comes there.",
     ),
     "version": ("A header of another version than 1.", "Write 1 into byte 2."),
     "dtype": (
-        "A header that names an unknown type of values.",
-        "Write 1 (float32), 2 (float64), 3 (int16) or 4 (int32) into byte 3.",
+        "A header that names an unknown type of values; of another format, a type that is no number.",
+        "Write 1 (float32), 2 (float64), 3 (int16) or 4 (int32) into byte 3 of a frame.",
     ),
     "flags": ("A header with a flag that nobody has defined.", "Leave all bits but 1, 2, 4 and 8 at 0."),
     "rows": ("A header that says 0 rows.", "Write the number of rows into bytes 6 and 7, low byte first."),
@@ -55,7 +56,7 @@ WHY = {
     ),
     "missing": (
         'A row with NaN that nothing fills in: a stream\'s first, or any with `faults.missing = "reject"`.',
-        "Begin a stream with a row that is complete.",
+        "Begin a stream with a row that is complete. Of single values look which channel has not spoken yet.",
     ),
     "implausible": (
         "A row of a raw message that no sensor of the model can have sent: text, integers or floats whose "
@@ -69,6 +70,31 @@ WHY = {
     "diverged": (
         "A row whose step, after which its stream begins anew, or whose answer was not finite.",
         "Look at its values: the network has seen nothing like them. If all look right, train it again.",
+    ),
+    # of messages that an adapter reads; behind the others, whose places are codes
+    "syntax": (
+        "Not what `input.format` says: no JSON, no msgpack, or no header where one should be.",
+        "Name the format that its sender speaks.",
+    ),
+    "value": (
+        "Text, or anything else but a number, where a value should be; or a key that stands there twice.",
+        "Send numbers, and null or NaN for what is missing.",
+    ),
+    "shape": (
+        "A shape that is neither a row nor rows, or that its bytes do not have.",
+        "Send [channels], or [rows, channels].",
+    ),
+    "time": (
+        "A source time that cannot be read, or is of no time that rows are made for.",
+        'Send ISO 8601 or a number; say its unit in `input.time_unit`, or `input.time = ""`: when it came.',
+    ),
+    "stream": (
+        "A message that says nowhere whose it is, or not in 1 to 127 bytes that can be printed.",
+        "Say in `input.topic` or `input.stream` where that stands, or whose all are.",
+    ),
+    "channel": (
+        "A value of a channel that the model has not got, or an object with none of its channels.",
+        "Say in `[input.fields]` what its channels are called there; or subscribe to less.",
     ),
 }
 REASONS = tuple(WHY)

@@ -1,5 +1,6 @@
 """A real daemon in a process of its own, and the sockets of its neighbours: publishers and subscribers."""
 
+import json
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ DEADLINE_S = 30.0  # for anything that a test waits for
 COMPILE_S = 180.0  # for a start, which compiles when the kernels are not in the cache
 POLL_S = 0.005
 ANY_PORT = ("tcp://127.0.0.1:*",)
+NO_VALUES = np.zeros((0, 0), np.float32)
 PROBE = "probe of line "  # begins the id of a stream that only finds out whether a line is open
 
 
@@ -61,7 +63,7 @@ class Prediction(NamedTuple):
     """One message that a daemon published."""
 
     stream: str
-    header: np.void  # a PREDICTION record
+    header: Any  # a PREDICTION record, or the object
     values: np.ndarray  # (horizon, outputs) float32
 
     @property
@@ -73,9 +75,11 @@ class Prediction(NamedTuple):
         return Answer.of(self.stream, header["flags"], counts, floats)
 
 
-def engine_answers(engine: Engine, ids: Sequence[str], stream: np.ndarray, *arrays: Any) -> list[Answer]:
+def engine_answers(
+    engine: Engine, ids: Sequence[str], stream: np.ndarray, *arrays: Any, **more: Any
+) -> list[Answer]:
     """What ``Engine.feed`` answers, of the rows that it answers; arguments as its own."""
-    said: Answers = engine.feed(ids, stream, *arrays)
+    said: Answers = engine.feed(ids, stream, *arrays, **more)
     return [
         Answer.of(
             ids[stream[row]],
@@ -87,9 +91,9 @@ def engine_answers(engine: Engine, ids: Sequence[str], stream: np.ndarray, *arra
     ]
 
 
-def rows_answers(engine: Engine, stream: str, values: np.ndarray, *arrays: Any) -> list[Answer]:
+def rows_answers(engine: Engine, stream: str, values: np.ndarray, *arrays: Any, **more: Any) -> list[Answer]:
     """``engine_answers`` for the rows of one stream."""
-    return engine_answers(engine, [stream], np.zeros(len(values), np.int64), *[values, *arrays])
+    return engine_answers(engine, [stream], np.zeros(len(values), np.int64), *[values, *arrays], **more)
 
 
 class Daemon:
@@ -119,7 +123,7 @@ class Daemon:
     def find_addresses(self) -> None:
         """Waits for the ready line and reads from it where the daemon listens."""
         words = self.wait_until_it_says("ready: ", COMPILE_S).rstrip('"}\n').replace(",", "").split()
-        self.receives = words[words.index("receives") + 2]
+        self.receives = words[words.index("on", words.index("receives")) + 1]
         self.publishes = words[words.index("publishes") + 2]
         self.http = words[-1] if words[-1].startswith("http:") else ""
 
@@ -313,8 +317,10 @@ class Line:
 
 
 def take(subscriber: zmq.Socket) -> Prediction:
-    """The next message of a subscriber, which must be a whole prediction."""
+    """The next message of a subscriber, which must be a whole prediction; as JSON, it is its own header."""
     parts = subscriber.recv_multipart()
     assert len(parts) == 2, parts
     assert 1 <= len(parts[0]) <= TOPIC_BYTES
+    if parts[1].startswith(b"{"):
+        return Prediction(parts[0].decode(), json.loads(parts[1]), NO_VALUES)
     return Prediction(parts[0].decode(), *unpack_prediction(parts[1]))

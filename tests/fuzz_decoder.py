@@ -9,8 +9,6 @@ ends the run with exit code 77 and is printed in hex. ``--plant`` changes a piec
 runs, to see that the fuzzer finds out.
 """
 
-import ctypes
-import mmap
 import struct
 import sys
 from collections.abc import Callable
@@ -22,6 +20,7 @@ import atheris
 import numpy as np
 from hostile import is_utf8, read_frame
 from numba.core.dispatcher import Dispatcher
+from walls import before_a_wall
 
 from streamrnn.compiling.jit import compiled
 from streamrnn.stats import REASONS
@@ -69,40 +68,36 @@ def uncompiled(old: str, new: str) -> SimpleNamespace:
         return read
 
     for name, item in list(space.items()):
-        if isinstance(item, Dispatcher):
+        if isinstance(item, Dispatcher) and item.py_func.__module__ == space["__name__"]:
             space[name] = item.py_func
             setattr(decoder, name, atheris.instrument_func(item.py_func))
     space |= {f"read_{name}": reader(layout) for name, layout in READS.items()}
+    read_word = space["read_f32"]
+
+    def copy_words(to: np.ndarray, source: int, count: int) -> None:
+        to[:count] = [read_word(source + 4 * word) for word in range(count)]
+
+    space |= {"copy_words": copy_words, "address_of": lambda array, index: array[index:]}
     return decoder
 
 
 @compiled
-def decode_compiled(message, channels, raw, header, values):
-    """Decodes a message, and its rows to ``values``, which has room for them. Returns the reason."""
+def decode_compiled(message, channels, raw, values):
+    """Decodes a message, and its rows to ``values``, which has room for them. Returns reason and header."""
     at = address_of(message, 0)
     if raw:
-        reason = codec.decode_raw(at, message.size, channels, header)
+        reason, header = codec.decode_raw(at, message.size, channels)
     else:
-        reason = codec.decode(at, message.size, channels, header)
+        reason, header = codec.decode(at, message.size, channels)
     if reason < 0:
-        for row in range(header[codec.ROW_COUNT]):
+        for row in range(header.rows):
             codec.decode_row(header, row, channels, NO_OFFSETS, values, row * channels)
-    return reason
+    return reason, header
 
 
 @compiled
 def is_utf8_compiled(name):
     return codec.is_utf8(address_of(name, 0))
-
-
-def before_a_wall() -> np.ndarray:
-    """(mmap.PAGESIZE,) uint8, behind whose end no byte can be read."""
-    page = mmap.PAGESIZE
-    room = np.frombuffer(mmap.mmap(-1, 2 * page), np.uint8)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mprotect(ctypes.c_void_p(room.ctypes.data + page), ctypes.c_size_t(page), 0):
-        raise OSError(ctypes.get_errno(), "mprotect")
-    return room[:page]
 
 
 def bits(values: np.ndarray) -> list[int]:
@@ -149,25 +144,25 @@ class Fuzzer:
                 raise DisagreementError(f"input {data.hex()}: {said}")
 
     def _in_python(self, message: bytes, channels: int, raw: bool) -> Reading:
-        decoder, header, values = self._decoder, [0] * codec.HEADER_FIELDS, np.zeros(LONGEST, np.float32)
+        decoder, values = self._decoder, np.zeros(LONGEST, np.float32)
         decoder.memory = message
         decode = decoder.decode_raw if raw else decoder.decode
-        reason = decode(BASE, len(message), channels, header)
+        reason, header = decode(BASE, len(message), channels)
         if reason >= 0:
             return REASONS[reason], [], []
         with np.errstate(over="ignore", invalid="ignore"):
-            for row in range(header[codec.ROW_COUNT]):
+            for row in range(header.rows):
                 decoder.decode_row(header, row, channels, NO_OFFSETS, values, row * channels)
         return self._reading(header, values, channels)
 
     def _compiled(self, message: bytes, channels: int, raw: bool) -> Reading:
-        header, values = np.zeros(codec.HEADER_FIELDS, np.int64), np.zeros(LONGEST, np.float32)
-        reason = decode_compiled(self._placed(message), channels, raw, header, values)
+        values = np.zeros(LONGEST, np.float32)
+        reason, header = decode_compiled(self._placed(message), channels, raw, values)
         if reason >= 0:
             return REASONS[reason], [], []
-        return self._reading(header.tolist(), values, channels)
+        return self._reading(header, values, channels)
 
-    def _reading(self, header: list[int], values: np.ndarray, channels: int) -> Reading:
+    def _reading(self, header: codec.Header, values: np.ndarray, channels: int) -> Reading:
         dtype, flags, rows, seq, ts, dt, _ = map(int, header)
         return "", [dtype, flags, rows, seq % 2**64, ts, dt], bits(values[: rows * channels])
 

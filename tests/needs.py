@@ -6,7 +6,15 @@ import shutil
 import pytest
 
 # program -> Debian's package
-PACKAGES = {"chromium": "chromium", "prometheus": "prometheus", "promtool": "prometheus"}
+PACKAGES = {
+    "chromium": "chromium",
+    "mosquitto": "mosquitto",
+    "mosquitto_passwd": "mosquitto",
+    "mosquitto_pub": "mosquitto-clients",
+    "openssl": "openssl",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+}
 
 
 def needs_programs(*names: str) -> None:

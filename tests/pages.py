@@ -14,6 +14,7 @@ from models import untrained
 from prometheus_client import CollectorRegistry
 from slots_by_hand import find_slot
 
+from streamrnn.adapters.tally import IntakeTally
 from streamrnn.daemon.page.views import PageViews
 from streamrnn.engine.engine import Engine
 from streamrnn.settings.sections import Faults
@@ -99,8 +100,8 @@ class Site:
     """Pages over an engine of this process: ``views`` and, while it is open, ``http`` and ``server``."""
 
     def __init__(self, engine: Engine):
-        self.engine, self.state = engine, "ready"
-        self.views = PageViews(engine, NoSnapshots(), lambda: (self.state == "ready", self.state))
+        self.engine, self.tally, self.state = engine, IntakeTally(), "ready"
+        self.views = PageViews(engine, self.tally, NoSnapshots(), lambda: (self.state == "ready", self.state))
         good = (lambda: (True, "ok")), (lambda: (True, "ok"))
         self.server = WebServer("127.0.0.1", 0, CollectorRegistry(), *good, self.views)
 
@@ -138,7 +139,7 @@ def crowd(count: int) -> tuple[Engine, list[str]]:
     slots, random = engine.core.slots, np.random.default_rng(1)
     held = np.arange(count)
     assert find_slot(slots, id_words(names[5])) == 5
-    at = 2 * held + (slots.committed & np.uint64(1)).astype(int)
+    at = held
     records = slots.state.reshape(-1, slots.words)
     records[at, slots.score_at + OF_SMOOTHED] = random.permutation(count) / count * 6 + 0.1
     records[at, slots.score_at + ROWS] = np.where(random.random(count) < 0.9, WARMING_ROWS + 1, 5)

@@ -10,7 +10,6 @@ import numpy as np
 from slots_by_hand import find_slot
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.engine.advance import advance, slot_for, stage
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
@@ -324,7 +323,7 @@ def _stage(core, row, name, flags, seq, ts, received):
 
 @compiled
 def _advance(core, count):
-    advance(by_address(core), count)
+    advance(core, count)
 
 
 def feed_by_hand(engine: Engine, rows: Sequence[Row]) -> list[Said]:
@@ -358,12 +357,12 @@ def record_of(slots: Slots, name: str) -> np.ndarray:
     """A stream's committed record, (words,) float32: a view."""
     slot = int(find_slot(slots, id_words(name)))
     assert slot >= 0
-    return slots.state.reshape(-1, slots.words)[2 * slot + int(slots.committed[slot]) % 2]
+    return slots.state.reshape(-1, slots.words)[slot]
 
 
 def saved(engine: Engine, copy: Copy | None = None) -> bytes:
     """A snapshot of every stream, with ``copy`` brought up to date or with one of its own."""
-    copy = copy or make_copy(engine.core.slots)
+    copy = copy or make_copy(engine.core.slots, np.arange(engine.capacity))
     assert refresh(engine.core.slots, copy)[1] == 0
     file, layout = io.BytesIO(), layout_of(engine.core.net)._asdict()
     write_to(file, Snapshot(engine.model.fingerprint, layout, 1, *copied(engine.core.slots, copy)))
@@ -375,10 +374,10 @@ def _check_of(records, words, name):
     return check_of(records, 0, words, id_check(name, 0))
 
 
-def vouch_for(record: np.ndarray, name: np.ndarray) -> None:
+def vouch_for(slots: Slots, record: np.ndarray, name: np.ndarray) -> None:
     """Gives a record the check that makes it that of the id ``name``, as it is stored."""
     words = record.view(np.uint64)
-    words[CHECK] = _check_of(words.copy(), record.size, name.copy())
+    words[CHECK] = _check_of(record.copy(), slots.past_at, name.copy())
 
 
 def names_in(snapshot: bytes) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from streamrnn.compiling.jit import compiled
 from streamrnn.streams.record import ID_WORDS
-from streamrnn.streams.slots import Slots, admit, find, id_text, release
+from streamrnn.streams.slots import Slots, admit, find, find_id, id_key, id_text, release
 from streamrnn.wire.memory import address_of
 
 
@@ -12,6 +12,13 @@ from streamrnn.wire.memory import address_of
 def find_slot(slots, words):
     """The slot of an id given as ``id_words``, or -1."""
     return find(slots, address_of(words, 0))
+
+
+@compiled
+def find_bytes(slots, name):
+    """The slot of the id in the bytes ``name``, (n,) uint8, and no more than those; or -1."""
+    at = address_of(name, 0)
+    return find_id(slots, at, name.size, id_key(slots, at, name.size))
 
 
 @compiled

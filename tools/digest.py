@@ -2,7 +2,7 @@
 
     python tools/digest.py > before; git switch ...; python tools/digest.py | diff before -
 
-Six models, 20,000 rows of 40 streams each: rows missing, late and twice, missing and infinite values, ends
+Seven models, 20,000 rows of 40 streams each: rows missing, late and twice, missing and infinite values, ends
 and resets of sequences, corrections of forecasts, answers of several rows. The same on every processor, and
 for every Numba.
 """
@@ -13,9 +13,26 @@ from typing import Any
 import numpy as np
 
 from streamrnn.engine.engine import Engine
+from streamrnn.kernels.network import Network
 from streamrnn.model.model import Model, random_model
 from streamrnn.settings.sections import Faults, Predict
-from streamrnn.streams.record import CHECK, RECEIVED
+from streamrnn.stats import REASONS
+from streamrnn.streams.record import (
+    COUNT,
+    DEGRADED,
+    ENDED,
+    EPOCH,
+    FILLED,
+    FIRST,
+    MISSED,
+    RESTORED,
+    STEP,
+    TS,
+)
+from streamrnn.streams.record import (
+    SEQ as NUMBER,
+)
+from streamrnn.streams.score import SCALARS, VECTORS
 from streamrnn.wire.frame import END, RESET, SEQ
 
 ROWS, STREAMS, CHANNELS = 20_000, 40, 5
@@ -23,6 +40,7 @@ VALUES: dict[str, Any] = {"outputs": [{"name": "y0"}, {"name": "y1"}], "target":
 MODELS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "two LSTM layers": ("lstm", 24, {"layers": 2, "highway": 4}),
     "GRU": ("gru", 20, {"missing": ["-9999"]}),
+    "LSTM that looks back": ("lstm", 16, {"highway": 9}),
     "ReLU neuron": ("rnn", 17, {"activation": "relu"}),
     "sLSTM": ("slstm", 18, {"layers": 2}),
     "encoder-decoder": ("lstm", 12, {"relation": "encoder-decoder", "horizon": 3} | VALUES),
@@ -31,6 +49,7 @@ MODELS: dict[str, tuple[str, int, dict[str, Any]]] = {
 HOW: dict[str, dict[str, Any]] = {  # beside the default
     "two LSTM layers": {"faults": Faults(gap="predict", missing="predict"), "memory": 200},
     "GRU": {"faults": Faults(max_gap=8), "predict": Predict(horizon=3, every=7)},
+    "LSTM that looks back": {"faults": Faults(gap="hold"), "predict": Predict(horizon=12, every=5)},
     "ReLU neuron": {"faults": Faults(gap="step", missing="reject")},
     "encoder-decoder": {"predict": Predict(every=9)},
 }
@@ -46,6 +65,30 @@ def make(name: str) -> Model:
     rng = np.random.default_rng(hidden)
     mean, std = rng.normal(0, 10, CHANNELS), rng.uniform(0.5, 20, CHANNELS)
     return random_model(cell, CHANNELS, hidden, mean=mean, std=std, sample_period_s=0.01, **settings)
+
+
+def score_parts(net: Network) -> list[tuple[int, int]]:
+    """Where in the score's part of a record its scalars and vectors begin, and how long each is."""
+    if not net.forecasts:
+        return []
+    vectors = [(SCALARS + k * net.score_width, net.outputs) for k in range(VECTORS)]
+    return [(0, SCALARS), *vectors]
+
+
+def parts(engine: Engine) -> list[np.ndarray]:
+    """What the records hold, wherever that stands in them."""
+    slots, net = engine.core.slots, engine.core.net
+    records = slots.state.reshape(-1, slots.words)[: slots.capacity]
+    words, halves = records.view(np.uint64), records.view(np.uint32)
+    return [
+        *(words[:, of] for of in (NUMBER, TS, STEP, COUNT, FIRST)),
+        *(halves[:, of] for of in (EPOCH, ENDED, DEGRADED, RESTORED, FILLED, MISSED)),
+        records[:, slots.input_at : slots.score_at],
+        *(records[:, slots.score_at + at : slots.score_at + at + width] for at, width in score_parts(net)),
+        records[:, slots.adapt_at : slots.forecast_at],
+        records[:, slots.prediction_at : slots.prediction_at + net.out_width],
+        records[:, slots.hidden_at : slots.past_at],
+    ]
 
 
 def digest_of(name: str) -> str:
@@ -70,12 +113,10 @@ def digest_of(name: str) -> str:
         for field in FIELDS:
             digest.update(np.ascontiguousarray(getattr(said, field)).tobytes())
         begin = part.stop
-    slots = engine.core.slots
-    words = slots.state_64.reshape(-1, slots.words // 2).copy()
-    words[:, [CHECK, RECEIVED]] = 0
-    newer = (slots.committed & np.uint64(1)).astype(np.int64)
-    digest.update(words[2 * np.arange(slots.capacity) + newer].tobytes())
-    digest.update(engine.stats.resets.tobytes() + engine.stats.rejected.tobytes())
+    for part in parts(engine):
+        digest.update(np.ascontiguousarray(part).tobytes())
+    counts = dict(zip(REASONS, engine.stats.rejected.tolist(), strict=True))
+    digest.update(engine.stats.resets.tobytes() + repr({why: n for why, n in counts.items() if n}).encode())
     return digest.hexdigest()
 
 

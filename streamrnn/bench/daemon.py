@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from streamrnn.errors import UserError
-from streamrnn.model.model import random_model
+from streamrnn.model.model import Model
 from streamrnn.model.model_file import write_model
 from streamrnn.system.threads import give_way
 
@@ -115,8 +115,22 @@ def scraped(address: str, per_s: float = SCRAPES_PER_S) -> Iterator[None]:
         thread.join()
 
 
-def _sink_in(folder: str) -> str:
+def source_in(folder: str) -> str:
+    return f"ipc://{folder}/source"
+
+
+def sink_in(folder: str) -> str:
     return f"ipc://{folder}/sink"
+
+
+@contextmanager
+def publishing(
+    folder: str, rate: float, streams: int = STREAMS, lasting: float = _LONGEST_S
+) -> Iterator[None]:
+    """A publisher of ``rate`` frames a second, 0 = all it can, for so many seconds or as the block lasts."""
+    words = ("publish", source_in(folder), str(streams), str(CHANNELS), str(rate), str(lasting))
+    with _python(*_LOAD, *words, listen="stdout"):
+        yield
 
 
 @contextmanager
@@ -127,18 +141,16 @@ def running(
 
     The value is the line in which it said that it is ready. Frames end after ``lasting`` seconds.
     """
-    source = f"ipc://{folder}/source"
-    command = [word.format(source=source, sink=_sink_in(folder)) for word in middle]
-    words = ("publish", source, str(streams), str(CHANNELS), str(rate), str(lasting))
+    command = [word.format(source=source_in(folder), sink=sink_in(folder)) for word in middle]
     with _python(*command, listen="stderr") as process:
         line = _wait_ready(process)
-        with _python(*_LOAD, *words, listen="stdout"):
+        with publishing(folder, rate, streams, lasting):
             yield line
 
 
 def received(folder: str, seconds: float) -> BenchRun:
     """What a sink sees for so long, after a second to warm up."""
-    words = ("sink", _sink_in(folder), str(_WARM_S), str(seconds))
+    words = ("sink", sink_in(folder), str(_WARM_S), str(seconds))
     with _python(*_LOAD, *words, listen="stdout") as receiver:
         try:
             out = receiver.communicate(timeout=_LONGEST_S)[0]
@@ -173,18 +185,18 @@ def measure(
         return received(folder, seconds)
 
 
-def compare(rate: float, pairs: int, seconds: float, scrape: bool) -> Comparison:
+def compare(model: Model, rate: float, pairs: int, seconds: float, scrape: bool) -> Comparison:
     """Proxy and daemon in turn, ``pairs`` times, each for ``seconds`` after a warm-up.
 
-    ``rate`` is in frames a second, 0 for as many as the chain takes. The machine's speed drifts, so
-    only the ratio within a pair means something.
+    ``model`` has CHANNELS channels; ``rate`` is in frames a second, 0 for as many as the chain takes. The
+    machine's speed drifts, so only the ratio within a pair means something.
     """
     result = Comparison([], [])
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model.safetensors"
-        write_model(random_model("lstm", CHANNELS, HIDDEN), model)
+        path = Path(folder) / "model.safetensors"
+        write_model(model, path)
         proxy = ["-c", _PROXY, "{source}", "{sink}"]
-        daemon = ["-m", "streamrnn", "serve", str(model), "--connect", "{source}", "--bind", "{sink}"]
+        daemon = ["-m", "streamrnn", "serve", str(path), "--connect", "{source}", "--bind", "{sink}"]
         daemon += ["--http", "127.0.0.1:0" if scrape else ""]
         for _ in range(pairs):
             result.proxy.append(measure(proxy, folder, rate, seconds))

@@ -14,7 +14,7 @@ from streamrnn.model.model import random_model
 from streamrnn.streams.batch import make_tile
 
 SIZES = ((8, 16), (8, 32), (16, 64), (16, 128), (16, 256))  # inputs, hidden
-MANY = 48 * TILE_STREAMS
+MANY = 8 * TILE_STREAMS
 _ROUNDS = 7
 
 
@@ -26,10 +26,15 @@ class StepTime(NamedTuple):
     hidden: int
     one_us: float  # a single stream, step after step
     many_us: float  # a tile of streams at a time, round ``MANY`` of them
+    multiply_adds: int  # of a step, padding among them
 
     @property
     def gain(self) -> float:
         return self.one_us / self.many_us
+
+    def share(self, most: float) -> float:
+        """Of ``most`` multiply-adds a second, how many the steps of many streams make."""
+        return self.multiply_adds / (self.many_us * 1e-6) / most
 
 
 @compiled
@@ -78,5 +83,6 @@ def step_time(cell: str, inputs: int, hidden: int, seconds: float) -> StepTime:
         inputs,
         hidden,
         one_us=_median_us(arguments, 1, 1, seconds / 2),
+        multiply_adds=int((net.chain["rows"] * net.chain["columns"])[: net.row_products].sum()),
         many_us=_median_us(arguments, MANY, TILE_STREAMS, seconds / 2),
     )

@@ -104,7 +104,7 @@ def share_or_rows(ctx: click.Context, param: click.Parameter, value: str | None)
     "file",
     type=SETTINGS,
     metavar="FILE",
-    help="TOML file, for its sections predict, faults and adapt.",
+    help="TOML file, for its sections assemble, predict, faults and adapt.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON (stderr if OUT is -).")
 def replay(
@@ -152,7 +152,7 @@ def replay(
             rest["output"], rest["report"] = shown(rest["source"], rest["report"])
     summary = run(
         ReplayOptions(
-            reading=take_reading(rest),
+            reading=take_reading(rest, config.assemble),
             faults=config.faults,
             predict=config.predict,
             memory=config.adapt.rows,

@@ -160,6 +160,10 @@ def check(file: Path) -> None:
 
     settings = load_config(file, {})
     settings.require_endpoints(file)
+    if settings.input.brokers:
+        from streamrnn.mqtt.setup import make_readers
+
+        make_readers(settings.input, settings.mqtt, lambda *told: False, lambda: None)
     if settings.model.is_file():
         from streamrnn.engine.options import rows_of_answer, rules_for
         from streamrnn.model.model_file import read_model
@@ -167,6 +171,11 @@ def check(file: Path) -> None:
         model = read_model(settings.model)
         rules_for(model, settings.faults, settings.adapt.rows)
         rows_of_answer(model, settings.predict)
+        if settings.input.adapted:
+            from streamrnn.adapters.setup import make_gatherer
+            from streamrnn.adapters.tally import IntakeTally
+
+            make_gatherer(settings, model, IntakeTally())
     else:
         click.echo(f"{file}: warning: model: {settings.model} does not exist yet", err=True)
     click.echo(config_text(settings), nl=False)

@@ -9,6 +9,7 @@ import click
 from streamrnn.cli.shared import COUNT
 
 NO_TIME = "none"
+TAKES = ("last", "mean", "min", "max")
 
 
 def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -52,6 +53,20 @@ def time_format(ctx: click.Context, param: click.Parameter, value: str | None) -
         raise click.BadParameter(
             f"{value!r} is neither one of {', '.join(FORMATS)} nor of the form of strptime."
         )
+    return value
+
+
+def span(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A time, or a number of periods, as settings have it."""
+    from streamrnn.settings.values import span_ns
+
+    if value is not None:
+        try:
+            span_ns(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+        if param.name == "period" and ("period" in value or span_ns(value) == 0):
+            raise click.BadParameter(f'{value!r} is no time from row to row; write one, as "1s".')
     return value
 
 
@@ -103,6 +118,16 @@ _OPTIONS = (
         help="On a row that cannot be used.",
     ),
     click.option("--limit", type=COUNT, metavar="N", help="Stop after N rows."),
+    click.option(
+        "--period",
+        callback=span,
+        metavar="TIME",
+        help="Make rows so far apart, of each file for itself, as a daemon with assemble.period: 100ms, 1s.  "
+        "[default: as they are]",
+    ),
+    click.option("--take", type=click.Choice(TAKES), help="Of a channel's values in a period.  [last]"),
+    click.option("--hold", callback=span, metavar="TIME", help="How long a value stands.  [10 periods]"),
+    click.option("--lateness", callback=span, metavar="TIME", help="How late one may come.  [1 period]"),
 )
 count_rows_option = click.option(
     "--no-time", "count_rows", is_flag=True, help="Count rows, whatever their times say is missing or late."
@@ -116,8 +141,31 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def take_reading(options: dict[str, Any]) -> Any:
-    """The Reading that ``options`` of a command say, which are taken out of them."""
+def take_raster(options: dict[str, Any], settings: Any = None) -> Any:
+    """The Raster that ``options`` say, which are taken out of them, or a daemon's ``settings``; or None."""
+    from streamrnn.settings.values import span_ns
+    from streamrnn.table.reading import Raster
+
+    given = {name: options.pop(name) for name in ("period", "take", "hold", "lateness")}
+    told = {name: value for name, value in given.items() if value is not None}
+    default = {"take": "last", "hold": "10 periods", "lateness": "1 period"}
+    if settings is not None and settings.period_ns:
+        default = {name: getattr(settings, name) for name in given}
+    told = default | told
+    if "period" not in told:
+        if extra := [name for name in given if given[name] is not None]:
+            raise click.UsageError(f"--{extra[0]} goes with --period.")
+        return None
+    period_ns = span_ns(told["period"])
+    hold_ns, lateness_ns = (span_ns(told[name], period_ns) for name in ("hold", "lateness"))
+    return Raster(told["period"], period_ns, hold_ns, lateness_ns, told["take"])
+
+
+def take_reading(options: dict[str, Any], settings: Any = None) -> Any:
+    """The Reading that ``options`` of a command say, which are taken out of them.
+
+    ``settings`` are `[assemble]` of a configuration, if there is one.
+    """
     from streamrnn.table import Reading
 
     columns = {name: options.pop(f"{name}_column") for name in ("seq", "time", "stream", "channel", "value")}
@@ -134,6 +182,7 @@ def take_reading(options: dict[str, Any]) -> Any:
         "limit",
     )
     return Reading(
+        raster=take_raster(options, settings),
         **columns,
         **{name: options.pop(name) for name in same},
         missing=options.pop("missing") or (),

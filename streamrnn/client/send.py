@@ -75,7 +75,12 @@ def send(options: SendOptions) -> int:
             publisher.wait()
             progress = Progress(options.progress)
             try:
+                met = 0  # streams
                 for rows, last in with_ends(reader, ends or NO_ENDS):
+                    if (
+                        reading.raster is not None
+                    ):  # numbers are ticks, and sent again they begin anew as well
+                        rows, met = _first_begin(rows, met)
                     frames = make_frames(rows, options.block, last, reader.offsets)
                     for which in pacer.slices(pacer.due(rows)[frames.last]):
                         publisher.send(frames, which, reader.streams)
@@ -130,6 +135,8 @@ def make_frames(rows: Rows, block: int, last: np.ndarray, offsets: np.ndarray) -
     heads["flags"] = np.where(timed, SEQ | TS, SEQ)
     heads["flags"][seq[begin] == 0] |= RESET  # a file sent again begins anew, and is not late
     heads["flags"][last[order[end - 1]]] |= END
+    if rows.begins is not None:
+        heads["flags"][rows.begins[order[begin]]] |= RESET
     heads["seq"], heads["ts_ns"] = seq[begin], ts_ns[begin]
     evenly = timed & (ts_ns[end - 1] > ts_ns[begin])
     heads["dt_ns"] = np.where(evenly, (ts_ns[end - 1] - ts_ns[begin]) // np.maximum(end - begin - 1, 1), 0)
@@ -142,6 +149,14 @@ def make_frames(rows: Rows, block: int, last: np.ndarray, offsets: np.ndarray) -
         end=end * row_bytes,
         last=order[end - 1],
     )
+
+
+def _first_begin(rows: Rows, met: int) -> tuple[Rows, int]:
+    """The rows, of which the first of every stream begins; and how many streams were met so far."""
+    streams, first = np.unique(rows.stream, return_index=True)
+    begins = np.zeros(len(rows.stream), bool) if rows.begins is None else rows.begins.copy()
+    begins[first[streams >= met]] = True
+    return rows._replace(begins=begins), max(met, int(streams.max(initial=-1)) + 1)
 
 
 class Publisher:

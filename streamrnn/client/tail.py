@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +11,23 @@ import numpy as np
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from streamrnn.client.read_object import read_object
 from streamrnn.errors import UserError
 from streamrnn.model.model_file import read_model
 from streamrnn.settings.curve_keys import ClientKeys, KeyRefusals
+from streamrnn.wire.alive import ALIVE
 from streamrnn.wire.frame import (
-    EVENT,
-    PER_SEQUENCE,
+    KIND_NAMES,
+    PER_FRAME,
     PREDICTION,
-    ROLLOUT,
     WireError,
     flag_names,
     unpack_prediction,
 )
 from streamrnn.wire.shortest import number
 
-KINDS = {PER_SEQUENCE: ["sequence"], ROLLOUT: ["rows"], EVENT: ["event"]}
 QUEUE = 100_000  # predictions held while the reader of the output is slow
 RECONNECT_MS = 10  # a daemon that has just started should not have to wait for its reader
-HEARTBEAT_MS = 1000
-SILENCE_MS = 5000  # a machine that does not even acknowledge heartbeats has gone
 
 
 def tail(
@@ -53,8 +51,8 @@ def tail(
         socket.linger = 0
         socket.rcvhwm = QUEUE
         socket.reconnect_ivl = RECONNECT_MS
-        socket.heartbeat_ivl, socket.heartbeat_timeout = HEARTBEAT_MS, 0  # to be acknowledged, not answered
-        socket.setsockopt(zmq.TCP_MAXRT, SILENCE_MS)
+        for option, value in ALIVE.items():
+            socket.setsockopt(option, value)
         for topic in topics or ("",):
             socket.subscribe(topic)
         refusals = KeyRefusals(endpoint, bind)
@@ -83,13 +81,12 @@ def _messages(socket: zmq.Socket, monitor: zmq.Socket, refusals: KeyRefusals) ->
 def _print(
     messages: Iterator[list[bytes]], as_json: bool, limit: int | None, names: Sequence[str] | None
 ) -> int:
-    line_of = json_line if as_json else text_line
     printed = rubbish = 0
     try:
         while limit is None or printed < limit:
             parts = next(messages)
             try:
-                line = line_of(read_prediction(parts), names)
+                line = _line(parts, as_json, names)
             except WireError as error:
                 rubbish += 1
                 if rubbish == 1:
@@ -104,19 +101,29 @@ def _print(
     return 0
 
 
-def read_prediction(parts: Sequence[bytes]) -> dict[str, Any]:
+def _line(parts: Sequence[bytes], as_json: bool, names: Sequence[str] | None) -> str:
+    """What is printed of a message of either format. ``names`` are for one without. Raises WireError."""
+    if len(parts) != 2:
+        raise WireError(f"a prediction has 2 parts, this has {len(parts)}")
+    topic, payload = parts
+    try:
+        stream = topic.decode()
+    except UnicodeDecodeError:
+        raise WireError(f"its stream id is not UTF-8: {topic[:20]!r}") from None
+    if payload.startswith(b"{"):
+        fields = read_object(payload)
+        return json.dumps(fields, ensure_ascii=False) if as_json else object_line(fields)
+    fields = read_prediction(stream, payload)
+    return json_line(fields, names) if as_json else text_line(fields, names)
+
+
+def read_prediction(stream: str, payload: bytes) -> dict[str, Any]:
     """The fields of a prediction by their names on the wire, ``stream`` first and ``values`` last.
 
     NaN is None; a float32 is the float of fewest digits that rounds to it; ``flags`` are their names;
     ``values`` has ``horizon`` lists of outputs. Raises WireError.
     """
-    if len(parts) != 2:
-        raise WireError(f"a prediction has 2 parts, this has {len(parts)}")
-    try:
-        stream = parts[0].decode()
-    except UnicodeDecodeError:
-        raise WireError(f"its stream id is not UTF-8: {parts[0][:20]!r}") from None
-    header, values = unpack_prediction(parts[1])
+    header, values = unpack_prediction(payload)
     fields: dict[str, Any] = dict(zip(PREDICTION.names or (), header.item(), strict=True))
     del fields["magic"], fields["version"]
     return (
@@ -153,18 +160,31 @@ def text_line(fields: dict[str, Any], names: Sequence[str] | None) -> str:
         _check_names(rows, names)
     labels = names if names is not None else [f"y{k}" for k in range(len(rows[0]) if rows else 0)]
     outputs = zip(labels, zip(*rows, strict=True), strict=bool(rows))
-    stream = fields["stream"] if fields["stream"].isprintable() else ascii(fields["stream"])
-    time = f"{np.datetime64(fields['ts_ns'], 'ns')}Z" if fields["ts_ns"] else "-"
-    words = [
-        stream,
-        *KINDS.get(fields["kind"], []),
-        f"seq={fields['seq']}",
-        f"time={time}",
-        f"step={fields['step']}",
-    ]
-    words += [f"{label}={','.join(map(_shown, values))}" for label, values in outputs]
+    time = f"{np.datetime64(fields['ts_ns'], 'ns')}Z" if fields["ts_ns"] else None
+    return _words(fields, KIND_NAMES.get(fields["kind"], ""), time, outputs, fields["flags"])
+
+
+def object_line(fields: dict[str, Any]) -> str:
+    """The same of a prediction that came as JSON."""
+    outputs = (
+        (name, value if isinstance(value, list) else [value]) for name, value in fields["prediction"].items()
+    )
+    return _words(fields, fields["kind"], fields["time"], outputs, "|".join(fields["flags"]))
+
+
+def _words(
+    fields: dict[str, Any],
+    kind: str,
+    time: str | None,
+    outputs: Iterable[tuple[str, Iterable[float | None]]],
+    flags: str,
+) -> str:
+    words = [_printable(fields["stream"])]
+    words += [] if kind in ("", KIND_NAMES[PER_FRAME]) else [_printable(kind)]
+    words += [f"seq={fields['seq']}", f"time={_printable(time or '-')}", f"step={fields['step']}"]
+    words += [f"{_printable(label)}={','.join(map(_shown, values))}" for label, values in outputs]
     words += [f"{name}={_shown(fields[name])}" for name in ("score", "residual")]
-    return " ".join([*words, fields["flags"]]).rstrip()
+    return " ".join([*words, _printable(flags)]).rstrip()
 
 
 def _check_names(rows: list[list[float | None]], names: Sequence[str]) -> None:
@@ -172,6 +192,10 @@ def _check_names(rows: list[list[float | None]], names: Sequence[str]) -> None:
         raise UserError(
             f"the model has {len(names)} outputs, a prediction {len(rows[0])}; name the model that is served"
         )
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else ascii(text)
 
 
 def _shown(value: float | None) -> str:

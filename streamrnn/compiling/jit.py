@@ -6,7 +6,6 @@ meets a stale entry, and two versions can share a machine.
 """
 
 import functools
-import gc
 import logging
 import os
 import tempfile
@@ -18,13 +17,13 @@ from typing import Any
 
 import numba
 from numba.core import event
-from numba.core.registry import cpu_target
 
+from streamrnn.compiling.handing import Handed
+from streamrnn.compiling.haste import in_haste
 from streamrnn.compiling.inside import KNOWN, NEWEST
 from streamrnn.compiling.sources import digest_of
 
 _QUIET_S = 2.0
-_SELDOM = 20_000  # objects made between two looks of the garbage collector
 
 
 def _cache_root() -> Path:
@@ -60,7 +59,7 @@ def compiling(say: Callable[[str], object]) -> Iterator[None]:
     """For a block that may compile much: says why it takes so long, where it does and not all was kept."""
     notice = _Notice(say)
     try:
-        with event.install_listener("numba:compile", notice), _types_remembered(), _rare_collections():
+        with event.install_listener("numba:compile", notice), in_haste():
             yield
     finally:
         notice.cancel()
@@ -85,39 +84,6 @@ class _Notice(event.Listener):
 
     def cancel(self) -> None:
         self._timer.cancel()
-
-
-@contextmanager
-def _types_remembered() -> Iterator[None]:
-    """Has Numba ask once what a function gives for arguments of some types; it tries dozens of ways anew."""
-    if not KNOWN:
-        yield
-        return
-    context: Any = cpu_target.typing_context
-    resolve, known = context.resolve_function_type, {}
-
-    def resolve_once(function: Any, arguments: Any, keywords: Any) -> Any:
-        key = function, tuple(arguments), tuple(dict(keywords).items())
-        if key not in known and (found := resolve(function, arguments, keywords)) is not None:
-            known[key] = found
-        return known.get(key)
-
-    context.resolve_function_type = resolve_once
-    try:
-        yield
-    finally:
-        del context.resolve_function_type
-
-
-@contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Has the garbage collector look seldom: what the compiler makes stays, and each look is at all of it."""
-    often = gc.get_threshold()
-    gc.set_threshold(_SELDOM, *often[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*often)
 
 
 CACHE, UNCACHED = _cache_folder()  # UNCACHED: what to tell a user whose kernels cannot be kept
@@ -147,7 +113,40 @@ def compiled(function: Any = None, *, cache: bool = True, **options: Any) -> Any
     cache = cache and CACHE is not None and source.is_file()
     if cache:  # Numba reads it as it makes the function
         numba.config.CACHE_DIR = f"{CACHE}/{digest_of(source)[:16]}"
-    return numba.njit(function, cache=cache, **_OPTIONS | options)
+    if KNOWN:
+        from streamrnn.compiling.inlining import EntryCompiler
+
+        options = {"pipeline_class": EntryCompiler} | options
+    return Entry(numba.njit(function, cache=cache, **_OPTIONS | options))
+
+
+class Entry:
+    """An entry point. What it knows of itself is Numba's."""
+
+    def __init__(self, dispatcher: Any) -> None:
+        self._dispatcher = dispatcher
+        self._ready: dict[tuple[Any, ...], Any] = {}
+        functools.update_wrapper(self, dispatcher.py_func)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dispatcher, name)
+
+    def __call__(self, *arguments: Any) -> Any:
+        if not (KNOWN and any(isinstance(one, tuple) for one in arguments)):
+            return self._dispatcher(*arguments)
+        handed = [Handed(one) if isinstance(one, tuple) else one for one in arguments]
+        given = [one.address if isinstance(one, Handed) else one for one in handed]
+        return self._for(handed)(*given)
+
+    def prepare(self, *like: Any) -> None:
+        """Compiles it for arguments like these, or loads it from the cache."""
+        self._for([Handed(one) if KNOWN and isinstance(one, tuple) else one for one in like])
+
+    def _for(self, handed: list[Any]) -> Any:
+        kinds = tuple(one.kind if isinstance(one, Handed) else numba.typeof(one) for one in handed)
+        if kinds not in self._ready:
+            self._ready[kinds] = self._dispatcher.compile(kinds)
+        return self._ready[kinds]
 
 
 if not KNOWN:
@@ -161,6 +160,7 @@ def inlined(function: Callable[..., Any]) -> Any:
     """A part of an entry point, or of another part; not for Python to call."""
     if not KNOWN:
         return _part(function)
+    import streamrnn.compiling.least  # noqa: F401  # for what it tells Numba
     from streamrnn.compiling.inlining import PartCompiler, whatever_values
 
     return whatever_values(_part(function, pipeline_class=PartCompiler))

@@ -18,8 +18,13 @@ def digest_of(source: Path) -> str:
     for path in sorted(sources_of(source)):
         name = path.relative_to(_PACKAGE) if path.is_relative_to(_PACKAGE) else path.name
         digest.update(f"{name}\n".encode())
-        digest.update(path.read_bytes())
+        digest.update(_digest_of_file(path))
     return digest.hexdigest()
+
+
+@functools.cache
+def _digest_of_file(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def sources_of(source: Path) -> set[Path]:

@@ -1,12 +1,9 @@
 """The daemon's end of the control sockets, over which ``ask`` speaks for `streamrnn state`."""
 
-import fcntl
-import json
 import logging
 import os
 import select
 import socket
-import struct
 import threading
 import time
 from collections.abc import Sequence
@@ -17,11 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from streamrnn.daemon.caller import Caller
 from streamrnn.daemon.driver import Driver
+from streamrnn.daemon.page.read_records import read_heads
 from streamrnn.daemon.state_keeper import Keeper
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
-from streamrnn.state.ask import LINE_BYTES, SOCKET, address_in
+from streamrnn.state.ask import SOCKET, address_in
+from streamrnn.streams.choose import first, holding
+from streamrnn.streams.earlier import brought_up
 from streamrnn.streams.exchange import (
     RecordShape,
     find_slots,
@@ -38,16 +39,15 @@ from streamrnn.streams.exchange import (
 from streamrnn.streams.record import ID_WORDS, layout_of
 from streamrnn.streams.slots import Slots, id_words
 from streamrnn.streams.snapshot import HEADER_LIMIT, ID_BYTES, Snapshot, read_from, write_to
+from streamrnn.streams.summary import SORTS, sort_keys
 from streamrnn.system.threads import give_way
 
 log = logging.getLogger("streamrnn")
 
-REQUEST_S = 2.0  # a caller may take this long to make its request
 CALLERS = 16  # at once; one more, and who has been silent longest is hung up on
 _STOP_S = 3.0
 _PAUSE_S = 0.1  # between two attempts to accept where there are no descriptors left
 _PAGE_WORDS = 1024
-_PEER = struct.Struct("iII")  # pid, uid, gid (unix(7), SO_PEERCRED)
 
 
 class Control:
@@ -57,7 +57,7 @@ class Control:
         """``folders`` are those that the daemon holds the locks of."""
         self._folders, self._keeper, self._driver, self._engine = folders, keeper, driver, engine
         self._doors: dict[int, socket.socket] = {}
-        self._callers: dict[int, _Caller] = {}  # by descriptor; who came first, first
+        self._callers: dict[int, Caller] = {}  # by descriptor; who came first, first
         self._wake = os.eventfd(0)
         self._thread: threading.Thread | None = None
         # For what is done while the pump stands. It keeps the priority of the thread that starts it: one that
@@ -116,7 +116,7 @@ class Control:
 
     def _admit(self, door: socket.socket) -> None:
         try:
-            caller = _Caller(door.accept()[0])
+            caller = Caller(door.accept()[0])
         except OSError as error:  # the caller has left, or there are no descriptors left
             log.debug("control: %s", error.strerror)
             time.sleep(_PAUSE_S)
@@ -149,10 +149,20 @@ class Control:
             caller.tell({"error": "the daemon failed at it; its log says at what"})
         self._hang_up(descriptor)
 
-    def _answer(self, caller: "_Caller") -> dict[str, Any]:
+    def _answer(self, caller: Caller) -> dict[str, Any]:
         match caller.request():
-            case {"do": "export"}:
-                return self._export(caller.memory())
+            case {"do": "export", **rest} if not rest:
+                with self._keeper.now(caller.at_work) as snapshot:
+                    return self._export(caller, snapshot, len(snapshot.ids))
+            case {"do": "export", "streams": names} if _are_texts(names):
+                return self._export_named(caller, names)
+            case {
+                "do": "export",
+                "sort": str(sort),
+                "prefix": str(prefix),
+                "limit": int() | None as limit,
+            } if sort in SORTS:
+                return self._export_first(caller, sort, prefix, limit)
             case {"do": "import", "replace": bool(replace)}:
                 said = self._import(caller.memory(), replace)
                 what = (
@@ -168,10 +178,24 @@ class Control:
         log.info("%s, as process %d of user %d asked", what, caller.pid, caller.uid)
         return said
 
-    def _export(self, file: int) -> dict[str, Any]:
-        with self._keeper.now() as snapshot, os.fdopen(file, "wb", closefd=False) as opened:
-            write_to(opened, snapshot)
-        return {"streams": len(snapshot.ids)}
+    def _export(self, caller: Caller, snapshot: Snapshot, held: int) -> dict[str, Any]:
+        with os.fdopen(caller.memory(), "wb", closefd=False) as opened:
+            write_to(opened, snapshot, caller.at_work)
+        return {"streams": len(snapshot.ids), "held": held}
+
+    def _export_named(self, caller: Caller, names: list[str]) -> dict[str, Any]:
+        with self._driver.paused():
+            found = self._find(names)
+            held = int(self._engine.core.slots.counts[1])
+        return self._export(caller, self._keeper.some(found), held)
+
+    def _export_first(self, caller: Caller, sort: str, prefix: str, limit: int | None) -> dict[str, Any]:
+        heads = read_heads(self._engine.core.slots, forecasts=False)
+        which = holding(heads.ids, prefix.encode(errors="surrogatepass"), anywhere=False)
+        fresh = ~heads.restored
+        keys = sort_keys(sort, fresh | True, heads.step, heads.received, fresh, heads.degraded, heads.ended)
+        which = first(keys, heads.ids, which, len(which) if limit is None else max(limit, 0))
+        return self._export(caller, self._keeper.some(heads.slot[which]), len(heads.slot))
 
     def _import(self, file: int, replace: bool) -> dict[str, Any]:
         """Takes in the streams of a snapshot between two frames: all of them, or raises UserError."""
@@ -209,7 +233,7 @@ class Control:
             raise UserError(f"more than the {capacity:,} streams of streams.capacity; nothing was imported")
         os.lseek(file, 0, os.SEEK_SET)
         with os.fdopen(file, "rb", closefd=False) as opened:
-            snapshot = read_from(opened, "what was sent")
+            snapshot = brought_up(read_from(opened, "what was sent"), self._engine.core.net)
         self._refuse_another(snapshot)
         return snapshot
 
@@ -222,85 +246,31 @@ class Control:
 
         Returns how many.
         """
-        words = np.zeros((len(names or ()), ID_WORDS), np.uint64)
-        for row, name in enumerate(names or ()):
-            with suppress(ValueError):  # no id, so it stays zeros, which no stream has
-                words[row] = id_words(name)
-        found = np.full(len(words), -1, np.int64)
         with self._driver.paused():
             slots = self._engine.core.slots
-            begun = slots.committed > 0
-            if names is None:
-                found = np.flatnonzero(begun)
-            else:
-                find_slots(slots, words.reshape(-1), found)
-                known = (found >= 0) & begun[found]
-                refuse_unknown([name for name, there in zip(names, known, strict=True) if not there])
-                found = np.unique(found)
+            found = np.flatnonzero(slots.committed) if names is None else self._find(names)
             request_resets(slots, found)
         return len(found)
 
-
-class _Caller:
-    """One connection, and what it has sent so far."""
-
-    def __init__(self, connection: socket.socket):
-        connection.setblocking(False)
-        self._connection, self.fileno = connection, connection.fileno
-        self.pid, self.uid, _ = _PEER.unpack(
-            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        )
-        self.deadline = time.monotonic() + REQUEST_S
-        self._line = bytearray()
-        self._files: list[int] = []
-
-    def has_asked(self) -> bool:
-        """Takes what has arrived; whether it is a whole line. Raises OSError for who has left."""
-        try:
-            data, files, _, _ = socket.recv_fds(self._connection, LINE_BYTES, 1)
-        except BlockingIOError:
-            return False
-        self._files += files
-        self._line += data
-        if not data:
-            raise ConnectionResetError("left without a request")
-        if len(self._line) > LINE_BYTES or len(self._files) > 1:
-            raise UserError(f"a request is one line of at most {LINE_BYTES:,} bytes, with one file at most")
-        return data.endswith(b"\n")
-
-    def request(self) -> Any:
-        """The request. Raises UserError for what is none."""
-        try:
-            return json.loads(self._line)
-        except (ValueError, RecursionError):
-            raise UserError("a request is one line of JSON") from None
-
-    def memory(self) -> int:
-        """The memory file that came with the request; no other kind is sure never to block.
-
-        Raises UserError where there is none.
-        """
-        try:
-            fcntl.fcntl(self._files[0], fcntl.F_GET_SEALS)
-        except (IndexError, OSError):
-            raise UserError("a memory file (memfd) must come with this request") from None
-        return self._files[0]
-
-    def tell(self, said: dict[str, Any]) -> None:
-        with suppress(OSError):  # nobody listens any more
-            self._connection.send(json.dumps(said).encode() + b"\n")
-
-    def close(self) -> None:
-        for file in self._files:
-            os.close(file)
-        self._connection.close()
+    def _find(self, names: list[str]) -> np.ndarray:
+        """The slots of ``names``, each once, (n,) int64, while the pump stands; all of them, or UserError."""
+        slots = self._engine.core.slots
+        words = np.zeros((len(names), ID_WORDS), np.uint64)
+        for row, name in enumerate(names):
+            with suppress(ValueError):  # no id, so it stays zeros, which no stream has
+                words[row] = id_words(name)
+        found = np.full(len(words), -1, np.int64)
+        find_slots(slots, words.reshape(-1), found)
+        known = (found >= 0) & (slots.committed[found] > 0)
+        refuse_unknown([name for name, there in zip(names, known, strict=True) if not there])
+        return np.unique(found)
 
 
 def _touch(slots: Slots, count: int) -> None:
     """Has the memory of the next ``count`` free slots at hand: its first touch takes longer than the rest."""
     free = slots.free[max(int(slots.counts[0]) - count, 0) : int(slots.counts[0])]
     pages = np.append(np.arange(0, slots.words, _PAGE_WORDS), slots.words - 1)
-    slots.state[(2 * free[:, None] + 1) * slots.words + pages].sum()
+    slots.state[free[:, None] * slots.words + pages].sum()
 
 
 def _are_texts(names: object) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from streamrnn.daemon.pump import END, FAILED, HEARTBEAT, PAUSE, STOP, Pump, run
+from streamrnn.engine.advance import Core
 from streamrnn.engine.engine import Engine
 
 log = logging.getLogger("streamrnn")
@@ -17,9 +18,12 @@ log = logging.getLogger("streamrnn")
 class Driver:
     """Runs a pump over an engine until ``stop``; ``pump`` and ``engine.core`` may change while ``paused``."""
 
-    def __init__(self, pump: Pump, engine: Engine, on_failure: Callable[[], object]):
-        """``on_failure`` is called on the pump's thread when its input socket breaks."""
-        self.pump, self._engine, self._on_failure = pump, engine, on_failure
+    def __init__(self, pump: Pump, engine: Engine, on_failure: Callable[[], object], bare: bool = False):
+        """``on_failure`` is called on the pump's thread when its input socket breaks.
+
+        ``bare``: what it sends is without the outputs' offsets.
+        """
+        self.pump, self._engine, self._on_failure, self._bare = pump, engine, on_failure, bare
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
         self._one_at_a_time = threading.Lock()
         self._parked, self._resume = threading.Event(), threading.Event()
@@ -51,7 +55,8 @@ class Driver:
         # a handler run on this thread would interrupt libzmq between the two parts of a message
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
-            run(self.pump, self._engine.core)
+            with self._engine.helped():
+                run(self.pump, self._core())
             if self.pump.control[STOP] != PAUSE:
                 break
             self._parked.set()
@@ -60,6 +65,12 @@ class Driver:
         if error := int(self.pump.control[FAILED]):
             log.error("the input socket broke: %s; ending", os.strerror(error))
             self._on_failure()
+
+    def _core(self) -> Core:
+        core = self._engine.core
+        if not self._bare:
+            return core
+        return core._replace(net=core.net._replace(out_offsets=core.net.out_offsets[:0]))
 
     @property
     def failed(self) -> bool:

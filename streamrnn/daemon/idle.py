@@ -7,7 +7,6 @@ from streamrnn.streams.slots import id_length, release
 from streamrnn.wire.clock import realtime_ns
 from streamrnn.wire.memory import address_of
 
-SWEPT = 2  # index into Pump.cursor: the next slot to look at
 _SWEEP = 64  # slots looked at per turn
 _IDLE = counted.RESETS.index("idle")
 
@@ -28,7 +27,7 @@ def sweep(pump, core, now):
     """Looks at the next few slots and lets go of streams that were silent for too long."""
     slots = core.slots
     for _ in range(min(_SWEEP, slots.capacity)):
-        slot = pump.cursor[SWEPT]
-        pump.cursor[SWEPT] = slot + 1 if slot + 1 < slots.capacity else 0
-        if id_length(slots, slot) > 0 and now - slots.received[slot] > pump.idle_ns:
+        slot = pump.swept[0]
+        pump.swept[0] = slot + 1 if slot + 1 < slots.capacity else 0
+        if id_length(slots, slot) > 0 and now - slots.notes[slot].received > pump.idle_ns:
             _let_go(pump, core, slot)

@@ -1,94 +1,101 @@
-"""What the pump sends: predictions, answers of several rows and events, and how long all took. Compiled."""
+"""What the pump sends: predictions, answers of several rows and events. Compiled."""
 
 import numpy as np
 
 from streamrnn import stats as counted
+from streamrnn.compiling.hints import unlikely
 from streamrnn.compiling.jit import inlined
 from streamrnn.stats import OWN, PREDICTED, SEVERAL
 from streamrnn.streams.record import ID_WORDS
 from streamrnn.streams.slots import id_length
 from streamrnn.wire import codec, frame, libzmq
 from streamrnn.wire.clock import monotonic_ns
-from streamrnn.wire.memory import address_of, copy_bytes
+from streamrnn.wire.memory import (
+    address_of,
+    copy_bytes,
+    copy_words,
+    prefetch,
+    write_i64,
+    write_u8,
+    write_u16,
+)
 
-_QUEUE, _STEP, _TOTAL = range(len(counted.STAGES))
-_LATENCY, _AGE, _BATCH = counted.LATENCY_BOUNDS_NS, counted.AGE_BOUNDS_NS, counted.BATCH_BOUNDS
 _BEGINS = 4  # beside the answers OWN and SEVERAL: that an event begins
+_TIMED = 16  # rows that are sent between two looks at the clock
+UNANSWERED = 0
 HEADER_BYTES = frame.PREDICTION.itemsize
-
-
-@inlined
-def _count(buckets, bounds, value):
-    """Adds one to the histogram bucket that ``value`` falls in."""
-    bucket = 0
-    while bucket < bounds.size and value > bounds[bucket]:
-        bucket += 1
-    buckets[bucket] += 1
-
-
-@inlined
-def _latency(stats, stage_index, ns):
-    ns = max(ns, 0)
-    _count(stats.latency[stage_index], _LATENCY, ns)
-    stats.latency_ns[stage_index] += ns
+_AHEAD = 4  # rows
+_TOPIC = libzmq.DONTWAIT | libzmq.SNDMORE
+_KIND_AT, _HORIZON_AT, _RECV_AT, _PUB_AT = (
+    codec.offset(frame.PREDICTION, name) for name in ("kind", "horizon", "recv_ns", "pub_ns")
+)
 
 
 @inlined
 def send_message(pump, core, slot, message, size):
     """Hands topic and message to the socket. A full subscriber loses it; the pump never waits."""
-    flags = libzmq.DONTWAIT | libzmq.SNDMORE
     name = address_of(core.slots.ids, slot * ID_WORDS)
     length = np.uint64(id_length(core.slots, slot))
-    if libzmq.send(pump.sink, name, length, flags) >= 0:
+    if libzmq.send(pump.sink, name, length, _TOPIC) >= 0:
         libzmq.send(pump.sink, message, np.uint64(size), libzmq.DONTWAIT)
+
+
+@inlined
+def _send_answer(pump, core, row, message, size):
+    """The same for a row, whose own topic is sent on with its first answer, where it can be."""
+    named = pump.arrivals.named
+    if unlikely(named[row] == 0):
+        send_message(pump, core, core.batch.slot[row], message, size)
+    elif libzmq.msg_send(named[row], pump.sink, _TOPIC) >= 0:
+        libzmq.send(pump.sink, message, np.uint64(size), libzmq.DONTWAIT)
+    named[row] = 0
 
 
 @inlined
 def _publish_row(pump, core, row, kind, offset, published):
     """Sends one answer to a row: its own, the one of several rows, or that an event begins."""
     net, batch, decoder = core.net, core.batch, core.decoder
-    said, head = batch.said[row], address_of(batch.said, row)
-    message, size, values = address_of(pump.message, 0), HEADER_BYTES, address_of(batch.predicted, 0)
-    if kind == OWN:
-        said.kind, said.horizon = pump.kind, np.uint16(1)
-        values += 4 * row * net.out_width
-    elif kind == _BEGINS:
-        said.kind, said.horizon = np.uint8(frame.EVENT), np.uint16(0)
-    else:
-        said.kind, said.horizon = np.uint8(frame.ROLLOUT), np.uint16(decoder.rows)
+    message, size = address_of(pump.message, 0), HEADER_BYTES
+    said, rows, values = pump.kind, 1, address_of(batch.predicted, row * net.out_width)
+    if kind == _BEGINS:
+        said, rows = frame.EVENT, 0
+    elif kind == SEVERAL:
+        said, rows = frame.ROLLOUT, decoder.rows
         values = address_of(decoder.values, row * decoder.rows * net.out_width)
-    said.recv_ns, said.pub_ns = batch.received[row] + offset, published + offset
-    copy_bytes(message, head, size)
-    for _ in range(np.int64(said.horizon)):
+    copy_bytes(message, address_of(batch.said, row), size)
+    write_u8(message + _KIND_AT, np.uint8(said))
+    write_u16(message + _HORIZON_AT, np.uint16(rows))
+    write_i64(message + _RECV_AT, batch.received[row] + offset)
+    write_i64(message + _PUB_AT, published + offset)
+    for _ in range(rows):
         if net.out_offsets.size > 0:
             codec.encode_values(message + size, values, net.out_offsets)
         else:
-            copy_bytes(message + size, values, 4 * net.outputs)
+            copy_words(message + size, values, net.outputs)
         size += 4 * net.outputs
         values += 4 * net.out_width
-    send_message(pump, core, batch.slot[row], message, size)
+    _send_answer(pump, core, row, message, size)
     core.stats.counters[counted.ANOMALIES if kind == _BEGINS else counted.PREDICTIONS] += 1
 
 
 @inlined
-def publish(pump, core, count, started, stepped, offset):
-    """Sends the predictions of a batch in the order of its rows, and records their times."""
-    batch, stats = core.batch, core.stats
-    per_row = (stepped - started) // count
+def publish(pump, core, count, offset):
+    """Sends the predictions of a batch in the order of its rows. When is in ``pump.published``."""
+    batch, width = core.batch, core.net.out_width
+    answered, now = 0, 0
     for row in range(count):
+        ahead = min(row + _AHEAD, count - 1)  # the step has put it out of the nearest memory
+        prefetch(address_of(batch.said, ahead))
+        prefetch(address_of(batch.predicted, ahead * width))
+        prefetch(pump.arrivals.named[ahead])
         answers = batch.answers[row] | batch.begins[row] * _BEGINS
         if batch.outcome[row] != PREDICTED or answers == 0:
+            pump.published[row] = UNANSWERED
             continue
-        published = monotonic_ns()
+        if answered % _TIMED == 0:
+            now = monotonic_ns()
+        answered += 1
+        pump.published[row] = now
         for kind in (OWN, SEVERAL, _BEGINS):
             if answers & kind != 0:
-                _publish_row(pump, core, row, kind, offset, published)
-        _latency(stats, _QUEUE, started - batch.received[row])
-        _latency(stats, _STEP, per_row)
-        _latency(stats, _TOTAL, published - batch.received[row])
-        if batch.said[row].ts_ns != 0:
-            age = max(published + offset - batch.said[row].ts_ns, 0)
-            _count(stats.age, _AGE, age)
-            stats.age_ns[0] += age
-    _count(stats.batch, _BATCH, count)
-    stats.batch_rows[0] += count
+                _publish_row(pump, core, row, kind, offset, now)

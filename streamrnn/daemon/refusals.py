@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn import stats as counted
+from streamrnn.adapters.tally import IntakeTally, Turned, in_letters
 from streamrnn.engine.engine import Engine
 from streamrnn.model.parts import Channel
 from streamrnn.wire.shortest import number
@@ -15,16 +16,19 @@ from streamrnn.wire.shortest import number
 log = logging.getLogger("streamrnn")
 
 _UNASKED = ("max_gap", "restart", "diverged", "degraded")  # resets that nobody wanted
+_OF_NO_USE = ("late", "wild", "time")  # single values that no row has
 _AGAIN_S = 60.0  # how often the log tells of a reason while it goes on
+_NAMED = 5  # streams that a line names
 _TRIES = 1000  # of what was written to while it was read
 
 
-def refusals(engine: Engine) -> list[dict[str, Any]]:
-    """What was refused last for each reason, the latest first, JSON-ready."""
+def refusals(engine: Engine, tally: IntakeTally) -> list[dict[str, Any]]:
+    """What was refused last for each reason, by the pump and by an adapter, the latest first, JSON-ready."""
     stats, channels = engine.stats, engine.model.channels
     found = [
         _refusal(stats, index, channels) for index in range(len(counted.REASONS)) if stats.rejected[index]
     ]
+    found += [_of_adapter(reason, turned) for reason, turned in [*tally.refused.items()]]
     return sorted(filter(None, found), key=lambda refusal: -refusal["latest"])
 
 
@@ -75,25 +79,42 @@ def _refusal(stats: counted.Stats, index: int, channels: Sequence[Channel]) -> d
     return said
 
 
+def _of_adapter(reason: str, turned: Turned) -> dict[str, Any]:
+    meaning, remedy = counted.WHY[reason]
+    return {
+        "reason": reason,
+        "count": turned.number,
+        "first": round(turned.first_ns / 1e9, 6),
+        "latest": round(turned.latest_ns / 1e9, 6),
+        "topic": printable(turned.topic, turned.topic_bytes),
+        "size": None,
+        "wanted": None,
+        "channel": None,
+        "value": None,
+        "what": turned.what,
+        "meaning": meaning,
+        "remedy": remedy,
+    }
+
+
 def printable(topic: bytes, length: int) -> str:
     """A topic of ``length`` bytes that begins with ``topic``, in letters that a terminal can bear."""
-    text = topic.decode(errors="backslashreplace")
-    safe = (letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-    return "".join(safe) + ("..." if length > len(topic) else "")
+    return in_letters(topic.decode(errors="backslashreplace")) + ("..." if length > len(topic) else "")
 
 
 class Refusals:
     """Logs what went wrong since it was last told."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, tally: IntakeTally) -> None:
+        self._engine, self._tally = engine, tally
         self._told: dict[str, tuple[float, int]] = {}  # by reason: when it was told of, and their number then
         self._before: dict[str, dict[str, int]] = {}
+        self._noted, self._silent = set[str](), set[str]()
 
     def tell(self) -> None:
         """Logs what was refused, and what to do: a reason that is new at once, others once in a while."""
         now = time.monotonic()
-        for refusal in refusals(self._engine):
+        for refusal in refusals(self._engine, self._tally):
             reason, count = refusal["reason"], refusal["count"]
             then, before = self._told.get(reason, (-np.inf, 0))
             if count > before and now >= then + _AGAIN_S:
@@ -108,12 +129,25 @@ class Refusals:
                     refusal["remedy"],
                 )
 
+    def tell_notes(self) -> None:
+        """Logs once what a user should know of what comes, and which streams go on without a channel."""
+        for about, text in [*self._tally.notes.items()]:
+            if about not in self._noted:
+                self._noted.add(about)
+                log.warning("%s", text)
+        lacking = {*self._tally.incomplete()}
+        if new := sorted(lacking - self._silent):
+            some = ", ".join(f'"{name}"' for name in new[:_NAMED]) + (", ..." if len(new) > _NAMED else "")
+            log.warning("a sensor has been silent for longer than assemble.hold: %s go on without it", some)
+        self._silent = lacking
+
     def tell_counts(self, seconds: float) -> None:
-        """Logs how many rows were late, and which streams began anew, in the last ``seconds``."""
-        stats = self._engine.stats
+        """Logs rows and values that were of no use, and streams that began anew, in the last ``seconds``."""
+        stats, values = self._engine.stats, self._tally.values()
         resets = dict(zip(counted.RESETS, stats.resets.tolist(), strict=True))
         for what, now in (
             ("rows dropped", {"late": int(stats.counters[counted.LATE])}),
+            ("values dropped", {why: values[why] for why in _OF_NO_USE}),
             ("streams that began anew", {why: resets[why] for why in _UNASKED}),
         ):
             before = self._before.get(what, {})

@@ -12,29 +12,35 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-import numba
 import zmq
 
 from streamrnn import stats as counted
+from streamrnn.adapters.tally import IntakeTally
 from streamrnn.compiling.jit import compiling
 from streamrnn.daemon.backlog import Backlog
 from streamrnn.daemon.control import Control
+from streamrnn.daemon.describe import labels_of, ready_line
 from streamrnn.daemon.driver import Driver
+from streamrnn.daemon.intake import compile_intake
 from streamrnn.daemon.log import set_up_log
+from streamrnn.daemon.page.read_records import compile_reading
 from streamrnn.daemon.page.views import PageViews
-from streamrnn.daemon.pump import make_pump, run
+from streamrnn.daemon.pump import Pump, make_pump, run
 from streamrnn.daemon.refusals import Refusals
 from streamrnn.daemon.reload import refuse_what_is_fixed
 from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import Sockets
 from streamrnn.daemon.state_keeper import Keeper
 from streamrnn.daemon.systemd import notify, watchdog_s
-from streamrnn.engine.advance import message_bytes
 from streamrnn.engine.engine import Core, Engine
+from streamrnn.engine.helpers import compile_help
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import read_model
 from streamrnn.settings.config import Config
+from streamrnn.streams.record import layout_of
+from streamrnn.streams.slots import make_slots
+from streamrnn.system.heap import free_messages_fast
 from streamrnn.web.app import WebServer
 from streamrnn.web.metrics import make_registry
 
@@ -58,22 +64,24 @@ class Service:
         self.config = config = load()
         set_up_log(config.log)
         self.model = model = read_model(config.model)
+        free_messages_fast()
         self._context = zmq.Context()
         self.guard = Guard(self._context, config.security)
         self.keeper = Keeper(config.state, reset)
         capacity = config.streams.capacity
         home = functools.partial(self.keeper.home, fingerprint=model.fingerprint, capacity=capacity)
-        predict = config.predict
-        self.engine = Engine(model, capacity, config.faults, home, predict, config.adapt.rows)
+        how = config.predict, config.adapt.rows, config.streams.workers
+        self.engine = Engine(model, capacity, config.faults, home, *how)
         # A byte in this pipe says stop, or the number of a signal. Of two signals at once the kernel may hand
         # both to a thread other than the main one, which then sleeps on in any lock; this wakes it.
         self._told, self.told_fd = os.pipe()
         os.set_blocking(self.told_fd, False)
         self._state = "starting"
-        self._refusals = Refusals(self.engine)
+        self.tally = IntakeTally(config.input.format if config.input.adapted else "")
+        self._refusals = Refusals(self.engine, self.tally)
         self.compiling = False  # when nothing but time is lost by an exception
         self.driver: Driver | None = None
-        self._model_info = _model_info(model)
+        self._model_info = labels_of(model)
         self._web: WebServer | None = None
         self._control: Control | None = None
 
@@ -83,34 +91,32 @@ class Service:
         Raises UserError for an address, and ConfigError for a state, that cannot be used.
         """
         if self.config.http.address is not None:
-            registry = make_registry(self.engine.stats, self.engine.capacity, self._model_info, self.keeper)
-            views = PageViews(self.engine, self.keeper, self.readiness)
+            shown = self.engine.stats, self.engine.capacity, self._model_info, self.keeper, self.tally
+            registry = make_registry(*shown)
+            views = PageViews(self.engine, self.tally, self.keeper, self.readiness)
             self._web = WebServer(*self.config.http.address, registry, self._health, self.readiness, views)
             self._web.start()
         self._compile()
         self.keeper.recover()
         self.guard.start()
-        takes, sends = self.config.input, self.config.output
-        sizes = len(self.model.channels), message_bytes(self.engine.core)
-        self._sockets = Sockets(self._context, self.guard, takes, sends, *sizes)
-        pump = make_pump(
-            self.engine.core,
-            self._sockets.source.socket.underlying,
-            self._sockets.sink.socket.underlying,
-            takes.format == "raw",
-            takes.stream,
-            self.config.streams.idle_timeout,
-        )
-        self.driver = Driver(pump, self.engine, self.stop)
+        how = self.config, self.engine, self.tally, self.stop
+        self._sockets = Sockets(self._context, self.guard, *how)
+        source, sink = self._sockets.source.socket.underlying, self._sockets.sink.socket.underlying
+        pump = self._make_pump(source, sink)
+        self.driver = Driver(pump, self.engine, self.stop, self.config.output.format == "json")
         self.driver.start()
         self.keeper.start()
         folders = [Path(folder) for folder in (self.config.state.live, self.config.state.snapshots) if folder]
         self._control = Control(folders, self.keeper, self.driver, self.engine)
         self._control.start()
         # the slots where they are not on tmpfs, and the copy for snapshots: both take memory as streams come
-        self._backlog = Backlog(2 * self.engine.core.slots.state.nbytes)
+        intake = self._sockets.intake
+        rows = 0 if intake is None else intake.own_bytes
+        self._backlog = Backlog(2 * self.engine.core.slots.state.nbytes + rows)
         self._state = "ready"
-        log.info("%s", self._description())
+        page = self._web.address if self._web else None
+        workers = self.engine.core.crew.workers
+        log.info("%s", ready_line(self.config, self.model, workers, self._sockets, page))
         notify(READY=1, STATUS=self._status())
 
     def wait(self) -> int:
@@ -133,9 +139,10 @@ class Service:
             if time.monotonic() >= next_look:
                 next_look = time.monotonic() + _WATCH_S
                 self._refusals.tell_counts(_WATCH_S)
+                self._refusals.tell_notes()
                 self.keeper.look()
                 notify(STATUS=self._status())
-        failed = self.driver is not None and self.driver.failed
+        failed = self._sockets.failed or (self.driver is not None and self.driver.failed)
         kept = self.close()
         return 1 if failed or not kept else 0
 
@@ -155,10 +162,11 @@ class Service:
         if self._control is not None:
             self._control.stop()
         if self.driver is not None:
+            totals = self.engine.stats.counters
+            self._sockets.leave_brokers(lambda: int(totals[counted.RECEIVED]))
             self.driver.stop()
             self._sockets.close()
             kept = self.keeper.stop()
-            totals = self.engine.stats.counters
             log.info(
                 "stopped after %d frames, %d predictions",
                 totals[counted.RECEIVED],
@@ -199,6 +207,7 @@ class Service:
             if model.fingerprint != self.model.fingerprint:
                 self.engine.unlearn()
             self.engine.replace(model, core)
+            self._sockets.adopt(config, model)
             idle_ns = round(config.streams.idle_timeout * 1e9)
             self.driver.pump = self.driver.pump._replace(row_ns=core.rules.period_ns, idle_ns=idle_ns)
             self.config, self.model = config, model
@@ -207,7 +216,7 @@ class Service:
             if cut:
                 self._reopen()
         self.keeper.save_soon()  # a power loss must find whose the streams are
-        self._model_info.update(_model_info(model))
+        self._model_info.update(labels_of(model))
         set_up_log(config.log)
 
     def _reopen(self) -> None:
@@ -246,17 +255,28 @@ class Service:
         time.sleep(_LOOK_S)  # libzmq closes sockets in its own time
         self._backlog.give_back()
 
+    def _make_pump(self, source: int, sink: int) -> Pump:
+        how = self.config.input
+        stream = "" if how.adapted else how.stream
+        return make_pump(
+            self.engine.core, source, sink, how.format == "raw", stream, self.config.streams.idle_timeout
+        )
+
     def _compile(self) -> None:
         """Loads the pump from the cache, or compiles it and says so."""
         self._state = "compiling kernels"
         notify(STATUS=self._state)
         started = time.monotonic()
-        example = make_pump(self.engine.core, 0, 0, False, "", 0)
         self.compiling = True
         try:
             with compiling(log.info):
-                run.compile((numba.typeof(example), numba.typeof(self.engine.core)))
+                run.prepare(self._make_pump(0, 0), self.engine.core)
+                compile_help(self.engine.core)
                 self.keeper.compile(self.engine)
+                if self.config.input.adapted:
+                    compile_intake()
+                if self._web is not None or self.config.state.live or self.config.state.snapshots:
+                    compile_reading(make_slots(layout_of(self.engine.core.net), 1))
         finally:
             self.compiling = False
         log.debug("kernels ready after %.1f s", time.monotonic() - started)
@@ -278,34 +298,6 @@ class Service:
             f"{counters[counted.STREAMS]:,} of {self.engine.capacity:,} streams, "
             f"{counters[counted.PREDICTIONS]:,} predictions"
         )
-
-    def _when(self) -> str:
-        """When there are answers, where that is not at each row."""
-        every = self.config.predict.every
-        if not (self.model.answers_sequences or self.config.predict.horizon):
-            return ""
-        what = f"{self.model.relation}, answers" if self.model.answers_sequences else "rollouts"
-        return f"{what} at END{f' and every {every} rows' if every else ' (predict.every = 0)'}; "
-
-    def _description(self) -> str:
-        model, web = self.model, f", http://{self._web.address}" if self._web else ""
-        return (
-            f"ready: {model.cell} {len(model.channels)} -> {model.hidden} x {len(model.layers)}, "
-            f"{self.engine.capacity} streams; {self._when()}receives on {', '.join(self._sockets.receives)}, "
-            f"publishes on {', '.join(self._sockets.publishes)}{web}"
-        )
-
-
-def _model_info(model: Model) -> dict[str, str]:
-    """The labels of streamrnn_model_info."""
-    return {
-        "fingerprint": model.fingerprint,
-        "cell": model.cell,
-        "hidden": str(model.hidden),
-        "layers": str(len(model.layers)),
-        "channels": str(len(model.channels)),
-        "outputs": str(len(model.outputs)),
-    }
 
 
 class _StoppedAtStart(BaseException):

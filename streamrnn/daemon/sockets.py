@@ -4,20 +4,32 @@ What is done to them later is done while the pump is paused.
 """
 
 import errno
-import logging
 import os
 import socket as unix
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
+from streamrnn.adapters.tally import IntakeTally
+from streamrnn.daemon.connections import Connections
+from streamrnn.daemon.intake import Intake
 from streamrnn.daemon.security import Guard
+from streamrnn.engine.advance import message_bytes
+from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
+from streamrnn.model.model import Model
+from streamrnn.mqtt.setup import make_readers
+from streamrnn.settings.config import Config
 from streamrnn.settings.sections import Input, Output
+from streamrnn.wire.alive import ALIVE
 from streamrnn.wire.frame import DTYPES, FRAME
+from streamrnn.wire.many import LARGEST_PART
+
+if TYPE_CHECKING:
+    from streamrnn.daemon.json_output import JsonOutput
+    from streamrnn.mqtt.reader import BrokerReader
 
 # Messages held per peer. At a million frames a second this is 10 ms, about what a busy machine's
 # scheduler keeps a thread waiting; libzmq's 1,000 would lose frames there.
@@ -28,31 +40,25 @@ SUBSCRIPTION_BYTES = 1024  # far above the longest topic; all that a subscriber 
 CURVE_BYTES = 33  # what CURVE adds to a message
 BOUNDS: dict[int, int] = {  # what anybody may ask of a socket's time, ms but where it says s
     zmq.HANDSHAKE_IVL: 5000,  # who has not said by then what he is, is cut off
-    zmq.HEARTBEAT_IVL: 1000,
-    zmq.HEARTBEAT_TTL: 10_000,  # a neighbour that hears nothing after one takes us for gone
     zmq.RECONNECT_IVL: 100,
     zmq.RECONNECT_IVL_MAX: 1000,
     zmq.CONNECT_TIMEOUT: 2000,
-    zmq.TCP_KEEPALIVE: 1,  # on
-    zmq.TCP_KEEPALIVE_IDLE: 10,  # s
-    zmq.TCP_KEEPALIVE_INTVL: 2,  # s
-    zmq.TCP_KEEPALIVE_CNT: 3,
+    **ALIVE,
     zmq.BACKLOG: 1024,  # connections: all neighbours of a daemon that starts again come at once
 }
 
-# Nothing is read from a publisher whose queue is full, the answers to our heartbeats neither, and one that
-# is cut off then loses frames. Large frames can take a slow model long: what tells that a publisher has gone
-# is rather its machine, which no longer acknowledges our heartbeats.
-PUBLISHER_BOUNDS: dict[int, int] = {zmq.TCP_MAXRT: 5000, zmq.HEARTBEAT_TIMEOUT: 60_000}
-# A subscriber that reads no more, and whose predictions are dropped, is taken for gone.
-SUBSCRIBER_BOUNDS: dict[int, int] = {zmq.HEARTBEAT_TIMEOUT: 10_000}
+PUBLISHER_BOUNDS: dict[int, int] = {zmq.TCP_MAXRT: 5000}
+# A subscriber that no longer answers, and whose predictions are dropped, is taken for gone. What it has to
+# say is little, and no queue of it may be full: see ALIVE.
+SUBSCRIBER_BOUNDS: dict[int, int] = {
+    zmq.HEARTBEAT_IVL: 1000,
+    zmq.HEARTBEAT_TIMEOUT: 10_000,
+    zmq.HEARTBEAT_TTL: 10_000,  # a neighbour that hears nothing after one takes us for gone
+    zmq.RCVHWM: 0,
+    zmq.TCP_MAXRT: 10_000,
+}
 
 FREED_S = 5.0  # how long an address may stay taken by a socket of ours that was closed
-GIVEN_UP_S = 1.0  # a connection lost for so long, and not tried again, is one that libzmq has given up
-_LOST = zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-_TRIED = zmq.EVENT_CONNECT_DELAYED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_CONNECTED
-
-log = logging.getLogger("streamrnn")
 
 
 def _is_served(endpoint: str) -> bool:
@@ -109,84 +115,79 @@ def open_input(
     socket.linger = 0
     socket.rcvhwm = HIGH_WATER
     # one byte over, so that what is only a little too long is counted, and what is absurd never read
-    socket.maxmsgsize = largest_frame(channels) + 1 + (CURVE_BYTES if socket.curve_server else 0)
+    largest = LARGEST_PART if settings.adapted else largest_frame(channels)
+    socket.maxmsgsize = largest + 1 + (CURVE_BYTES if socket.curve_server else 0)
     if settings.socket == "sub":
         for topic in settings.topics:
             socket.subscribe(topic)
-    return socket, _attach(socket, settings.bind, settings.connect, "input")
+    return socket, _attach(socket, settings.bind, settings.publishers, "input")
 
 
 def open_output(
-    context: zmq.Context, guard: Guard, settings: Output, message_bytes: int
+    context: zmq.Context, guard: Guard, settings: Output, largest: int
 ) -> tuple[zmq.Socket, list[str]]:
-    """The socket and its endpoints; ``message_bytes`` are those of the largest message.
+    """The socket and its endpoints; ``largest``: bytes of the largest message.
 
     Raises UserError, naming the key, for an endpoint that cannot be used.
     """
     socket = _guarded(context, zmq.PUB, guard, "output", SUBSCRIBER_BOUNDS)
     socket.linger = LINGER_MS
     socket.maxmsgsize = SUBSCRIPTION_BYTES
-    socket.sndhwm = max(min(HIGH_WATER, WAITING_BYTES // message_bytes), 1)
+    socket.sndhwm = max(min(HIGH_WATER, WAITING_BYTES // largest), 1)
     return socket, _attach(socket, settings.bind, settings.connect, "output")
 
 
-class Connections:
-    """Those that one socket makes: libzmq tries each for ever, but not once its peer broke the rules."""
+def _json_output(*how: Any) -> "JsonOutput":
+    from streamrnn.daemon.json_output import JsonOutput  # and pyarrow, which is slow to import
 
-    def __init__(self, socket: zmq.Socket, endpoints: Sequence[str]):
-        self.socket, self._endpoints = socket, frozenset(endpoints)
-        self._lost: dict[str, float] = {}  # endpoints, and when they were lost
-        self._events = socket.get_monitor_socket(_LOST | _TRIED) if endpoints else None
-
-    def given_up(self) -> list[str]:
-        """The endpoints that nobody tries to reach any more."""
-        now = time.monotonic()
-        while self._events is not None and self._events.poll(0):
-            told = recv_monitor_message(self._events)
-            endpoint = told["endpoint"].decode()
-            if told["event"] & _LOST:
-                if endpoint in self._endpoints:  # who came to what is bound comes back by himself
-                    self._lost.setdefault(endpoint, now)
-            else:  # a host is named when it is lost, its address when it is tried again
-                self._lost = {
-                    lost: since for lost, since in self._lost.items() if _port(lost) != _port(endpoint)
-                }
-        return [endpoint for endpoint, since in self._lost.items() if now - since >= GIVEN_UP_S]
-
-    def renew(self, endpoints: Sequence[str]) -> None:
-        """Begins to try again."""
-        for endpoint in endpoints:
-            self._lost.pop(endpoint)
-            log.warning("%s: what came from there was no message for this daemon; connecting anew", endpoint)
-            with suppress(zmq.ZMQError):
-                self.socket.disconnect(endpoint)
-            self.socket.connect(endpoint)
-
-    def close(self, linger: int) -> None:
-        if self._events is not None:
-            self.socket.disable_monitor()
-            self._events.close()
-        self.socket.close(linger)
+    return JsonOutput(*how)
 
 
 class Sockets:
-    """Input and output of one daemon. Raises UserError, with the key, for an endpoint that cannot be used."""
+    """Input and output of one daemon. Raises UserError, with the key, for an endpoint that cannot be used.
+
+    ``source`` and ``sink`` are the pump's. With output format "json" the sink ends at a thread of its own,
+    which has the socket that subscribers know; with an input format that an adapter reads the source begins
+    at one.
+    """
 
     def __init__(
         self,
         context: zmq.Context,
         guard: Guard,
-        takes: Input,
-        sends: Output,
-        channels: int,
-        message_bytes: int,
+        config: Config,
+        engine: Engine,
+        tally: IntakeTally,
+        on_failure: Callable[[], object],
     ):
+        """``on_failure`` is called when input or output that has a thread of its own breaks."""
         self._context, self._guard = context, guard
-        self._channels, self._message_bytes = channels, message_bytes
-        self._takes, self._sends = takes, sends
+        self._takes, self._sends = config.input, config.output
+        self._channels, self._message_bytes = len(engine.model.channels), message_bytes(engine.core)
+        how = context, engine.model, self._message_bytes, engine.stats.counters, on_failure
+        self._json = _json_output(*how) if self._sends.format == "json" else None
+        if self._json is not None:
+            self._message_bytes = self._json.message_bytes
+        self.intake: Intake | None = None
+        self._readers: "list[BrokerReader]" = []  # noqa: UP037
+        if self._takes.adapted:
+            self.intake = Intake(context, config, engine.model, tally, on_failure)
+            self._readers = make_readers(config.input, config.mqtt, self.intake.enter, on_failure)
+            self.intake.others = [reader.taken_until for reader in self._readers]
         # the output first: who waits there should be back before frames come in
-        self.sink, self.publishes = self._open_output()
-        self.source, self.receives = self._open_input()
+        output, self.publishes = self._open_output()
+        taken, self.receives = self._open_input()
+        self.sink = output if self._json is None else Connections(self._json.start(output), ())
+        self.source = taken if self.intake is None else Connections(self.intake.start(taken), ())
+        self.receives = [*self.receives, *config.input.brokers]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a thread of the input's or the output's broke."""
+        threads = self._json, self.intake, *self._readers
+        return any(thread is not None and thread.failed for thread in threads)
 
     def _open_output(self) -> tuple[Connections, list[str]]:
         how = self._context, self._guard, self._sends, self._message_bytes
@@ -195,7 +196,14 @@ class Sockets:
 
     def _open_input(self) -> tuple[Connections, list[str]]:
         socket, endpoints = open_input(self._context, self._guard, self._takes, self._channels)
-        return Connections(socket, self._takes.connect), endpoints
+        return Connections(socket, self._takes.publishers), endpoints
+
+    def adopt(self, config: Config, model: Model) -> None:
+        """What the pump takes and sends from here on is another model's."""
+        if self._json is not None:
+            self._json.adopt(model)
+        if self.intake is not None:
+            self.intake.adopt(config, model)
 
     def reopen(self) -> None:
         """Cuts every peer off, by closing both sockets, and listens anew where it did.
@@ -204,9 +212,17 @@ class Sockets:
         """
         self._sends = self._sends.model_copy(update={"bind": _as_bound(self._sends.bind, self.publishes)})
         self._takes = self._takes.model_copy(update={"bind": _as_bound(self._takes.bind, self.receives)})
-        self.close(linger=0)
-        self.sink, _ = _once_freed(self._open_output)
-        self.source, _ = _once_freed(self._open_input)
+        if self.intake is None:
+            self.source.close(0)
+        if self._json is not None:
+            self._json.reopen(lambda: _once_freed(self._open_output))
+        else:
+            self.sink.close(0)
+            self.sink = _once_freed(self._open_output)
+        if self.intake is not None:
+            self.intake.reopen(lambda: _once_freed(self._open_input))
+        else:
+            self.source = _once_freed(self._open_input)
 
     def given_up(self) -> Iterator[tuple[Connections, list[str]]]:
         """Connections to ``renew``, by the socket that makes them."""
@@ -214,13 +230,30 @@ class Sockets:
             if endpoints := connections.given_up():
                 yield connections, endpoints
 
-    def close(self, linger: int = LINGER_MS) -> None:
+    def leave_brokers(self, received: Callable[[], int]) -> None:
+        """Takes no more from brokers, and waits a moment for the pump to take what they take for delivered.
+
+        ``received`` says how many rows it has taken.
+        """
+        for reader in self._readers:
+            reader.stop()
+        for reader in self._readers:
+            reader.join()
+        end = time.monotonic() + LINGER_MS / 1000
+        while self._readers and self.intake is not None and received() < self.intake.handed_on:
+            if time.monotonic() > end:
+                break
+            time.sleep(0.005)
+
+    def close(self) -> None:
+        """Lets what was published leave, for ``LINGER_MS`` at most; the pump has ended."""
+        if self.intake is not None:
+            self.intake.close()
         self.source.close(0)
-        self.sink.close(linger)
-
-
-def _port(endpoint: str) -> str:
-    return endpoint.rpartition(":")[2]
+        if self._json is not None:
+            self._json.close(LINGER_MS)
+        else:
+            self.sink.close(LINGER_MS)
 
 
 def _as_bound(asked: Sequence[str], bound: Sequence[str]) -> tuple[str, ...]:
@@ -228,12 +261,12 @@ def _as_bound(asked: Sequence[str], bound: Sequence[str]) -> tuple[str, ...]:
     return tuple(first if first == "ipc://*" else then for first, then in zip(asked, bound, strict=False))
 
 
-def _once_freed(open_socket: Callable[[], tuple[Connections, list[str]]]) -> tuple[Connections, list[str]]:
+def _once_freed(open_socket: Callable[[], tuple[Connections, list[str]]]) -> Connections:
     """What ``open_socket`` returns once the address is free: libzmq closes sockets in its own time."""
     end = time.monotonic() + FREED_S
     while True:
         try:
-            return open_socket()
+            return open_socket()[0]
         except UserError:
             if time.monotonic() > end:
                 raise

@@ -7,11 +7,10 @@ the live state is taken over, and where there is none of this boot, the newest s
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numba
 import numpy as np
 
 from streamrnn import stats as counted
@@ -19,6 +18,7 @@ from streamrnn.engine.engine import Engine
 from streamrnn.errors import ConfigError
 from streamrnn.kernels.network import Network
 from streamrnn.settings.sections import State
+from streamrnn.streams.earlier import brought_up
 from streamrnn.streams.exchange import compile_transfer
 from streamrnn.streams.live import LiveFile, hold_lock, is_held, mismatch
 from streamrnn.streams.record import ID_WORDS, layout_of
@@ -39,6 +39,7 @@ from streamrnn.system.threads import give_way
 
 log = logging.getLogger("streamrnn")
 
+_WAIT_S = 1.0  # between two words to who waits for a copy
 _NAMED = 20  # ids that one line of the log holds
 
 
@@ -62,11 +63,12 @@ class Keeper:
         self._failing = self._live_gone = False
         self.failures = 0
 
-    def home(self, network: Network, fingerprint: str, capacity: int) -> np.ndarray | None:
-        """The memory for the slots of an engine, or None for its own. Raises as ``LiveFile``."""
+    def home(self, network: Network, work: int, fingerprint: str, capacity: int) -> np.ndarray | None:
+        """The memory for the slots of an engine, or None for its own. Takes and raises as ``LiveFile``."""
         if not self._settings.live:
             return None
-        self._live = LiveFile(Path(self._settings.live), network, fingerprint, capacity, self._reset)
+        folder = Path(self._settings.live)
+        self._live = LiveFile(folder, network, fingerprint, capacity, self._reset, work)
         return self._live.block
 
     def compile(self, engine: Engine) -> None:
@@ -75,17 +77,16 @@ class Keeper:
         self._engine = engine
         self._layout = layout_of(engine.core.net)._asdict()
         self._fingerprint = self._saved_as = engine.model.fingerprint
-        self._copy = make_copy(slots)
-        net_type, slots_type = numba.typeof(engine.core.net), numba.typeof(slots)
-        marks, words = numba.types.Array(numba.uint8, 1, "C"), numba.types.Array(numba.uint64, 1, "C")
-        unlearn.compile((slots_type,))
+        self._copy = make_copy(slots, np.arange(slots.capacity))
+        net, marks, words = engine.core.net, np.zeros(0, np.uint8), np.zeros(0, np.uint64)
+        unlearn.prepare(slots)
         if self._live is None and self._folder is None:  # nothing is kept, and nobody can ask for it
             return
-        recover.compile((net_type, slots_type, numba.int64, marks))
-        drop.compile((slots_type, marks))
-        restore.compile((net_type, slots_type, words, words, numba.int64, marks))
-        refresh.compile((slots_type, numba.typeof(self._copy)))
-        compile_transfer(slots)
+        recover.prepare(net, slots, 0, marks)
+        drop.prepare(slots, marks)
+        restore.prepare(net, slots, words, words, 0, marks)
+        refresh.prepare(slots, self._copy)
+        compile_transfer(net, slots)
 
     def recover(self) -> None:
         """Gives the streams that were kept their slots back, and says which could not be.
@@ -137,7 +138,7 @@ class Keeper:
         paths = [path for path in paths if number_of(path) > after]
         for path in paths:
             try:
-                snapshot = read_snapshot(path)
+                snapshot = brought_up(read_snapshot(path), self._engine.core.net)
             except SnapshotError as error:
                 log.error("a snapshot cannot be used: %s", error)
                 continue
@@ -279,11 +280,25 @@ class Keeper:
         return Snapshot(self._fingerprint, self._layout, now_ns, ids, records)
 
     @contextmanager
-    def now(self) -> Iterator[Snapshot]:
-        """Every stream as it was committed just now. The arrays are the copy's: only for the block."""
-        with self._lock:
+    def now(self, waiting: Callable[[], object]) -> Iterator[Snapshot]:
+        """Every stream as it was committed just now. The arrays are the copy's: only for the block.
+
+        ``waiting`` is called now and then while a snapshot that is being written is waited for.
+        """
+        while not self._lock.acquire(timeout=_WAIT_S):
+            waiting()
+        try:
             self._refresh()
             yield self._snapshot(time.time_ns())
+        finally:
+            self._lock.release()
+
+    def some(self, which: np.ndarray) -> Snapshot:
+        """The streams of some slots, (n,) int64, in their order, as they were committed just now."""
+        slots = self._engine.core.slots
+        copy = make_copy(slots, which)
+        refresh(slots, copy)
+        return Snapshot(self._fingerprint, self._layout, time.time_ns(), *copied(slots, copy))
 
     def age_s(self) -> float:
         """How old the state on disk is: what a power loss would cost. NaN without snapshots."""

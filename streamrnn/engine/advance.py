@@ -9,20 +9,27 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
+from streamrnn.engine.crew import Crew, join, lay_out, take
+from streamrnn.engine.stopwatch import COMMIT, ORDER, RULES, SCORE, STEP, TALLY, Stopwatch, lap
 from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import DECODED, Network, Scratch, forward
 from streamrnn.kernels.rls import Adaptation, adapt
 from streamrnn.stats import NO_CHANNEL, REASONS, STREAMS, Stats
 from streamrnn.streams.batch import Batch, TileLanes
+from streamrnn.streams.commit import commit
 from streamrnn.streams.outcome import write
-from streamrnn.streams.refusal import refuse_row
+from streamrnn.streams.refusal import refuse_row, tally
 from streamrnn.streams.rules import IMAGINED, SKIP, Rules, prepare, refusal
 from streamrnn.streams.several_rows import Decoder, begin_rows, go_on, take_rows
-from streamrnn.streams.slots import Slots, admit, commit, find
+from streamrnn.streams.slots import Slots, admit, find, record
+from streamrnn.streams.unusual import settle
 from streamrnn.wire.codec import is_utf8
 from streamrnn.wire.frame import PREDICTION
+from streamrnn.wire.memory import address_of, prefetch
 
 _CAPACITY, _TOPIC = REASONS.index("capacity"), REASONS.index("topic")
+_FAR = 1 << 22  # words of records, from which on most must be fetched from memory
+_APART = 256  # bytes
 _OF_ROW = -1  # the step of the row itself, before those that go on from it
 
 
@@ -37,7 +44,9 @@ class Core(NamedTuple):
     batch: Batch
     scratch: Scratch
     tile: TileLanes
+    crew: Crew
     stats: Stats
+    watch: Stopwatch
 
 
 def message_bytes(core: Core) -> int:
@@ -46,22 +55,37 @@ def message_bytes(core: Core) -> int:
 
 
 @inlined
-def _link(slots, batch, count):
-    """Chains the rows of each stream in order. Returns how many streams can begin at once."""
+def _link(slots, batch, ready, count):
+    """Chains the rows of each stream in order, and lists the first ones. Returns how many streams."""
     batch.number[0] += 1
-    ready = 0
+    streams = 0
     for row in range(count):
         slot = batch.slot[row]
-        if slots.batch[slot] == batch.number[0]:
-            batch.next[slots.tail[slot]] = row
+        if slots.notes[slot].batch == batch.number[0]:
+            batch.next[slots.notes[slot].tail] = row
         else:
-            slots.batch[slot] = batch.number[0]
-            batch.ready[ready] = row
-            ready += 1
-        slots.tail[slot] = row
+            slots.notes[slot].batch = batch.number[0]
+            ready[streams] = row
+            streams += 1
+        slots.notes[slot].tail = row
         batch.next[row] = -1
-        batch.said[row].gap = np.uint32(0)
-    return ready
+        batch.said[row].gap, batch.reset[row] = np.uint32(0), -1
+    return streams
+
+
+@inlined
+def _fetch(core, first, end):
+    """Has the records fetched of the streams ``first`` to ``end`` of those that are ready.
+
+    Where they are more than the caches hold. Of every few lines one, the processor then guesses the others.
+    """
+    slots, batch, ready = core.slots, core.batch, core.crew.ready
+    if slots.counts[1] * slots.words < _FAR:
+        return
+    for at in range(first, end):
+        here = address_of(slots.state, record(slots, batch.slot[ready[at]]))
+        for byte in range(0, 4 * slots.words, _APART):
+            prefetch(here + byte)
 
 
 @inlined
@@ -74,48 +98,100 @@ def _correct(core, lane):
 
 
 @inlined
+def _set_up(core, streams):
+    """Sets a lane up for a row of each of the ``streams`` in hand. Returns how many; some may end here."""
+    batch, tile = core.batch, core.tile
+    lane = 0
+    while lane < streams:
+        row = tile.following[lane]
+        what = prepare(core, row, lane)
+        tile.following[lane] = row if what == IMAGINED else batch.next[row]
+        if what != SKIP:
+            lane += 1
+        elif tile.following[lane] < 0:
+            streams -= 1
+            tile.following[lane] = tile.following[streams]
+    return streams
+
+
+@inlined
+def _step(core, lanes):
+    """Steps the streams in the lanes, and commits each. Rows to be answered by several go on from there."""
+    net, slots, tile = core.net, core.slots, core.tile
+    step, first, last = _OF_ROW, 0, net.row_products
+    while lanes > 0:
+        forward(net, core.scratch, tile, slots.state, lanes, first, last)
+        if core.adaptation.features > 0:
+            for lane in range(lanes):
+                _correct(core, lane)
+        lap(core.watch, STEP)
+        if core.decoder.rows == 0 or step == _OF_ROW:
+            for lane in range(lanes):
+                write(core, lane)
+                commit(slots, tile.slot[lane], tile.new[lane])
+            if core.decoder.rows == 0:
+                lap(core.watch, COMMIT)
+                break
+            lanes = begin_rows(core, lanes)
+            first, last = net.decoder_at, net.chain.size
+            step = 0 if net.relation == DECODED else 1
+        else:
+            take_rows(core, lanes, step)
+            step += 1
+        lap(core.watch, COMMIT)
+        if lanes > 0:
+            lanes = go_on(core, lanes, step)
+
+
+@inlined
+def step_streams(core, shared, streams):
+    """What a worker does of a batch of so many streams. Returns how many it took through all of their rows.
+
+    Streams are taken in hand as others end, so that tiles stay full, and a row of each is stepped with every
+    tile. A row behind a gap comes back until the rows before it are filled in.
+    """
+    crew, tile = core.crew, core.tile
+    taken = hand = 0
+    while True:
+        first, more, end = take(crew, shared, streams, TILE_STREAMS - hand)
+        ahead = min(first + TILE_STREAMS, end)
+        if taken == 0:
+            _fetch(core, first, ahead)
+        _fetch(core, ahead, min(ahead + more, end))
+        for place in range(first, first + more):
+            tile.following[hand] = crew.ready[place]
+            hand += 1
+        if hand == 0:
+            return taken
+        taken += more
+        lap(core.watch, ORDER)
+        lanes = _set_up(core, hand)
+        lap(core.watch, RULES)
+        if core.net.forecasts == 1:
+            settle(core, lanes)
+            lap(core.watch, SCORE)
+        _step(core, lanes)
+        hand = 0
+        for lane in range(lanes):
+            if tile.following[lane] >= 0:
+                tile.following[hand] = tile.following[lane]
+                hand += 1
+
+
+@inlined
 def advance(core, count):
     """Takes rows 0 to ``count`` of the batch through the rules and the network, and commits each.
 
-    Rows of one stream are taken in order, one a round; a round's streams are stepped a tile at a
-    time. A row behind a gap comes back in the next round until the rows before it are filled in. Rows to be
-    answered by several go on from their own step, before anything else of their streams is stepped.
+    Rows of one stream are taken in order, by one worker.
     """
-    net, slots, batch, tile = core.net, core.slots, core.batch, core.tile
-    ready = _link(slots, batch, count)
-    while ready > 0:
-        at = waiting = 0
-        while at < ready:
-            lanes = 0
-            while at < ready and lanes < TILE_STREAMS:
-                row = batch.ready[at]
-                at += 1
-                what = prepare(core, row, lanes)
-                if what != SKIP:
-                    lanes += 1
-                following = row if what == IMAGINED else batch.next[row]
-                if following >= 0:
-                    batch.ready[waiting] = following
-                    waiting += 1
-            step, first, last = _OF_ROW, 0, net.row_products
-            while lanes > 0:
-                forward(net, core.scratch, tile, slots.state, lanes, first, last)
-                if core.adaptation.features > 0:
-                    for lane in range(lanes):
-                        _correct(core, lane)
-                if step == _OF_ROW:
-                    for lane in range(lanes):
-                        write(core, lane)
-                        commit(slots, tile.slot[lane])
-                    lanes = begin_rows(core, lanes)
-                    first, last = net.decoder_at, net.chain.size
-                    step = 0 if net.relation == DECODED else 1
-                else:
-                    take_rows(core, lanes, step)
-                    step += 1
-                if lanes > 0:
-                    lanes = go_on(core, lanes, step)
-        ready = waiting
+    streams = _link(core.slots, core.batch, core.crew.ready, count)
+    shared = lay_out(core.crew, core.batch, streams, count)
+    taken = step_streams(core, shared, streams)
+    if shared:
+        join(core.crew, taken)
+    lap(core.watch, ORDER)
+    tally(core, count)
+    lap(core.watch, TALLY)
 
 
 @inlined

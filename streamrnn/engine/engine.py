@@ -1,14 +1,17 @@
 """The engine: a model, its streams and the rules for their faults, behind ``feed``."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from streamrnn.compiling.jit import UNCACHED, compiled, inlined
-from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.engine.advance import Core, advance, slot_for, stage
+from streamrnn.engine.crew import make_crew, usual_workers
+from streamrnn.engine.helpers import helped
 from streamrnn.engine.options import (
     AT_END,
     ROOM_BYTES,
@@ -18,6 +21,7 @@ from streamrnn.engine.options import (
     rows_of_answer,
     rules_for,
 )
+from streamrnn.engine.stopwatch import make_stopwatch
 from streamrnn.errors import ConfigError
 from streamrnn.kernels.network import Network
 from streamrnn.kernels.packing import make_scratch, pack_network
@@ -25,10 +29,10 @@ from streamrnn.kernels.rls import make_adaptation
 from streamrnn.model.model import Model
 from streamrnn.stats import OWN, PREDICTED, PREDICTIONS, REJECTED, SEVERAL, Stats
 from streamrnn.streams.batch import SHARED, make_batch, make_tile
-from streamrnn.streams.record import ID_WORDS
+from streamrnn.streams.record import ID_WORDS, layout_of
 from streamrnn.streams.rules import unlearn
 from streamrnn.streams.several_rows import make_decoder
-from streamrnn.streams.slots import id_words, make_slots
+from streamrnn.streams.slots import WORK_RECORDS, id_words, make_slots
 from streamrnn.wire.clock import monotonic_ns
 from streamrnn.wire.frame import PREDICTION, SEQ, blank_predictions
 from streamrnn.wire.memory import address_of
@@ -85,7 +89,6 @@ def _several(core, several, row, to):
 @compiled
 def _feed(core, names, stream, values, seq, flags, ts, answers, several, done):
     """Steps rows from ``done`` on until ``several`` may be full. Returns the rows done, and its answers."""
-    core, answers = by_address(core), by_address(answers)
     net, batch, stats = core.net, core.batch, core.stats
     given = 0
     while done < stream.size and (core.decoder.rows == 0 or given + batch.rows <= len(several)):
@@ -122,8 +125,10 @@ class Engine:
     """A model, its streams and the rules for their faults.
 
     ``predict`` says when a sequence is answered, and by how many rows; ``memory`` over how many rows the
-    correction of forecasts is learned, 0 for none. ``home`` gives the memory that the live state is to be
-    kept in (see ``make_slots``); without one it is this process's own, and ends with it.
+    correction of forecasts is learned, 0 for none. ``home`` gives, for the network and the number of records
+    to work in, the memory that the live state is to be kept in (see ``make_slots``); without one it is this
+    process's own, and ends with it. ``workers`` threads step the streams of a batch, the one that calls among
+    them, 0 for what the network and the processor suggest; no bit depends on how many.
 
     Raises ConfigError for a model or rules that this version cannot run. Not for use from two
     threads at once.
@@ -134,9 +139,10 @@ class Engine:
         model: Model,
         capacity: int,
         faults: FaultPolicies,
-        home: Callable[[Network], np.ndarray | None] | None = None,
+        home: Callable[[Network, int], np.ndarray | None] | None = None,
         predict: AnswerPolicies = AT_END,
         memory: int = 0,
+        workers: int = 1,
     ):
         if UNCACHED is not None:
             logging.getLogger("streamrnn").warning(UNCACHED)
@@ -147,8 +153,11 @@ class Engine:
         self._ids: list[str] = []
         self._names = np.zeros(0, np.uint64)
         network = pack_network(model, memory)
+        workers = workers or usual_workers(network, len(os.sched_getaffinity(0)))
+        work = workers * WORK_RECORDS
         try:
-            slots = make_slots(network, capacity, home(network) if home is not None else None)
+            block = home(network, work) if home is not None else None
+            slots = make_slots(layout_of(network), capacity, block, work)
         except OSError as error:
             raise ConfigError(
                 f"no memory for {capacity:,} streams of this model ({error.strerror}); use a smaller capacity"
@@ -162,8 +171,10 @@ class Engine:
             decoder=make_decoder(network, rows, predict.every, model.target == "next", at_once),
             batch=make_batch(network, at_once),
             scratch=make_scratch(network),
-            tile=make_tile(),
+            tile=make_tile(network.out_width, capacity * slots.words),
+            crew=make_crew(network, workers),
             stats=Stats.zeros(),
+            watch=make_stopwatch(),
         )
 
     def replacement(self, model: Model, faults: FaultPolicies) -> Core:
@@ -273,15 +284,20 @@ class Engine:
         stream, answers, core = rows[0], rows[-1], self.core
         size = 4 * max(core.decoder.rows * core.net.outputs, 1)
         pieces, done = [answers.several], 0
-        while True:
-            room = 0
-            if core.decoder.rows:
-                room = max(min(ROOM_BYTES // size, len(stream) - done), core.batch.rows)
-            several = np.empty((room, *answers.several.shape[1:]), np.float32)
-            done, given = _feed(core, names, *rows, several, done)
-            pieces.append(several[:given].copy() if given < room else several)
-            if done == len(stream):
-                return np.concatenate(pieces)
+        with self.helped() if len(stream) > core.batch.rows else nullcontext():
+            while True:
+                room = 0
+                if core.decoder.rows:
+                    room = max(min(ROOM_BYTES // size, len(stream) - done), core.batch.rows)
+                several = np.empty((room, *answers.several.shape[1:]), np.float32)
+                done, given = _feed(core, names, *rows, several, done)
+                pieces.append(several[:given].copy() if given < room else several)
+                if done == len(stream):
+                    return np.concatenate(pieces)
+
+    def helped(self) -> AbstractContextManager[None]:
+        """Has all workers at hand for the block, in which one thread leads them."""
+        return helped(self.core)
 
     def _id_words(self, ids: Sequence[str]) -> np.ndarray:
         """The ids as the slots keep them. A list only grows from call to call: what is new is packed."""

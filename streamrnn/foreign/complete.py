@@ -45,6 +45,7 @@ def to_model(foreign: Foreign, options: ImportOptions, file: str, measure: Measu
         cell=foreign.cell,
         activation=foreign.activation,
         reset=foreign.reset,
+        weights=options.weights,
         hidden=foreign.layers[0].weight_hh.shape[1],
         before=foreign.before,
         layers=foreign.layers,

@@ -60,10 +60,13 @@ class Imported:
     notes: tuple[str, ...]  # what a user should know
     largest_difference: float | None  # to the original library, relative; None = not compared
     checked: str  # what the self-check did, in words
+    rounding: float | None  # largest difference of rounded weights, likewise; None = they are not
 
     def describe(self, path: Path) -> dict[str, Any]:
         """A JSON-ready description of the model, which was written to ``path``."""
         check = {"library": self.library, "largest_difference": self.largest_difference}
+        if self.rounding is not None:
+            check["rounding"] = self.rounding
         return describe_model(self.model, path) | {"self_check": check}
 
 
@@ -82,7 +85,9 @@ def import_model(source: Path, output: Path, options: ImportOptions) -> Imported
         reader = importlib.import_module(READERS[library])
         foreign = reader.read(source, options)
         model = to_model(foreign, options, os.fsencode(source.name).decode(errors="replace"), measure)
-        difference, checked = _compare(reader.witness, source, foreign, model)
+        whole = replace(model, weights="float32")
+        difference, checked = _compare(reader.witness, source, foreign, whole)
+        rounding = None if model.weights == "float32" else _rounding(model, whole)
     except ModelError as error:
         raise type(error)(*error.problems, where=str(source)) from error
     except MemoryError as error:
@@ -90,7 +95,10 @@ def import_model(source: Path, output: Path, options: ImportOptions) -> Imported
     except OSError as error:
         raise UserError(f"{source}: cannot be read ({error.strerror or error})") from error
     write_model(model, output)
-    return Imported(model, foreign.library, foreign.notes, difference, checked)
+    if rounding is not None:
+        said = f"largest difference to float32 over {CHECK_ROWS:,} rows: {rounding:.2g}"
+        checked += f"\nweights in {model.weights}: {said}"
+    return Imported(model, foreign.library, foreign.notes, difference, checked, rounding)
 
 
 def find_library(path: Path) -> str:
@@ -194,6 +202,14 @@ def _compare(
         raise ModelError(f"self-check: {what}, more than {TOLERANCE:g}; it was not written")
     said = f"largest difference to {RUN_AS.get(library, library)} over {CHECK_ROWS:,} rows: {difference:.2g}"
     return difference, f"self-check: {said}"
+
+
+def _rounding(model: Model, whole: Model) -> float:
+    """The largest difference that rounded weights make over seeded noise, relative to an output's largest."""
+    rows = np.random.default_rng(0).standard_normal((CHECK_ROWS, len(model.channels)), np.float32)
+    ours, theirs = run_standardised(model, rows), run_standardised(whole, rows)
+    scale = np.abs(theirs).max(0) + np.finfo(np.float32).tiny
+    return float((np.abs(ours - theirs) / scale).max())
 
 
 def run_standardised(model: Model, rows: np.ndarray) -> np.ndarray:

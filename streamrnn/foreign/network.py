@@ -56,6 +56,7 @@ class ImportOptions:
     output_mean: tuple[float, ...] | None = None
     output_std: tuple[float, ...] | None = None
     sample_period_s: float | None = None  # 0 = unknown
+    weights: str = "float32"  # recurrent ones, as a step holds them
     # for readers: what their formats leave open
     activation: str | None = None  # of an rnn's units: "tanh" or "relu" (PyTorch)
     dense: tuple[str, ...] | None = None  # activation of each dense layer in order, the head's last (PyTorch)

@@ -22,8 +22,9 @@ KEPT = np.float32(-(2.0**-16))  # the forget gate's logarithm, at most: a mean o
 
 
 @inlined
-def new_state(cell, gates, at, width, state, old, new, apart, z, to):
-    """The new state of a layer of a cell, an index into CELLS, from its preactivations and its old state."""
+def new_state(net, gates, at, width, state, old, new, apart, z, to):
+    """The new state of a layer of the network's cell, from its preactivations and its old state."""
+    cell = net.cell
     if cell == LSTM:
         lstm(gates, at, width, state, old, new, apart, z, to)
     elif cell == GRU:
@@ -56,8 +57,11 @@ def gru(gates, at, width, state, old, new, z, to):
     from_state = at + 3 * width
     for unit in range(0, width, LANES):
         r = sigmoid(load(gates, at + unit) + load(gates, from_state + unit))
+        a = fma(r, load(gates, from_state + 2 * width + unit), load(gates, at + 2 * width + unit))
+        store(gates, at + 2 * width + unit, a)
+    for unit in range(0, width, LANES):  # apart, so that what waits for r holds no other work up
         keep = sigmoid(load(gates, at + width + unit) + load(gates, from_state + width + unit))
-        n = tanh(fma(r, load(gates, from_state + 2 * width + unit), load(gates, at + 2 * width + unit)))
+        n = tanh(load(gates, at + 2 * width + unit))
         h = load(state, old + unit)
         h = fma(keep, h - n, n)
         store(state, new + unit, h)
@@ -99,10 +103,10 @@ def lstm(gates, at, width, state, old, new, apart, z, to):
         i = load(gates, at + unit)
         f = load(gates, at + width + unit)
         g = load(gates, at + 2 * width + unit)
-        o = load(gates, at + 3 * width + unit)
         c = fma(sigmoid(f), load(state, old + apart + unit), gated_tanh(i, g))
-        h = gated_tanh(o, c)
         store(state, new + apart + unit, c)
+    for unit in range(0, width, LANES):  # apart, so that what waits for c holds no other work up
+        h = gated_tanh(load(gates, at + 3 * width + unit), load(state, new + apart + unit))
         store(state, new + unit, h)
         store(z, to + unit, h)
 

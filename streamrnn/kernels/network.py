@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
+from streamrnn.compiling.known import Known, KnownIfZero
 from streamrnn.kernels.activations import activate
 from streamrnn.kernels.affine import affine
-from streamrnn.kernels.cells import new_state, reset_state
-from streamrnn.kernels.simd import LANES, fma, load, store
+from streamrnn.kernels.cells import GRU_RESET_BEFORE, new_state, reset_state
+from streamrnn.kernels.simd import LANES, fma, load, store, store_first
 
 TO_SEQUENCE, TO_VECTOR, FROM_VECTOR, DECODED = range(4)  # relations, in the order of settings.CHOICES
 
@@ -23,9 +24,11 @@ NOTHING, RESET, CELL, DENSE = range(4)
 # A product of the chain: a packed matrix and what is done with it in each lane, in float32 elements.
 FIELDS = (
     "weights",  # begin of the matrix
+    "words",  # begin of the same matrix in sixteen bits a weight; -1 = there is none
     "biases",
     "rows",
     "columns",
+    "together",  # strands that share a vector in its last block
     "first",  # where in z the vector begins that it is multiplied with
     "to",  # where its result goes in the preactivations
     "then",  # what follows
@@ -36,7 +39,7 @@ FIELDS = (
 PRODUCT = np.dtype([(field, np.int64) for field in FIELDS])
 
 
-def aligned(count: int, dtype: type = np.float32) -> np.ndarray:
+def aligned(count: int, dtype: type | np.dtype = np.float32) -> np.ndarray:
     """``count`` zeros that begin on a cache line: a vector across two lines costs two loads."""
     size = count * np.dtype(dtype).itemsize
     raw = np.zeros(size + 64, np.uint8)
@@ -49,11 +52,10 @@ class Network(NamedTuple):
 
     Vectors of hidden units are padded to ``width``, those of outputs to ``out_width`` and those of
     channels to ``in_width``, multiples of 16. Hidden states, outputs and channels in extra lanes are zero.
-    ``past`` is padded likewise, with values of frames before those that are needed.
     """
 
-    cell: int  # an index into CELLS, the table of cells
-    relation: int
+    cell: Known  # an index into CELLS, the table of cells
+    relation: Known
     layers: int
     inputs: int
     hidden: int
@@ -63,9 +65,10 @@ class Network(NamedTuple):
     width: int
     states: int  # that each unit carries, the hidden state first
     out_width: int
-    forecasts: int  # 1 when output k forecasts channel k one period ahead
-    memory: int  # rows over which a stream's correction of these forecasts is learned; 0 = there is none
-    past: int  # of these frames, the values that a stream remembers
+    score_width: int  # of a vector of the score, see ``score.score_width``
+    forecasts: Known  # 1 when output k forecasts channel k one period ahead
+    memory: KnownIfZero  # rows over which a stream's correction of these is learned; 0 = there is none
+    past_rows: int  # of a stream's past; 0 where the head sees no further than the current frame
     z_stride: int  # of a lane in Scratch.z
     gate_stride: int  # of a lane in Scratch.gates
     head_at: int  # where in a lane of z the head's vector begins: the frames, then what the layer below gives
@@ -73,14 +76,15 @@ class Network(NamedTuple):
     saturates_at: np.float32  # beyond this absolute value
     bounds: np.ndarray  # (states,) float32: of their absolute values; infinite = it has none
     weights: np.ndarray  # every packed matrix, one after another
+    words: np.ndarray  # uint32, two weights each: large ones once more, for one stream alone
     biases: np.ndarray
     chain: np.ndarray  # (products,) of PRODUCT, in the order of a step, its head last; then a decoder's
     row_products: int  # of the step of a row; an encoder has no head
     decoder_at: int  # the first product of a step that decodes: of the same network, but for an encoder
     mean: np.ndarray  # (in_width,) input scaling: (x - mean) * scale
     scale: np.ndarray  # (in_width,)
-    past_mean: np.ndarray  # (past,) the same, over and over, for the frames that a stream remembers
-    past_scale: np.ndarray  # (past,)
+    past_mean: np.ndarray  # (past_rows * inputs, padded) the same, over and over, for the frames of a past
+    past_scale: np.ndarray  # likewise
     out_std: np.ndarray  # (out_width,) output scaling: y * out_std + out_mean
     out_mean: np.ndarray  # (out_width,)
     out_scale: np.ndarray  # (out_width,) 1 / out_std
@@ -116,7 +120,7 @@ def _new_state(net, scratch, tile, state, hidden, out, streams):
     apart = net.layers * net.width
     for lane in range(streams):
         at, old, new, to = _places(net, tile, lane, hidden, out)
-        new_state(net.cell, scratch.gates, at, net.width, state, old, new, apart, scratch.z, to)
+        new_state(net, scratch.gates, at, net.width, state, old, new, apart, scratch.z, to)
 
 
 @inlined
@@ -125,8 +129,8 @@ def forward(net, scratch, tile, state, streams, first, last):
 
     The scaled input of lane s stands at ``scratch.z[s * z_stride:]``; its old state is read at
     ``state[tile.source[s]:]`` and its new state written at ``state[tile.target[s]:]``, hidden states of all
-    layers first, then each further state of the cell likewise. What ``look_back`` keeps is not touched. The
-    head's output, in the model's own scale, is left at ``scratch.gates[s * gate_stride:]``.
+    layers first, then each further state of the cell likewise. The head's output, in the model's own scale,
+    is left at ``scratch.gates[s * gate_stride:]``.
     """
     for number in range(first, last):
         product = net.chain[number]
@@ -138,10 +142,13 @@ def forward(net, scratch, tile, state, streams, first, last):
         affine(
             net.weights,
             product.weights,
+            net.words,
+            product.words,
             net.biases,
             product.biases,
             product.rows,
             product.columns,
+            product.together,
             scratch.z,
             product.first,
             net.z_stride,
@@ -152,7 +159,7 @@ def forward(net, scratch, tile, state, streams, first, last):
         )
         if then == CELL:
             _new_state(net, scratch, tile, state, product.hidden, product.out, streams)
-        elif then == RESET:
+        elif net.cell == GRU_RESET_BEFORE and then == RESET:
             for lane in range(streams):
                 at, old, _, to = _places(net, tile, lane, product.hidden, product.out)
                 reset_state(scratch.gates, at, net.width, state, old, scratch.z, to)
@@ -172,31 +179,47 @@ def scale_input(net, scratch, lane, values, at):
 
 
 @inlined
-def look_back(net, scratch, tile, state, lane, at, continues):
-    """Puts a lane's scaled input, and those before it, where the head sees them: the highway.
+def _scale_rows(net, scratch, to, state, at, count):
+    """Scales ``count`` values of the past from ``state[at:]`` on, whose first is a row's first, to z."""
+    for unit in range(0, count, LANES):
+        scaled = (load(state, at + unit) - load(net.past_mean, unit)) * load(net.past_scale, unit)
+        store(scratch.z, to + unit, scaled)
 
-    The input stands at ``state[at:]``, those before it at ``state[source - past:]``; where a sequence begins,
-    they are taken equal to it. Those that the next step looks back to are written at
-    ``state[target - past:]``. All are in physical units, so that a model of another scaling can go on from
-    them. What spills over is hidden state, which ``forward`` writes after this.
+
+@inlined
+def look_back(net, scratch, lane, state, past, place, count):
+    """Puts a lane's scaled input, and the rows before it, where the head sees them: the highway.
+
+    Those before stand at ``state[past:]``, a ring of ``past_rows`` rows of ``inputs`` values in physical
+    units, so that a model of another scaling can go on from them: the newest at ``place``, each older one
+    behind it, ``count`` in all, past_rows - 1 at most. Before a sequence's first row all is taken equal to
+    it. What spills over is overwritten by hidden state, which ``forward`` writes after this.
     """
     now = lane * net.z_stride + net.head_at
-    old, new = tile.source[lane] - net.past, tile.target[lane] - net.past
     copy(scratch.z, now, scratch.z, lane * net.z_stride, net.in_width)
-    if net.past == 0:
+    if net.past_rows == 0:
         return
-    copy(state, new, state, at, net.in_width)
-    if continues:
-        for unit in range(0, net.past, LANES):
-            scaled = (load(state, old + unit) - load(net.past_mean, unit)) * load(net.past_scale, unit)
-            store(scratch.z, now + net.inputs + unit, scaled)
-        for unit in range(0, net.past - net.inputs, LANES):
-            store(state, new + net.inputs + unit, load(state, old + unit))
-    else:
-        for value in range(net.past):
-            scratch.z[now + net.inputs + value] = scratch.z[now + value]
-        for value in range(net.past - net.inputs):
-            state[new + net.inputs + value] = state[new + value]
+    before, row = now + net.inputs, net.inputs
+    first = min(count, net.past_rows - place)  # up to the ring's end; the others go on at its begin
+    _scale_rows(net, scratch, before, state, past + place * row, first * row)
+    _scale_rows(net, scratch, before + first * row, state, past, (count - first) * row)
+    for value in range(count * row, (net.past_rows - 1) * row):
+        scratch.z[before + value] = scratch.z[now + value]
+
+
+@inlined
+def next_place(net, place):
+    """Where in a past the row goes that follows the one at ``place``: where none is that may be needed."""
+    return (place if place > 0 else net.past_rows) - 1
+
+
+@inlined
+def enter_row(net, state, past, place, values, at):
+    """Writes the row at ``values[at:]`` to ``place`` of a past, and nothing beside it."""
+    to = past + place * net.inputs
+    for channel in range(0, net.inputs, LANES):
+        row = load(values, at + channel)
+        store_first(state, to + channel, row, min(net.inputs - channel, LANES))
 
 
 @inlined

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamrnn.kernels import activations
-from streamrnn.kernels.affine import TILE_STREAMS, pack, packed_rows
+from streamrnn.kernels.affine import (
+    FIRST_CACHE,
+    TILE_STREAMS,
+    pack,
+    pack_bias,
+    pack_words,
+    packed_rows,
+    strands_together,
+)
 from streamrnn.kernels.network import (
     CELL,
     DECODED,
@@ -18,6 +26,7 @@ from streamrnn.kernels.network import (
     Scratch,
     aligned,
 )
+from streamrnn.kernels.simd import HALF_LANES, LANES
 from streamrnn.model.cells import Cell, code_of, find_cell
 from streamrnn.model.model import Model
 from streamrnn.model.parts import Dense, Layer
@@ -31,8 +40,8 @@ _ACTIVATIONS = {
 }
 
 
-def _padded(values: np.ndarray, width: int) -> np.ndarray:
-    out = aligned(width)
+def _padded(values: np.ndarray, width: int, dtype: type = np.float32) -> np.ndarray:
+    out = aligned(width, dtype)
     out[: len(values)] = values
     return out
 
@@ -51,16 +60,23 @@ class _Chain:
     def __init__(self) -> None:
         self.matrices: list[np.ndarray] = []
         self.biases: list[np.ndarray] = []
+        self.words: list[np.ndarray] = [np.zeros(0, np.uint32)]
+        self.in_words = False  # whether weights are rounded so that two fit into a word
         self.products: list[dict[str, int]] = []
 
     def add(self, matrix: np.ndarray, bias: np.ndarray, gates: int = 1, **fields: int) -> None:
         """One product; its fields are 0 where nothing is said."""
         padded = _by_gate(matrix, gates)
-        sizes = {"rows": len(padded), "columns": padded.shape[1]}
-        begins = {"weights": sum(map(len, self.matrices)), "biases": sum(map(len, self.biases))}
+        rows, columns = padded.shape
+        together = strands_together(rows, len(matrix) // gates)
+        begins = {"weights": sum(map(len, self.matrices)), "biases": sum(map(len, self.biases)), "words": -1}
+        if self.in_words and padded.nbytes > FIRST_CACHE:
+            begins["words"] = sum(map(len, self.words))
+            self.words.append(pack_words(padded))
+        sizes = {"rows": rows, "columns": columns, "together": together}
         self.products.append(dict.fromkeys(FIELDS, 0) | {"state": -1} | sizes | begins | fields)
-        self.matrices.append(pack(padded))
-        self.biases.append(_by_gate(bias, gates))
+        self.matrices.append(pack(padded, together))
+        self.biases.append(pack_bias(_by_gate(bias, gates), together))
 
     def add_dense(self, dense: Dense) -> None:
         self.add(dense.weight, dense.bias, then=DENSE + _ACTIVATIONS[dense.activation])
@@ -90,6 +106,11 @@ class _Chain:
             self.add(matrix, bias, gates, hidden=hidden, state=inputs, then=CELL)
 
 
+def _stride(width: int) -> int:
+    """``width`` or a vector more: an odd number of them, so that lanes do not share the sets of a cache."""
+    return (width // LANES | 1) * LANES
+
+
 def _run_scale(model: Model) -> np.ndarray:
     """``Network.run_scale``, (outputs,), of what the model says of runs, if anything."""
     runs = np.array((model.score or {}).get("runs") or [0] * len(model.outputs), float)
@@ -112,16 +133,20 @@ def pack_network(model: Model, memory: int = 0) -> Network:
     chain = _Chain()
     for dense in model.before:
         chain.add_dense(dense)
-    chain.add_layers(cell, model.layers)
+    chain.in_words = model.weights == "bfloat16"
+    held = model.as_run()
+    chain.add_layers(cell, held.layers)
     row_products = len(chain.products)
-    chain.add_layers(cell, model.decoder)
+    chain.add_layers(cell, held.decoder)
+    chain.in_words = False
     for dense in model.after:
         chain.add_dense(dense)
     chain.products[-1]["out"] = head_at + seen
     chain.add(np.hstack([model.highway_weight, model.head_weight]), model.head_bias, first=head_at)
 
-    weights, biases = np.concatenate(chain.matrices), np.concatenate(chain.biases)
-    past = packed_rows(max(model.highway - 1, 0) * inputs)
+    weights, words, biases = map(np.concatenate, (chain.matrices, chain.words, chain.biases))
+    past_rows = model.highway if model.highway > 1 else 0
+    past = packed_rows(past_rows * inputs)
     return Network(
         cell=code_of(*of_cell),
         relation=relation,
@@ -134,18 +159,20 @@ def pack_network(model: Model, memory: int = 0) -> Network:
         width=width,
         states=len(cell.states),
         out_width=out_width,
+        score_width=-(-outputs // HALF_LANES) * HALF_LANES,
         forecasts=int(model.relation == "sequence-to-sequence" and model.target == "next"),
         memory=memory,
-        past=past,
+        past_rows=past_rows,
         # Vectors are copied sixteen at a time, so a part may spill into the next, written after it, and the
         # last one past its end: hence the padded widths.
-        z_stride=max(work, packed_rows(head_at + seen) + max(widths)),
-        gate_stride=max(product["to"] + product["rows"] for product in chain.products),
+        z_stride=_stride(max(work, packed_rows(head_at + seen) + max(widths))),
+        gate_stride=_stride(max(product["to"] + product["rows"] for product in chain.products)),
         head_at=head_at,
         saturates=cell.saturates,
         saturates_at=np.float32(cell.saturates_at),
         bounds=np.array([state.bound for state in cell.states], np.float32),
         weights=_padded(weights, len(weights)),
+        words=_padded(words, len(words), np.uint32),
         biases=_padded(biases, len(biases)),
         chain=np.array([tuple(product.values()) for product in chain.products], PRODUCT),
         row_products=row_products if relation == DECODED else len(chain.products),

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
+from streamrnn.compiling.known import KnownIfZero
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import Network, aligned, copy
 from streamrnn.kernels.simd import LANES, clamp, fma, load, positive, splat, store, total
@@ -44,7 +45,7 @@ _TINY = np.float32(1e-30)
 class Adaptation(NamedTuple):
     """What is adapted, how, and where the parts of a block begin, in float32 words from the block's begin."""
 
-    features: int  # 1 + inputs + outputs; 0 = no adaptation, and blocks without words
+    features: KnownIfZero  # 1 + inputs + outputs; 0 = no adaptation, and blocks without words
     width: int  # padded to 16
     words: int  # of a block
     forget: np.float32  # lambda

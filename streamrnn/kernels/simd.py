@@ -2,8 +2,7 @@
 
 ``f32x16`` is one LLVM ``<16 x float>``: a register of AVX-512, two of AVX2, four of 64-bit Arm. What works
 on it works on ``f64x16`` too, which the training of a network in double precision takes.
-A ``Tile`` is blocks x streams of them: the accumulators of a small matrix product, held in
-registers because LLVM sees each as a value of its own. Every operation is a single IEEE operation
+Every operation is a single IEEE operation
 (``llvm.fma`` is fused everywhere), so results are the same bits on every instruction set.
 
 Loads and stores take a one-dimensional array and an element index, need no alignment and
@@ -16,9 +15,11 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
-from numba.np import arrayobj
+
+from streamrnn.compiling.bundles import data_of
 
 LANES = 16
+HALF_LANES = LANES // 2
 
 
 class Vector(types.Type):
@@ -31,16 +32,8 @@ class Vector(types.Type):
         super().__init__(name=f"{suffix}x{LANES}")
 
 
-class Tile(types.Type):
-    """Numba's type of ``blocks x streams`` accumulators, each a ``vector``."""
-
-    def __init__(self, vector, blocks, streams):
-        self.vector, self.blocks, self.streams = vector, blocks, streams
-        super().__init__(name=f"tile{blocks}x{streams} {vector}")
-
-
 f32x16, f64x16 = Vector(types.float32, "f32"), Vector(types.float64, "f64")
-_OF = {types.float32: f32x16, types.float64: f64x16}
+VECTOR_OF = {types.float32: f32x16, types.float64: f64x16}
 
 
 @register_model(Vector)
@@ -49,37 +42,29 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, vector, vector.ir)
 
 
-@register_model(Tile)
-class _TileModel(models.PrimitiveModel):
-    def __init__(self, manager, tile):
-        cells = tile.blocks * tile.streams
-        super().__init__(manager, tile, ir.LiteralStructType([tile.vector.ir] * cells))
-
-
-def _element(context, builder, array_type, array, index):
+def emit_element(context, builder, array_type, array, index):
     """The address of ``array[index]``."""
-    data = arrayobj.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [index])
+    return builder.gep(data_of(context, builder, array_type, array), [index])
 
 
-def _load(builder, address, vector):
+def emit_load(builder, address, vector):
     value = builder.load(builder.bitcast(address, vector.ir.as_pointer()))
     value.align = vector.element.bitwidth // 8
     return value
 
 
-def _store(builder, value, address, vector):
+def emit_store(builder, value, address, vector):
     stored = builder.store(value, builder.bitcast(address, vector.ir.as_pointer()))
     stored.align = vector.element.bitwidth // 8
 
 
-def _splat(builder, scalar, vector):
+def emit_splat(builder, scalar, vector):
     none = ir.Constant(vector.ir, ir.Undefined)
     one = builder.insert_element(none, scalar, ir.IntType(32)(0))
     return builder.shuffle_vector(one, none, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
 
 
-def _call(builder, name, vector, *args):
+def emit_call(builder, name, vector, *args):
     kind = ir.FunctionType(vector.ir, [vector.ir] * len(args))
     return builder.call(
         cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.{vector.suffix}"), args
@@ -89,10 +74,10 @@ def _call(builder, name, vector, *args):
 @intrinsic
 def load(typingctx, array, index):
     """The sixteen values from ``array[index]`` on."""
-    vector = _OF[array.dtype]
+    vector = VECTOR_OF[array.dtype]
 
     def codegen(context, builder, sig, args):
-        return _load(builder, _element(context, builder, sig.args[0], *args), vector)
+        return emit_load(builder, emit_element(context, builder, sig.args[0], *args), vector)
 
     return vector(array, types.intp), codegen
 
@@ -102,19 +87,40 @@ def store(typingctx, array, index, vector):
     """Writes the sixteen lanes of ``vector`` to ``array[index:index + 16]``."""
 
     def codegen(context, builder, sig, args):
-        _store(builder, args[2], _element(context, builder, sig.args[0], *args[:2]), vector)
+        emit_store(builder, args[2], emit_element(context, builder, sig.args[0], *args[:2]), vector)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, _OF[array.dtype]), codegen
+    return types.void(array, types.intp, VECTOR_OF[array.dtype]), codegen
+
+
+@intrinsic
+def store_first(typingctx, array, index, vector, count):
+    """Writes the first ``count`` lanes of ``vector``, 1 to 16, to ``array[index:index + count]``."""
+
+    def codegen(context, builder, sig, args):
+        vector, count = args[2], builder.trunc(args[3], ir.IntType(32))
+        word = ir.VectorType(ir.IntType(32), LANES)
+        none = ir.Constant(word, ir.Undefined)
+        every = builder.insert_element(none, count, ir.IntType(32)(0))
+        every = builder.shuffle_vector(every, none, ir.Constant(word, None))
+        mask = builder.icmp_signed("<", ir.Constant(word, list(range(LANES))), every)
+        to = builder.bitcast(emit_element(context, builder, sig.args[0], *args[:2]), vector.type.as_pointer())
+        align = ir.IntType(32)(sig.args[2].element.bitwidth // 8)
+        kind = ir.FunctionType(ir.VoidType(), [vector.type, to.type, align.type, mask.type])
+        name = f"llvm.masked.store.{sig.args[2].suffix}.p0"
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [vector, to, align, mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, VECTOR_OF[array.dtype], types.intp), codegen
 
 
 @intrinsic
 def splat(typingctx, scalar):
     """One float in all sixteen lanes."""
-    vector = _OF[scalar]
+    vector = VECTOR_OF[scalar]
 
     def codegen(context, builder, sig, args):
-        return _splat(builder, args[0], vector)
+        return emit_splat(builder, args[0], vector)
 
     return vector(scalar), codegen
 
@@ -124,9 +130,19 @@ def fill(typingctx, like, scalar):
     """A scalar in all sixteen lanes of a vector of the type of ``like``."""
 
     def codegen(context, builder, sig, args):
-        return _splat(builder, args[1], like)
+        return emit_splat(builder, args[1], like)
 
     return like(like, like.element), codegen
+
+
+@intrinsic
+def widened(typingctx, vector):
+    """Sixteen float32 as float64."""
+
+    def codegen(context, builder, sig, args):
+        return builder.fpext(args[0], f64x16.ir)
+
+    return f64x16(vector), codegen
 
 
 @intrinsic
@@ -134,7 +150,7 @@ def fma(typingctx, a, b, c):
     """a * b + c, rounded once."""
 
     def codegen(context, builder, sig, args):
-        return _call(builder, "fma", a, *args)
+        return emit_call(builder, "fma", a, *args)
 
     return a(a, a, a), codegen
 
@@ -144,7 +160,7 @@ def clamp(typingctx, vector, low, high):
     """Each lane held between two scalars."""
 
     def codegen(context, builder, sig, args):
-        value, low, high = args[0], _splat(builder, args[1], vector), _splat(builder, args[2], vector)
+        value, low, high = args[0], emit_splat(builder, args[1], vector), emit_splat(builder, args[2], vector)
         value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
         return builder.select(builder.fcmp_ordered(">", value, high), high, value)
 
@@ -177,7 +193,7 @@ def nearest(typingctx, vector):
     """The nearest whole number, the even one of two."""
 
     def codegen(context, builder, sig, args):
-        return _call(builder, "rint", vector, *args)
+        return emit_call(builder, "rint", vector, *args)
 
     return vector(vector), codegen
 
@@ -208,10 +224,10 @@ def beyond(typingctx, vector, limit):
     """1 in each lane whose absolute value is above a scalar, 0 in the others."""
 
     def codegen(context, builder, sig, args):
-        size = _call(builder, "fabs", vector, args[0])
-        over = builder.fcmp_ordered(">", size, _splat(builder, args[1], vector))
+        size = emit_call(builder, "fabs", vector, args[0])
+        over = builder.fcmp_ordered(">", size, emit_splat(builder, args[1], vector))
         return builder.select(
-            over, _splat(builder, vector.ir.element(1), vector), ir.Constant(vector.ir, None)
+            over, emit_splat(builder, vector.ir.element(1), vector), ir.Constant(vector.ir, None)
         )
 
     return vector(vector, vector.element), codegen
@@ -250,69 +266,3 @@ _arithmetic(operator.add, "fadd")
 _arithmetic(operator.sub, "fsub")
 _arithmetic(operator.mul, "fmul")
 _arithmetic(operator.truediv, "fdiv")
-
-
-@intrinsic(prefer_literal=True)
-def tile_load(typingctx, array, index, blocks, streams):
-    """A tile whose every stream starts from ``blocks`` vectors at ``array[index]``: the biases.
-
-    ``blocks`` and ``streams`` must be literal integers.
-    """
-    tile = Tile(_OF[array.dtype], blocks.literal_value, streams.literal_value)
-
-    def codegen(context, builder, sig, args):
-        value = ir.Constant(context.get_value_type(tile), ir.Undefined)
-        address = _element(context, builder, sig.args[0], *args[:2])
-        for block in range(tile.blocks):
-            vector = _load(builder, builder.gep(address, [ir.IntType(64)(LANES * block)]), tile.vector)
-            for stream in range(tile.streams):
-                value = builder.insert_value(value, vector, block * tile.streams + stream)
-        return value
-
-    return tile(array, types.intp, blocks, streams), codegen
-
-
-@intrinsic
-def tile_fma(typingctx, tile, weights, at, inputs, first, stride):
-    """Adds the outer product of ``blocks`` weight vectors and one input of each stream.
-
-    tile[b, s] += weights[at + 16 b : at + 16 b + 16] * inputs[first + s * stride]
-    """
-
-    def codegen(context, builder, sig, args):
-        value, _, at, _, first, stride = args
-        weight = _element(context, builder, sig.args[1], args[1], at)
-        source = _element(context, builder, sig.args[3], args[3], first)
-        lanes = []
-        for stream in range(tile.streams):
-            offset = builder.mul(stride, ir.IntType(64)(stream))
-            lanes.append(_splat(builder, builder.load(builder.gep(source, [offset])), tile.vector))
-        for block in range(tile.blocks):
-            vector = _load(builder, builder.gep(weight, [ir.IntType(64)(LANES * block)]), tile.vector)
-            for stream in range(tile.streams):
-                cell = block * tile.streams + stream
-                added = _call(
-                    builder, "fma", tile.vector, vector, lanes[stream], builder.extract_value(value, cell)
-                )
-                value = builder.insert_value(value, added, cell)
-        return value
-
-    return tile(tile, weights, types.intp, inputs, types.intp, types.intp), codegen
-
-
-@intrinsic
-def tile_store(typingctx, tile, array, index, stride):
-    """Writes tile[b, s] to ``array[index + s * stride + 16 b]``."""
-
-    def codegen(context, builder, sig, args):
-        value, _, index, stride = args
-        address = _element(context, builder, sig.args[1], args[1], index)
-        for stream in range(tile.streams):
-            offset = builder.mul(stride, ir.IntType(64)(stream))
-            row = builder.gep(address, [offset])
-            for block in range(tile.blocks):
-                vector = builder.extract_value(value, block * tile.streams + stream)
-                _store(builder, vector, builder.gep(row, [ir.IntType(64)(LANES * block)]), tile.vector)
-        return context.get_dummy_value()
-
-    return types.void(tile, array, types.intp, types.intp), codegen

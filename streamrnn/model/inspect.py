@@ -19,7 +19,8 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
 
     ``parameters`` counts weights and biases; ``multiply_adds`` those of one step of one stream, and
     ``multiply_adds_written`` those of all rows of a prediction that is written row by row; ``state_bytes``
-    the states that its cell carries, and the frames that its highway looks back to.
+    the states that its cell carries, and the frames that its highway looks back to. ``rounding`` is there
+    where recurrent weights are rounded: the root mean square of what by, over theirs.
     An optional setting is there where it is not the default.
     """
     sizes = {name: array.size for name, array in model.tensors().items() if name not in NORMALISATION}
@@ -37,11 +38,25 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
             "parameters": sum(sizes.values()),
             "multiply_adds": sum(weights.values()) - sum(writing),
             **({"multiply_adds_written": model.horizon * sum(writing)} if writing else {}),
+            **({"rounding": _rounding(model)} if model.weights != "float32" else {}),
             "state_bytes": (states + past) * np.dtype(np.float32).itemsize,
             "channels": _describe_channels(model.channels, model.input_mean, model.input_std),
             "outputs": _describe_channels(model.outputs, model.output_mean, model.output_std),
         }
     )
+
+
+def _rounding(model: Model) -> float:
+    """What a step's recurrent weights differ by from those of the file."""
+    run = model.as_run().tensors()
+    both = [
+        (array, run[name]) for name, array in model.tensors().items() if name in run and "weight_" in name
+    ]
+    off, all_ = (
+        sum(float(np.square(values, dtype=np.float64).sum()) for values in each)
+        for each in ([a - b for a, b in both], [a for a, _ in both])
+    )
+    return float(np.sqrt(off / all_)) if all_ else 0.0
 
 
 def format_description(description: dict[str, Any]) -> str:
@@ -95,6 +110,13 @@ def _optional_facts(description: dict[str, Any]) -> list[tuple[str, str]]:
     facts = []
     if description.get("reset") == "before":
         facts.append(("reset gate", "before the recurrent product"))
+    if "rounding" in description:
+        facts.append(
+            (
+                "recurrent weights",
+                f"{description['weights']}, rounded by {description['rounding']:.2g} of them",
+            )
+        )
     for key in ("before", "after"):
         if dense := description.get(key):
             listed = ", ".join(f"{layer['units']} {layer['activation']}" for layer in dense)

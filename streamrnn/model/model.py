@@ -4,12 +4,14 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from streamrnn.model.cells import find_cell
+from streamrnn.model.halves import round_layer
 from streamrnn.model.parts import LAYER_PARTS, Channel, Dense, Layer, frozen, layer_tensors
 from streamrnn.model.settings import (
     DECODER,
@@ -76,6 +78,7 @@ class Model:
     target: str  # "next": output k forecasts channel k one period ahead; "value": quantities of their own
     normalisation: str  # "standard" or "none"
     reset: str = "after"  # gru: its reset gate acts "after" the product with the state, or "before" it
+    weights: str = "float32"  # of recurrent layers, as a step holds them: or "bfloat16", as `as_run` has them
     before: tuple[Dense, ...] = ()
     after: tuple[Dense, ...] = ()
     decoder: tuple[Layer, ...] = ()  # as many as `layers`, in an encoder-decoder
@@ -165,6 +168,16 @@ class Model:
             for name, part in FIELDS.items()
             if name not in absent
         }
+
+    def as_run(self) -> "Model":
+        """The model with its weights as a step holds them, and nothing to round any more."""
+        if self.weights == "float32":
+            return self
+        cell = find_cell(self.cell, self.activation, self.reset)
+        layers, decoder = (
+            tuple(round_layer(cell, layer) for layer in part) for part in (self.layers, self.decoder)
+        )
+        return replace(self, weights="float32", layers=layers, decoder=decoder)
 
     @property
     def answers_sequences(self) -> bool:

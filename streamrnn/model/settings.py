@@ -33,6 +33,7 @@ CHOICES = {
     "target": ("next", "value"),
     "normalisation": ("standard", "none"),
     "reset": _CAN["reset"],
+    "weights": ("float32", "bfloat16"),
 }
 # the sizes accepted; the horizon's largest is that of its field on the wire
 SIZES = {
@@ -61,6 +62,7 @@ SETTINGS = (
 # what a file leaves out where it is this
 OPTIONAL: dict[str, Any] = {
     "reset": "after",
+    "weights": "float32",
     "before": [],
     "after": [],
     "highway": 0,

@@ -31,7 +31,7 @@ from streamrnn.table.pace import Pacer
 from streamrnn.table.progress import Progress, counted
 from streamrnn.table.results import ResultKind
 from streamrnn.table.with_model import check_units, with_model
-from streamrnn.wire.frame import END
+from streamrnn.wire.frame import END, RESET
 
 Ended = tuple[Rows, np.ndarray]  # rows, and which are the last of their streams
 
@@ -204,7 +204,7 @@ def _run(
         written: Future[None] | None = None
         try:
             for block, last in _ahead(pool, with_ends(reader, ends)):
-                flags, learned = last * np.uint16(END), first.among(block, reader.streams)
+                flags, learned = _flags(block, last), first.among(block, reader.streams)
                 for which in _portions(engine, pacer.slices(pacer.due(block))):
                     rows = block.part(which)
                     answers = engine.feed(
@@ -222,6 +222,12 @@ def _run(
                 written.result()
         finally:
             reader.stop()
+
+
+def _flags(rows: Rows, last: np.ndarray) -> np.ndarray:
+    """(n,) uint16, as frames of these rows would have them."""
+    flags: np.ndarray = last * np.uint16(END)
+    return flags if rows.begins is None else flags | rows.begins * np.uint16(RESET)
 
 
 def _ahead(pool: ThreadPoolExecutor, blocks: Iterator[Ended]) -> Iterator[Ended]:

@@ -13,10 +13,12 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from streamrnn.errors import ConfigError
+from streamrnn.settings.broker_section import Mqtt
+from streamrnn.settings.brokers import parse_broker
 from streamrnn.settings.sections import (
     LIVE,
-    NOT_YET,
     Adapt,
+    Assemble,
     Faults,
     Http,
     Input,
@@ -41,6 +43,8 @@ class Config(Section):
         json_schema_extra=LIVE,
     )
     input: Input = Input()
+    mqtt: Mqtt = Mqtt()
+    assemble: Assemble = Assemble()
     output: Output = Output()
     predict: Predict = Predict()
     streams: Streams = Streams()
@@ -79,8 +83,24 @@ class Config(Section):
                 for endpoint in binds
                 if not is_local(endpoint)
             ]
+        errors += self._unused_secrets()
         if errors:
             raise ConfigError("\n".join(f"{source}: {error}" if source else error for error in errors))
+
+    def _unused_secrets(self) -> list[str]:
+        """What is told of login and TLS, and no endpoint uses: somebody counts on it."""
+        brokers = [parse_broker(endpoint) for endpoint in self.input.brokers]
+        errors = []
+        if self.mqtt.password_file and not any(broker.user for broker in brokers):
+            errors.append(
+                "mqtt.password_file: whose? write the user in input.connect, mqtt://user@host/filter"
+            )
+        errors += [
+            f"mqtt.{key}: nothing in input.connect uses TLS; write mqtts:// there"
+            for key in ("ca_file", "cert_file")
+            if getattr(self.mqtt, key) and not any(broker.tls for broker in brokers)
+        ]
+        return errors
 
 
 def load_config(path: Path | None, overrides: Mapping[str, object]) -> Config:
@@ -137,8 +157,7 @@ def _what_is_wrong(detail: Any, names: list[str]) -> str:
             return str(context["error"])
         case "literal_error":
             allowed = context["expected"].replace("'", '"')
-            reason = f" ({NOT_YET[key]})" if (key := ".".join(names)) in NOT_YET else ""
-            return f"{value} is not allowed; use {allowed}{reason}"
+            return f"{value} is not allowed; use {allowed}"
         case "int_type":
             return f"{value} is not an integer; write it without quotes or a point"
         case "bool_type":
@@ -151,6 +170,8 @@ def _what_is_wrong(detail: Any, names: list[str]) -> str:
             return f"{value} is too large; use at most {context['le']}"
         case "tuple_type":
             return f"{value} is not a list; write [{value}]"
+        case "dict_type":
+            return f"{value} is not a table; write [{'.'.join(names)}] and a line for each channel"
         case "model_type":
             return f"{value} is not a table; write its keys under [{names[-1]}]"
         case "string_type" | "path_type":

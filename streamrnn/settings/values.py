@@ -8,6 +8,7 @@ import re
 STREAM_BYTES = 127  # in the longest stream id
 IPC_PATH_BYTES = 107  # what a Unix socket address holds on Linux
 UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+FINER_NS = {"us": 1000, "ns": 1}
 LONGEST_MS = 36_500 * UNITS_MS["d"]  # keeps every duration within 64 bits of nanoseconds
 
 TCP = re.compile(r"tcp://(?P<host>\*|\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._-]+):(?P<port>\*|[0-9]{1,5})")
@@ -17,7 +18,9 @@ Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&
 
 
 def toml_value(value: object) -> str:
-    """The value as TOML writes it: every value of a Config is text, a number, a truth or texts."""
+    """The value as TOML writes it: a Config has texts, numbers, truths, lists and tables of texts."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml_value(key)} = {toml_value(text)}" for key, text in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
 
 
@@ -43,6 +46,23 @@ def format_duration(seconds: float) -> str:
     return f"{milliseconds // UNITS_MS[unit]}{unit}"
 
 
+def span_ns(text: str, period_ns: int = 0) -> int:
+    """ns in a duration, which may count us and ns as well, or in ``"3 periods"``. Raises ValueError."""
+    match = re.fullmatch(r"0|(\d{1,15})(ns|us|ms|s|m|h|d)|(\d{1,9}) periods?", text, re.ASCII)
+    if match is None:
+        raise ValueError(
+            f'{toml_value(text)} is no time; write "100us", "500ms", "10s", "5m", "1h", or "3 periods"'
+        )
+    if match[3]:
+        return int(match[3]) * period_ns
+    ns = (
+        int(match[1] or 0) * (FINER_NS | {unit: ms * 10**6 for unit, ms in UNITS_MS.items()})[match[2] or "s"]
+    )
+    if ns > LONGEST_MS * 10**6:
+        raise ValueError(f"{toml_value(text)} is too long; use at most {format_duration(LONGEST_MS / 1000)}")
+    return ns
+
+
 def check_endpoint(text: str, bind: bool) -> str:
     """``text`` if a ZeroMQ socket can bind (or connect) to it over TCP or IPC; else raises ValueError."""
     wrong = f"{toml_value(text)} is not an endpoint"
@@ -51,6 +71,8 @@ def check_endpoint(text: str, bind: bool) -> str:
         raise ValueError(f"{wrong}; write tcp://host:port or ipc://path")
     if transport == "inproc":
         raise ValueError(f"{wrong} that another process can reach; use tcp://host:port or ipc://path")
+    if transport in ("mqtt", "mqtts"):
+        raise ValueError("is a broker's endpoint, which input.connect alone takes")
     if transport == "ipc":
         _check_ipc_path(address, bind, wrong)
     elif transport == "tcp":
@@ -118,6 +140,17 @@ def check_stream(text: str) -> str:
     if not text.isprintable() or text.startswith(("{", "[")):
         raise ValueError(f"{toml_value(text)} is no stream's id; write letters, and none of {{ and [ first")
     return text
+
+
+def check_topic(pattern: str) -> str:
+    """``pattern`` if it says what the parts of a topic are, or is empty; else raises ValueError."""
+    places = re.findall(r"\{([^}]*)\}?", pattern)
+    if pattern and (not places or not {*places} <= {"stream", "channel"} or len({*places}) < len(places)):
+        raise ValueError(
+            f"{toml_value(pattern)} says not what is what; write {{stream}} and {{channel}} for the parts "
+            'that name them, each once, as in "plant/{stream}/{channel}", and + for others'
+        )
+    return pattern
 
 
 def check_key(text: str) -> str:

@@ -1,10 +1,12 @@
 """How a running daemon is asked, over a socket in each folder that it keeps its state in.
 
 A connection is one request: a line of JSON and, for an export or an import, the descriptor of a memory
-file (memfd) for the snapshot; a line of JSON comes back. So the daemon opens nobody's files, and nothing
-that it is handed can make it wait.
+file (memfd) for the snapshot; a line of JSON comes back, after empty ones for as long as it takes. So the
+daemon opens nobody's files, and nothing that it is handed can make it wait.
 
-    {"do": "export"}                            {"streams": 3}
+    {"do": "export"}                            {"streams": 3, "held": 3}
+    {"do": "export", "streams": ["pump-1"]}     {"streams": 1, "held": 3}
+    {"do": "export", "sort": "age", "prefix": "pump-", "limit": 1}  likewise; a limit of null is none
     {"do": "import", "replace": false}          {"streams": 3, "replaced": 0}
     {"do": "reset", "streams": ["pump-1"]}      {"streams": 1}; null for all of them
                                                 {"error": "no such stream: ..."}
@@ -22,8 +24,9 @@ from typing import Any
 from streamrnn.errors import UserError
 
 SOCKET = "control"
+AT_WORK = b"\n"  # what a daemon says that takes its time
 LINE_BYTES = 1 << 16  # of a request
-_ANSWER_S = 60  # after which nobody waits for the daemon any more
+_ANSWER_S = 60  # of silence, after which nobody waits for the daemon any more
 
 
 def ask(folder: Path, subject: object, request: dict[str, Any], file: int | None = None) -> dict | None:
@@ -44,7 +47,9 @@ def ask(folder: Path, subject: object, request: dict[str, Any], file: int | None
             with suppress(BrokenPipeError):  # who may not ask is told so before the request is read
                 socket.send_fds(connection, [line], [] if file is None else [file])
             with connection.makefile("rb") as answer:
-                said = json.loads(answer.readline())
+                while (line := answer.readline()) == AT_WORK:
+                    pass
+                said = json.loads(line)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except PermissionError as error:

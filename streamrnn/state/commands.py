@@ -48,23 +48,27 @@ from streamrnn.streams.snapshot import (
     write_snapshot,
     write_to,
 )
-from streamrnn.streams.summary import HEALTH, summarise, whole_streams
+from streamrnn.streams.summary import first_streams, summarise, whole_streams
 from streamrnn.system.whole_file import whole_file
 
 _COLUMNS = ("stream", "step", "seq", "age", "epoch", "health", "|h|", "|c|")
+_NAMED = 64  # streams that a daemon is asked for by name
 _KIND = re.compile(rb'"format"\s*:\s*"streamrnn(-state)?/')
 
 
 def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str) -> int:
     """Prints the streams whose ids begin with ``prefix``: a table, or a JSON object on each line."""
-    source = read_source(target)
-    streams = summarise(source.snapshot, str(target), source.now_ns)
-    if damaged := [stream["stream"] for stream in streams if stream["health"] == "damaged"]:
-        say(f"warning: damaged, so that a daemon would begin them anew: {listed(damaged)}")
-    chosen = [stream for stream in streams if stream["stream"].startswith(prefix)]
-    chosen = sorted(chosen, key=lambda stream: _order(stream, sort))[:limit]
-    shown = f", {len(chosen):,} shown" if len(chosen) < len(streams) else ""
-    say(f"{number_of(len(streams))}{shown} of the model {source.snapshot.fingerprint}, {source.origin}")
+    wanted = {"sort": sort, "prefix": prefix, "limit": limit}
+    source = read_source(target, {} if limit is None and not prefix else wanted)
+    snapshot, whole = source.snapshot, whole_streams(source.snapshot, str(target))
+    if not whole.all():
+        damaged = listed(stream_names(snapshot.ids[~whole]))
+        say(f"warning: damaged, so that a daemon would begin them anew: {damaged}")
+    which = first_streams(snapshot, whole, source.now_ns, sort, prefix, limit)
+    chosen = summarise(only(snapshot, which), str(target), source.now_ns)
+    held = source.held or len(whole)
+    shown = f", {len(chosen):,} shown" if len(chosen) < held else ""
+    say(f"{number_of(held)}{shown} of the model {snapshot.fingerprint}, {source.origin}")
     if as_json:
         sys.stdout.writelines(f"{json.dumps(stream, ensure_ascii=False)}\n" for stream in chosen)
     elif chosen:
@@ -76,7 +80,8 @@ def export(target: Path, output: str, streams: Sequence[str], force: bool) -> in
     """Writes a snapshot file (- is stdout) of ``streams``, or of all that are not damaged."""
     if output == "-" and sys.stdout.isatty():
         raise UserError("-o -: standard output is a terminal; pipe it on, or name a file")
-    source = read_source(target)
+    few = 0 < len(streams) <= _NAMED  # of more a request has no room; they are picked here
+    source = read_source(target, {"streams": list(streams)} if few else {})
     snapshot = leave_damaged(source.snapshot, str(target))
     if streams:
         with _about(target):
@@ -222,12 +227,6 @@ def _about(name: object) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
-
-
-def _order(stream: dict[str, Any], sort: str) -> tuple[float, str]:
-    """The longest silent, the most steps, the worst health come first; streams that tie, by id."""
-    key = {"age": -(stream.get("age_s") or 0), "step": -stream.get("step", 0)}
-    return HEALTH.index(stream["health"]) if sort == "health" else key.get(sort, 0), stream["stream"]
 
 
 def _row(stream: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class Source(NamedTuple):
     origin: str
     snapshot: Snapshot
     now_ns: int | None = None  # CLOCK_MONOTONIC, where the records are of this boot
+    held: int = 0  # streams there, where the snapshot has only those that a daemon was asked for
 
 
 def find_target(target: Path) -> Target:
@@ -65,17 +66,21 @@ def find_target(target: Path) -> Target:
     return Target([target], target)
 
 
-def read_source(target: Path) -> Source:
-    """The streams of a TARGET as they are now, or were when it was left."""
+def read_source(target: Path, wanted: dict[str, Any]) -> Source:
+    """The streams of a TARGET as they are now, or were when it was left.
+
+    Of a daemon those that are ``wanted``, as ``ask`` has them beside an export, of files all.
+    """
     if target.suffix != ".toml" and not target.is_dir():
         return _of_file(target, read_snapshot(target))
     folders = find_target(target).folders
     with memory_file() as file:
         for folder in folders:
-            if ask(folder, target, {"do": "export"}, file.fileno()) is not None:
+            if (said := ask(folder, target, {"do": "export"} | wanted, file.fileno())) is not None:
                 file.seek(0)
                 snapshot = read_from(file, str(folder))
-                return Source(f"in the daemon that runs over {folder}", snapshot, time.monotonic_ns())
+                origin = f"in the daemon that runs over {folder}"
+                return Source(origin, snapshot, time.monotonic_ns(), said["held"])
     for folder in folders:
         _refuse_silence(folder)
     newest = max((newest_number(folder) for folder in folders if folder.is_dir()), default=0)
@@ -139,7 +144,9 @@ def leave_damaged(snapshot: Snapshot, name: str) -> Snapshot:
 
 
 def only(snapshot: Snapshot, which: np.ndarray) -> Snapshot:
-    """The streams of a snapshot that ``which``, (n,) bool, marks."""
+    """The streams of a snapshot that ``which``, (n,) bool or their places, names."""
+    if which.dtype == bool and which.all():
+        return snapshot
     return dataclasses.replace(snapshot, ids=snapshot.ids[which], records=snapshot.records[which])
 
 

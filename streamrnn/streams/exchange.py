@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.errors import UserError
+from streamrnn.kernels.affine import packed_rows
+from streamrnn.kernels.network import Network
 from streamrnn.model.cells import cells_of
-from streamrnn.streams.record import CHECK, COUNT, HEADER, ID_WORDS, RecordLayout, check_of, id_check
+from streamrnn.streams.record import COUNT, HEADER, ID_WORDS, RecordLayout, id_check, is_whole
 from streamrnn.streams.recovery import sane
 from streamrnn.streams.rules import request_reset
 from streamrnn.streams.slots import Slots, find, id_text, is_id
@@ -35,8 +35,12 @@ class RecordShape(NamedTuple):
 class Records(NamedTuple):
     """The records of n streams outside of any slots."""
 
+    # as in RecordLayout
     words: int
     hidden_at: int
+    past_at: int
+    past_rows: int
+    row: int
     ids: np.ndarray  # (n * ID_WORDS,) uint64
     state: np.ndarray  # (n * words,) float32
     # views of `state`
@@ -53,7 +57,7 @@ def vouch(shape, records, whole):
         name = id_check(records.ids, which)
         whole[which] = (
             records.state_64[first + COUNT] != np.uint64(0)
-            and records.state_64[first + CHECK] == check_of(records.state_64, first, records.words, name)
+            and is_whole(records, records.state_64, records.state_32, at, name)
             and is_id(address_of(records.ids, which * ID_WORDS))
             and sane(shape, records, at)
         )
@@ -62,7 +66,6 @@ def vouch(shape, records, whole):
 @compiled
 def find_slots(slots, ids, found):
     """``find`` for many: ``found``, (n,) int64, gets the slots, or -1, of ``ids``, (n * ID_WORDS,) uint64."""
-    slots = by_address(slots)
     for which in range(found.size):
         found[which] = find(slots, address_of(ids, which * ID_WORDS))
 
@@ -74,18 +77,22 @@ def request_resets(slots, which):
         request_reset(slots, slot)
 
 
-def compile_transfer(slots: Slots) -> None:
-    """Compiles what is run while the pump stands, or loads it from the cache."""
-    ids, numbers = numba.typeof(slots.ids), numba.types.Array(numba.int64, 1, "C")
-    find_slots.compile((numba.typeof(slots), ids, numbers))
-    request_resets.compile((numba.typeof(slots), numbers))
+def compile_transfer(net: Network, slots: Slots) -> None:
+    """Compiles what the control socket runs, or loads it from the cache."""
+    numbers, none = np.zeros(0, np.int64), np.zeros(0, np.uint64)
+    state = none.view(np.float32)
+    records = Records(0, 0, 0, 0, 0, none, state, state.view(np.uint32), none)
+    vouch.prepare(RecordShape(net.layers, net.width, net.bounds), records, np.zeros(0, np.uint8))
+    find_slots.prepare(slots, slots.ids, numbers)
+    request_resets.prepare(slots, numbers)
 
 
 def records_of(snapshot: Snapshot, layout: RecordLayout) -> Records:
     """The records of a snapshot, of which ``read_layout`` gave the layout."""
     state = np.require(snapshot.records, np.float32, ["C", "W"]).reshape(-1)
     ids = np.require(snapshot.ids, np.uint8, ["C", "W"]).reshape(-1).view(np.uint64)
-    return Records(layout.words, layout.hidden_at, ids, state, state.view(np.uint32), state.view(np.uint64))
+    of = (layout.words, layout.hidden_at, layout.past_at, layout.past_rows, layout.row)
+    return Records(*of, ids, state, state.view(np.uint32), state.view(np.uint64))
 
 
 def whole_records(records: Records, shape: RecordShape) -> np.ndarray:
@@ -111,7 +118,10 @@ def read_layout(snapshot: Snapshot, name: str) -> RecordLayout:
         or layout.cell_at - layout.hidden_at != state
         or not 0 < layout.hidden <= layout.width
         or layout.layers < 1
-        or layout.words != layout.hidden_at + layout.states * state
+        or layout.past_at != layout.hidden_at + layout.states * state
+        or layout.words != layout.past_at + packed_rows(layout.past_rows * layout.row)
+        or layout.row < 1
+        or layout.past_rows == 1
         or not cells_of(layout.states)
     ):
         raise UserError(

@@ -31,7 +31,7 @@ def survey(net, slots, at):
     One sum of sixteen lanes for both: it costs as much as looking at a whole record does.
     """
     count = count_beyond(net, slots.state, at + slots.hidden_at, net.saturates, net.saturates_at)
-    return total(probe(slots.state, at + slots.prediction_at, slots.words - slots.prediction_at, count))
+    return total(probe(slots.state, at + slots.prediction_at, slots.past_at - slots.prediction_at, count))
 
 
 @inlined

@@ -20,41 +20,27 @@ import numpy as np
 
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.kernels.network import Network
+from streamrnn.streams.earlier import LIVE_FORMAT, earlier_layout, newest_records
+from streamrnn.streams.live_header import (
+    COPY_AT,
+    EARLIER,
+    FORMAT,
+    HEADER,
+    MAGIC,
+    PAGE,
+    AnotherFormat,
+    Unusable,
+    read_header,
+    whole_headers,
+)
 from streamrnn.streams.record import ID_WORDS, RecordLayout, layout_of
-from streamrnn.streams.slots import live_bytes, newest, record_count
+from streamrnn.streams.recovery import finish
+from streamrnn.streams.slots import WORK_RECORDS, live_bytes, make_slots
 
 FILE, LOCK = "state", "lock"
-PAGE = 4096
-_MAGIC, _FORMAT = b"SRSTATE", 3
 _MEMORY_SYSTEMS = (0x01021994, 0x858458F6)  # statfs(2): tmpfs, ramfs
 _LOOK_S = 0.2  # `streamrnn state` holds the lock for an instant, to see whether a daemon does
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-_HEADER = np.dtype(
-    [
-        ("magic", "S8"),
-        ("format", "<u4"),
-        ("crc", "<u4"),  # of the rest, with this as 0
-        ("generation", "<u8"),  # of the two copies in the page, the later whole one counts
-        ("boot", "S40"),
-        ("model", "S64"),  # the fingerprint
-        ("successor", "S64"),  # of the model that is taking over, while it does
-        ("snapshot", "<u8"),  # the number of the last one that was taken of it
-        ("capacity", "<u8"),
-        ("layout", "<u4", len(RecordLayout._fields)),
-    ]
-)
-_FORMAT_AT, _MOST_PARTS = 8, 32  # in every version: where format and crc are, the most parts of a layout
-assert _HEADER.fields is not None and _HEADER.fields["format"][1] == _FORMAT_AT
-_COPY_AT = (0, PAGE // 2)
-
-
-class Unusable(Exception):
-    """Why a file cannot be taken over; the newest snapshot is the next best."""
-
-
-class AnotherFormat(Unusable):
-    """It is one of another version."""
 
 
 class Remains(NamedTuple):
@@ -131,22 +117,31 @@ def _refuse_disks(folder: Path) -> None:
 class LiveFile:
     """The live state of one daemon: ``block`` is what it keeps, ``taken_over`` whether others wrote it."""
 
-    def __init__(self, folder: Path, network: Network, fingerprint: str, capacity: int, reset: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        network: Network,
+        fingerprint: str,
+        capacity: int,
+        reset: bool = False,
+        work: int = WORK_RECORDS,
+    ):
         """Takes over the file in ``folder``, or makes one, all of its memory allocated.
 
         Until ``publish`` a new file does not replace the old one, whose streams it is to have first.
 
         A file of another boot, cut short or damaged is replaced, and ``why_not`` says so; one of
-        another capacity is replaced, too, and its streams are in ``remains``. Raises ConfigError for a
-        file of another model or layout, unless ``reset`` says to replace it, and UserError where
-        there is not enough memory.
+        another capacity, or with another number of records to work in than ``work``, is replaced, too, and
+        its streams are in ``remains``. Raises ConfigError for a file of another model or layout, unless
+        ``reset`` says to replace it, and UserError where there is not enough memory.
         """
         self._lock = hold_lock(folder)
         _refuse_disks(folder)
         self._path, self._draft = folder / FILE, folder / f"{FILE}.new"
         self._fingerprint, self._successor = fingerprint, ""
-        self._capacity, self._layout = capacity, layout_of(network)
-        self._size = PAGE + live_bytes(network, capacity)
+        self._network, self._layout = network, layout_of(network)
+        self._capacity, self._work = capacity, work
+        self._size = PAGE + live_bytes(self._layout, capacity, work)
         self._generation = 0
         self._header_lock = threading.Lock()
         self.snapshot = 0  # a snapshot of a higher number was not taken of this state, but after it
@@ -171,6 +166,8 @@ class LiveFile:
             try:
                 header = read_header(file)
             except AnotherFormat as error:
+                if self._move_earlier(file):
+                    raise Unusable("of an earlier version") from None
                 if reset:
                     raise
                 raise ConfigError(
@@ -179,9 +176,10 @@ class LiveFile:
                 ) from None
             self._compare(header, reset)
             self.snapshot = int(header["snapshot"])
-            if header["capacity"] != self._capacity:
+            if (header["capacity"], header["work"]) != (self._capacity, self._work):
                 self.remains = _read_remains(file, header)
-                raise Unusable(f"of {header['capacity']:,} slots")
+                other = header["capacity"] != self._capacity
+                raise Unusable(f"of {header['capacity']:,} slots" if other else "of other workers")
             if os.fstat(file).st_size != self._size:
                 raise Unusable("cut short")
             self._generation = int(header["generation"])
@@ -190,6 +188,26 @@ class LiveFile:
         finally:
             os.close(file)
         return found
+
+    def _move_earlier(self, file: int) -> bool:
+        """Whether an open file is the state of this model, of this boot, that an earlier version left.
+
+        Its streams are in ``remains`` then.
+        """
+        headers = whole_headers(os.pread(file, PAGE, 0), EARLIER)
+        if not headers or headers[-1]["format"] != LIVE_FORMAT:
+            return False
+        header = headers[-1]
+        ours = tuple(header["layout"]) == earlier_layout(self._network)
+        same = self._fingerprint in [header[name].decode() for name in ("model", "successor")]
+        if not (ours and same and header["boot"].decode() == boot_id()):
+            return False
+        block = np.frombuffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ), np.uint64, offset=PAGE)
+        found = newest_records(self._network, int(header["capacity"]), block)
+        if found is not None:
+            self.remains = Remains(self._fingerprint, self._layout, *found)
+            self.snapshot = int(header["snapshot"])
+        return found is not None
 
     def _compare(self, header: np.void, reset: bool) -> None:
         """Raises Unusable for another boot, ConfigError for another model or format."""
@@ -234,15 +252,15 @@ class LiveFile:
 
     def _write_header(self) -> None:
         """Writes the copy that does not count yet; whole, it does."""
-        header = np.zeros((), _HEADER)
-        header["magic"], header["format"], header["generation"] = _MAGIC, _FORMAT, self._generation + 1
+        header = np.zeros((), HEADER)
+        header["magic"], header["format"], header["generation"] = MAGIC, FORMAT, self._generation + 1
         header["snapshot"] = self.snapshot
         header["boot"], header["model"], header["successor"] = boot_id(), self._fingerprint, self._successor
-        header["capacity"], header["layout"] = self._capacity, self._layout
+        header["capacity"], header["work"], header["layout"] = self._capacity, self._work, self._layout
         header["crc"] = zlib.crc32(header.tobytes())
         self._generation += 1
-        at = _COPY_AT[self._generation % 2]
-        self._map[at : at + _HEADER.itemsize] = header.tobytes()
+        at = COPY_AT[self._generation % 2]
+        self._map[at : at + HEADER.itemsize] = header.tobytes()
 
     def announce(self, fingerprint: str, successor: str) -> None:
         """Says that a model is about to take over from another: a restart may find either at work."""
@@ -275,38 +293,6 @@ def mismatch(path: Path, theirs: str, ours: str) -> ConfigError:
     )
 
 
-def read_header(file: int) -> np.void:
-    """The header of an open live state. Raises Unusable for what is not one, or of another version."""
-    page = os.pread(file, PAGE, 0)
-    for at in _COPY_AT:
-        if (found := _other_format(page[at : at + PAGE // 2])) is not None:
-            raise AnotherFormat(f"of format {found}, this version knows {_FORMAT}")
-    whole: list[np.void] = []
-    for at in _COPY_AT:
-        if len(page) < at + _HEADER.itemsize:
-            break
-        copy = np.frombuffer(page, _HEADER, 1, at).copy()
-        crc = int(copy["crc"][0])
-        copy["crc"] = 0
-        if copy["magic"][0] == _MAGIC and crc == zlib.crc32(copy.tobytes()):
-            whole.append(copy[0])
-    if not whole:
-        raise Unusable("its header is damaged")
-    header: np.void = max(whole, key=lambda copy: int(copy["generation"]))
-    return header
-
-
-def _other_format(page: bytes) -> int | None:
-    """The format of a whole header that another version wrote, with a layout of any number of words."""
-    fixed = _HEADER.itemsize - _HEADER["layout"].itemsize
-    if len(page) < fixed or not page.startswith(_MAGIC):
-        return None
-    found, crc = (int.from_bytes(page[at : at + 4], "little") for at in (_FORMAT_AT, _FORMAT_AT + 4))
-    bare = page[: _FORMAT_AT + 4] + bytes(4) + page[_FORMAT_AT + 8 :]
-    sizes = range(fixed, min(fixed + 4 * _MOST_PARTS, len(page)) + 1, 4)
-    return found if found != _FORMAT and crc in map(zlib.crc32, (bare[:size] for size in sizes)) else None
-
-
 def read_live(path: Path) -> Remains:
     """The streams in a live state that no daemon holds. Raises Unusable, and OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -317,19 +303,21 @@ def read_live(path: Path) -> Remains:
 
 
 def _read_remains(file: int, header: np.void) -> Remains:
-    layout, capacity = RecordLayout(*map(int, header["layout"])), int(header["capacity"])
-    sizes = [capacity * ID_WORDS, -(-capacity // 8) * 8, record_count(capacity) * layout.words // 2]
-    if os.fstat(file).st_size != PAGE + 8 * sum(sizes):
+    layout = RecordLayout(*map(int, header["layout"]))
+    capacity, work = int(header["capacity"]), int(header["work"])
+    if os.fstat(file).st_size != PAGE + live_bytes(layout, capacity, work):
         raise Unusable("cut short")
-    block = np.frombuffer(mmap.mmap(file, 0, mmap.MAP_SHARED, mmap.PROT_READ), np.uint64, offset=PAGE)
-    ids, committed, records = np.split(block, np.cumsum(sizes[:-1]))
-    taken = np.flatnonzero(committed[:capacity])
-    rows = records.reshape(record_count(capacity), layout.words // 2)
+    # a copy of this process's own, as far as it is written to
+    block = np.frombuffer(mmap.mmap(file, 0, access=mmap.ACCESS_COPY), np.uint8, offset=PAGE)
+    slots = make_slots(layout, capacity, block, work)
+    finish(slots)
+    taken = np.flatnonzero(slots.committed)
+    records = slots.state_64[: capacity * layout.words // 2].reshape(capacity, layout.words // 2)
     return Remains(
         header["model"].decode(),
         layout,
-        ids.reshape(capacity, ID_WORDS)[taken].reshape(-1),
-        rows[newest(taken, committed[taken])].reshape(-1),
+        slots.ids.reshape(capacity, ID_WORDS)[taken].reshape(-1),
+        records[taken].reshape(-1),
     )
 
 

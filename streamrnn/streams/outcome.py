@@ -3,14 +3,30 @@
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
-from streamrnn.kernels.network import DECODED, copy, scale_output
+from streamrnn.kernels.network import DECODED, copy, enter_row, next_place, scale_output
 from streamrnn.kernels.simd import LANES, splat, store
 from streamrnn.stats import NO_CHANNEL, PREDICTED, REASONS, RESETS
+from streamrnn.streams.commit import seal
 from streamrnn.streams.health import note_health, survey
-from streamrnn.streams.record import DEGRADED, ENDED, EPOCH, FILLED, FIRST, MISSED, RESTORED, SEQ, STEP, TS
+from streamrnn.streams.record import (
+    DEGRADED,
+    ENDED,
+    EPOCH,
+    FILLED,
+    FIRST,
+    FORESEEN,
+    MISSED,
+    PAST_CHECK,
+    PLACE,
+    RESTORED,
+    SEQ,
+    STEP,
+    TS,
+    row_check,
+)
 from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.several_rows import answers_due
-from streamrnn.streams.slots import seal
+from streamrnn.streams.slots import record
 from streamrnn.wire import frame
 
 _DIVERGED = REASONS.index("diverged")
@@ -43,6 +59,7 @@ def _write_header(core, lane):
         missed += said.gap
         if batch.flags[row] & frame.END != 0:
             ended = np.uint32(1 + _BY_END)
+    foreseen = continues and said.gap == np.uint32(0)
     slots.state_64[header + FIRST] = first
     slots.state_64[header + STEP] = (slots.state_64[before + STEP] if continues else np.uint64(0)) + _ONE
     slots.state_32[new + MISSED] = missed
@@ -50,15 +67,38 @@ def _write_header(core, lane):
     slots.state_32[new + ENDED] = ended
     slots.state_32[new + RESTORED] = restored
     slots.state_32[new + FILLED] = np.uint32(filled)
+    slots.state_32[new + FORESEEN] = np.uint32(foreseen)
+    if core.net.past_rows > 0:
+        _remember(core, lane, continues)
+
+
+@inlined
+def _remember(core, lane, continues):
+    """Enters a lane's input as the newest row of its stream's past, and this in the past's check."""
+    net, slots, tile = core.net, core.slots, core.tile
+    old, new = tile.old[lane], tile.new[lane]
+    past = record(slots, tile.slot[lane]) + slots.past_at
+    place = next_place(net, tile.place[lane])
+    check = slots.state_64[old // 2 + PAST_CHECK] if continues else np.uint64(0)
+    if tile.kept[lane] == net.past_rows - 1:  # one row leaves: the next one to be written over
+        leaves = next_place(net, place)
+        check -= row_check(slots.state, past + leaves * net.inputs, leaves, net.inputs)
+    enter_row(net, slots.state, past, place, slots.state, new + slots.input_at)
+    check += row_check(
+        slots.state, new + slots.input_at, place, net.inputs
+    )  # just written there in one store
+    slots.state_64[new // 2 + PAST_CHECK] = check
+    slots.state_32[new + PLACE] = np.uint32(place)
 
 
 @inlined
 def _forget(slots, old, new, begun):
     """Turns a record with a non-finite state or output into one whose next row begins anew."""
-    for word in range(new + (slots.prediction_at if begun else slots.score_at), new + slots.words, LANES):
+    for word in range(new + (slots.forecast_at if begun else slots.score_at), new + slots.past_at, LANES):
         store(slots.state, word, splat(_ZERO))
+    slots.state_32[new + FORESEEN] = np.uint32(0)
     if begun:  # the input that led here may not be one to fill in with
-        width = slots.prediction_at - slots.input_at
+        width = slots.forecast_at - slots.input_at
         copy(slots.state, new + slots.input_at, slots.state, old + slots.input_at, width)
         slots.state_32[new + RESTORED] = slots.state_32[old + RESTORED]
     if slots.state_32[new + ENDED] == np.uint32(0):  # an END was heard all the same
@@ -82,13 +122,12 @@ def write(core, lane):
     if not finite:
         _forget(slots, old, new, begun)
     note_health(net, slots, old, new, begun and tile.reset[lane] < 0, saturated)
-    slots.received[slot] = batch.received[row]
-    seal(slots, slot, new, batch.received[row])
+    slots.notes[slot].received = batch.received[row]
+    seal(slots, slot, new, batch.received[row], False)
     if tile.imagined[lane] == 1:
         return
-    slots.again[slot] = np.uint64(0)
-    if tile.reset[lane] >= 0:
-        core.stats.resets[tile.reset[lane]] += 1
+    slots.notes[slot].again = np.uint64(0)
+    batch.reset[row] = tile.reset[lane]
     if not finite:
         turn_away(core, row, _DIVERGED, NO_CHANNEL)
         return

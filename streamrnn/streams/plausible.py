@@ -10,9 +10,8 @@ import numpy as np
 from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.network import Network
 from streamrnn.stats import NO_CHANNEL, REASONS
-from streamrnn.streams.slots import id_hash
-from streamrnn.wire import codec
-from streamrnn.wire.frame import TOPIC_BYTES
+from streamrnn.streams.slots import id_key
+from streamrnn.wire.frame import LARGEST, TOPIC_BYTES
 from streamrnn.wire.memory import address_of, read_u8, write_u32
 
 PROOF = 16  # rows that a topic must send to become a stream, once it has sent what is implausible
@@ -22,14 +21,13 @@ _TOPICS = 256  # that are remembered for it, a power of two
 _SHORT_TEXT, _TEXT, _LOOKED_AT = 16, 32, 64
 _TOPIC, _IMPLAUSIBLE = REASONS.index("topic"), REASONS.index("implausible")
 _SMALLEST = np.finfo(np.float32).tiny  # of float32's normal numbers; small integers read as less
-_LARGEST = np.finfo(np.float32).max
 _HALF, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 class Doubts(NamedTuple):
     """What it takes to judge raw messages."""
 
-    topics: np.ndarray  # (_TOPICS,) uint64: hash of an id << 32 | rows that it must still send
+    topics: np.ndarray  # (_TOPICS,) uint64: key of an id << 32 | rows that it must still send
     turned: np.ndarray  # (inputs,) uint32: a row, its bytes in the other order
     turned_values: np.ndarray  # (inputs,) float32: a view of it
 
@@ -67,7 +65,7 @@ def _is_beyond(rules, channel, value):
     """Whether no sensor can have sent a value. Infinite ones are refused as such."""
     size = abs(value)
     outside = value < rules.lowest[channel] or value > rules.highest[channel]
-    return (outside and size <= _LARGEST) or (size < _SMALLEST and size > 0)
+    return (outside and size <= LARGEST) or (size < _SMALLEST and size > 0)
 
 
 @inlined
@@ -108,7 +106,7 @@ def _is_turned(net, rules, doubts, row):
 @inlined
 def _is_doubted(slots, doubts, name, wrong):
     """Whether the id of no stream must still prove itself; ``wrong``: this row of it is implausible."""
-    key = id_hash(slots, name)
+    key = id_key(slots, name, np.int64(read_u8(name + TOPIC_BYTES)))
     at = np.int64(key) & (_TOPICS - 1)
     if wrong:
         doubts.topics[at] = key << _HALF | np.uint64(PROOF)
@@ -130,11 +128,11 @@ def raw_refusal(core, doubts, header, row, count, name, slot):
     net, rules, batch = core.net, core.rules, core.batch
     if slot < 0 and not _is_label(name):
         return _TOPIC, NO_CHANNEL
-    message, size, at = header[codec.AT], 4 * net.inputs, count * net.in_width
+    message, size, at = header.at, 4 * net.inputs, count * net.in_width
     beyond, odd, there = _strange(rules, batch.values, at, net.inputs)
     wrong = 2 * beyond > there or (beyond > 0 and slot < 0)
     wrong = wrong or (odd > 0 and _is_turned(net, rules, doubts, message + row * size))
-    whole = header[codec.ROW_COUNT] * size
+    whole = header.rows * size
     wrong = wrong or (whole >= (_SHORT_TEXT if slot < 0 else _TEXT) and _is_text(message, whole))
     if slot < 0:
         wrong = _is_doubted(core.slots, doubts, name, wrong)

@@ -1,8 +1,11 @@
-"""How rare a value is: by the levels, in log2, that one row in 10, 100 and 1000 of its stream exceeds.
+"""How rare values are: by the levels, in log2, that one row in 10, 100 and 1000 of their stream exceeds.
 
 They are tracked by stochastic approximation (Robbins & Monro 1951), so the shares come out right in the long
 run whatever the distribution is and however it drifts (Gibbs & Candes 2021). Beyond the third level the
 spacing of the levels goes on (Pickands 1975).
+
+The values of all streams of a tile are rated together, without a branch: their chains of divisions run side
+by side.
 """
 
 from statistics import NormalDist
@@ -10,14 +13,42 @@ from statistics import NormalDist
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
+from streamrnn.kernels.affine import TILE_STREAMS
 
 HIGHEST = 30.0  # -log10 of a share
 LEVELS, GAPS = (-8.0, 21.0), (0.1, 4.0)  # that a first level, and the gaps to the next, are held within
 
 _UNKNOWN_GAP = 1.4  # octaves: a power law that hardly has a variance, until a lighter tail is seen
 _NORMAL_TAIL = 0.7  # of a decade's gap, the next one's, in the tail of a normal distribution
-_FRACTION, _ONE_BITS = (1 << 52) - 1, 1023 << 52  # of a float64
+# Degrees of freedom of the weighted mean's deviation: with white noise, 33 rows make one; real residuals are
+# more alike.
+_FREEDOM, _FREEDOM_PER_ROW = 3.0, 1 / 50
+_PER_OCTAVE, RUN_HIGHEST = 2.0, 20.0  # -log10 for each time that a run is twice as long; and at most
+_NOTHING = 2.0**-40  # what is smaller is as rare
+# Of a float64: its exponent, the bits of 1, what takes the least number above the root of 1/2 to 1, and a
+# number in whose lowest bits an exponent stands.
+_EXPONENT, _ONE_BITS, _UP = 0x7FF << 52, 1023 << 52, (1023 << 52) - 0x3FE6A09E667F3BCE
+_WHOLE_BITS, _WHOLE = 0x433 << 52, 2.0**52 + 1023
 _TWO_LOG2_E = 2.8853900817779268
+
+# What ``rate`` works on: blocks for SIDE streams of a tile each, of rows of VALUES float32, which are the
+# instant values of these streams, then the smoothed ones.
+SIDE = 4  # streams side by side: what the widest vectors hold
+VALUES = 2 * SIDE
+POWER = 0 * VALUES  # the value, to the fourth power
+FIRST, GAP, GAP_2 = 1 * VALUES, 2 * VALUES, 3 * VALUES  # the levels, as they were; then as they are
+SEEN = 4 * VALUES  # rows of the stream so far
+SLOWED = 5 * VALUES  # not 0 where the levels are learned slower
+RARITY = 6 * VALUES  # -log10 of the share of rows beyond the value
+SURPRISE = 7 * VALUES  # that, less what its way's share of the probability leaves room for
+_BLOCK = 8 * VALUES
+WORK = -(-TILE_STREAMS // SIDE) * _BLOCK
+
+_INSTANT_SHARE = 0.1  # of the probability
+SPARE, INSTANT_SPARE = -np.log10(1 - _INSTANT_SHARE), -np.log10(_INSTANT_SHARE)
+_SPARES = np.repeat([INSTANT_SPARE, SPARE], SIDE)
+# How fast the levels move; the weighted means of neighbours are much alike. And how much slower at times.
+_RATES, _SLOWLY = np.repeat([0.05, 0.001], SIDE), 0.2
 
 
 def first_levels(outputs: int, stored: dict[str, list[float]] | None = None) -> np.ndarray:
@@ -43,43 +74,82 @@ def log2(value):
     With no call of a library, whose last bits may differ from machine to machine.
     """
     bits = np.float64(value).view(np.int64)
-    exponent = (bits >> 52) - 1023
-    m = np.int64(bits & _FRACTION | _ONE_BITS).view(np.float64)
-    if m > 1.4142135623730951:
-        m, exponent = 0.5 * m, exponent + 1
+    up = bits + _UP  # so that m is above the root of 1/2, and not above that of 2
+    exponent = np.int64(up >> 52 | _WHOLE_BITS).view(np.float64) - _WHOLE
+    m = np.int64(bits - (up & _EXPONENT) + _ONE_BITS).view(np.float64)
     s = (m - 1.0) / (m + 1.0)
     q = s * s
     return exponent + _TWO_LOG2_E * s * (1.0 + q * (1.0 / 3 + q * (1.0 / 5 + q * (1.0 / 7))))
 
 
 @inlined
-def rarity(x, state, at):
-    """-log10 of the share of rows beyond ``x``, by the three levels at ``state[at:]``."""
-    first, gap, gap_2 = np.float64(state[at]), np.float64(state[at + 1]), np.float64(state[at + 2])
-    beyond_first = x - first
-    if beyond_first < 0:
-        return max(0.0, 1 + beyond_first / (2 * gap))
-    if beyond_first < gap:
-        return 1 + beyond_first / gap
-    beyond_second = beyond_first - gap
-    if beyond_second < gap_2:
-        return 2 + beyond_second / gap_2
-    further = gap_2 * min(max(gap_2 / gap, _NORMAL_TAIL), 1.0)
-    return min(3 + (beyond_second - gap_2) / further, HIGHEST)
+def _held(value, low, high):
+    value = value if value > low else low
+    return value if value < high else high
 
 
 @inlined
-def track(x, state, old, new, rate):
-    """Moves the levels towards those that one row in 10, 100 and 1000 exceeds, by a share of their gap.
+def _rarity(x, first, gap, gap_2):
+    """-log10 of the share of rows beyond ``x``, by three levels."""
+    further = gap_2 * _held(gap_2 / gap, _NORMAL_TAIL, 1.0)
+    above = x - first
+    above_2 = above - gap
+    above_3 = above_2 - gap_2
+    past_2, past_3 = above >= gap, above_2 >= gap_2
+    level, way, step = 1.0, above, gap * (2.0 if above < 0 else 1.0)
+    level = (3.0 if past_3 else 2.0) if past_2 else level
+    way = (above_3 if past_3 else above_2) if past_2 else way
+    step = (further if past_3 else gap_2) if past_2 else step
+    return _held(level + way / step, 0.0, HIGHEST)
 
-    The first one moves twice as fast.
+
+@inlined
+def _as_normal(powers, rows):
+    """The fourth power of what a normal variable would be in place of Student's t, by that of t.
+
+    z^2 = n ln(1 + t^2 / n) for n degrees of freedom (Wallace 1959), of which t^2 / sqrt(1 + t^2 / n) is a
+    close upper bound; ``rows`` are those that the stream has seen.
     """
-    first, gap, gap_2 = np.float64(state[old]), np.float64(state[old + 1]), np.float64(state[old + 2])
-    step = rate * gap
-    second = first + gap
-    moved = first + 2 * step * (0.9 if x >= first else -0.1)
-    gap_moved = gap + step * (0.99 if x >= second else -0.01)
-    gap_2_moved = gap_2 + step * (0.999 if x >= second + gap_2 else -0.001)
-    state[new] = min(max(moved, LEVELS[0]), LEVELS[1])
-    state[new + 1] = min(max(gap_moved, GAPS[0]), GAPS[1])
-    state[new + 2] = min(max(gap_2_moved, GAPS[0]), GAPS[1])
+    freedom = _FREEDOM + _FREEDOM_PER_ROW * rows
+    return powers * freedom / (freedom + np.sqrt(powers))
+
+
+@inlined
+def place(lane):
+    """Where the instant values of a lane stand in the work of its tile; the smoothed ones are SIDE on."""
+    return lane // SIDE * _BLOCK + lane % SIDE
+
+
+@inlined
+def rate(work, lanes):
+    """How rare the values of ``lanes`` lanes are, and their levels moved on.
+
+    These go towards what one row in 10, 100 and 1000 exceeds, by a share of their gap; the first one moves
+    twice as fast.
+    """
+    for block in range(0, -(-lanes // SIDE) * _BLOCK, _BLOCK):
+        for value in range(VALUES):
+            k = block + value
+            power, seen = np.float64(work[POWER + k]), np.float64(work[SEEN + k])
+            power = _as_normal(power, seen) if value >= SIDE else power
+            x = 0.25 * log2(power if power > _NOTHING else _NOTHING)
+            first, gap = np.float64(work[FIRST + k]), np.float64(work[GAP + k])
+            gap_2 = np.float64(work[GAP_2 + k])
+            found = _rarity(x, first, gap, gap_2)
+            work[RARITY + k], work[SURPRISE + k] = found, found - _SPARES[value]
+            step = _RATES[value] * (_SLOWLY if work[SLOWED + k] != 0 else 1.0) * gap
+            second = first + gap
+            moved = first + 2 * step * (0.9 if x >= first else -0.1)
+            gap_moved = gap + step * (0.99 if x >= second else -0.01)
+            gap_2_moved = gap_2 + step * (0.999 if x >= second + gap_2 else -0.001)
+            work[FIRST + k] = _held(moved, LEVELS[0], LEVELS[1])
+            work[GAP + k] = _held(gap_moved, GAPS[0], GAPS[1])
+            work[GAP_2 + k] = _held(gap_2_moved, GAPS[0], GAPS[1])
+
+
+@inlined
+def run_rarity(powers):
+    """-log10 for runs of these fourth powers in all: 0 up to the longest usual one, 4 at four times that."""
+    if powers == 0:
+        return 0.0
+    return min(_PER_OCTAVE * log2(1.0 + np.sqrt(np.sqrt(np.float64(powers)))), RUN_HIGHEST)

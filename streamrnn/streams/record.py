@@ -1,9 +1,12 @@
 """A record: all that is remembered of one stream, and how its bits are vouched for.
 
 A record is float32 words: ``HEADER`` words, the last input (in_width), the statistics behind the score of a
-network that forecasts, what was learned to correct its forecasts, the last prediction (out_width), what the
-highway looks back to (past), the hidden states of all layers, then those of each further state of the cell;
-all multiples of 16.
+network that forecasts, what was learned to correct its forecasts, what was forecast of the last input
+(out_width), the last prediction (out_width), the hidden states of all layers, those of each further state of
+the cell, and the past: the rows that the highway looks back to, see ``past``. All begin at multiples of 16.
+
+A step writes all of a record anew but for the past, of which it writes one row. So the check covers what is
+before the past, and in it a sum of the past's rows, which goes on from step to step as they come and go.
 """
 
 from typing import NamedTuple
@@ -11,30 +14,35 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
+from streamrnn.kernels.affine import packed_rows
+from streamrnn.kernels.checksum import checksum, row_sum
 from streamrnn.kernels.network import Network
 from streamrnn.kernels.rls import make_adaptation
+from streamrnn.kernels.simd import LANES
 from streamrnn.streams.score import score_words
-from streamrnn.wire.frame import TOPIC_BYTES
+from streamrnn.wire.frame import ID_WORDS
 
 HEADER = 32  # words
-ID_WORDS = (TOPIC_BYTES + 1) // 8  # 64-bit words of an id: UTF-8, zeros and, in its last byte, its length
 
 # A record's header, as indices into its 64-bit words
-CHECK = 0  # of all the rest and of the stream's id
+CHECK = 0  # of all the rest but the past, and of the stream's id
 SEQ, TS, STEP = 1, 2, 3  # of the last row committed; steps since the last reset
 COUNT = 4  # what its commit made of the slot's counter
 RECEIVED = 5  # CLOCK_MONOTONIC ns of the last row committed
 FIRST = 6  # the number that its sequence began with
+PAST_CHECK = 11  # of the rows of the past, see ``row_check``
+SLOT = 12  # whose record it is
 # and into its 32-bit words
 EPOCH, ENDED = 14, 15  # resets so far; why the next row begins a new sequence, 1 + index into RESETS, or 0
 DEGRADED = 16  # steps in a row that left it degraded
 RESTORED = 17  # 1 = put back, and not yet said so
 FILLED = 18  # 1 = not all of its input was measured
 MISSED = 19  # rows missing before rows that came, all in all; from 2^32 on it begins again
+PLACE = 20  # in the past, of its newest row
+FORESEEN = 21  # 1 = what was forecast of the last input is in the record
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
-_LOW, _ODD = np.uint64(0xFFFFFFFF), np.uint64(1)
 
 
 class RecordLayout(NamedTuple):
@@ -44,9 +52,13 @@ class RecordLayout(NamedTuple):
     input_at: int
     score_at: int  # where the prediction begins, for a network that forecasts nothing
     adapt_at: int  # likewise, without adaptation
+    forecast_at: int  # likewise
     prediction_at: int
     hidden_at: int  # (layers, width)
-    cell_at: int  # (states but the hidden one, layers, width); where the record ends, if there are none
+    cell_at: int  # (states but the hidden one, layers, width); where the past begins, if there are none
+    past_at: int  # (past_rows, row), padded to 16
+    past_rows: int  # 0 = none is looked back to
+    row: int  # channels
     layers: int
     width: int  # hidden, padded to 16
     hidden: int
@@ -54,24 +66,29 @@ class RecordLayout(NamedTuple):
     @property
     def states(self) -> int:
         """That each unit carries, the hidden one among them."""
-        return (self.words - self.hidden_at) // (self.layers * self.width)
+        return (self.past_at - self.hidden_at) // (self.layers * self.width)
 
 
 def layout_of(network: Network) -> RecordLayout:
     input_at = HEADER
     score_at = input_at + network.in_width
-    adapt_at = score_at + (score_words(network.out_width) if network.forecasts else 0)
-    prediction_at = adapt_at + make_adaptation(network, network.memory).words
-    hidden_at = prediction_at + network.out_width + network.past
-    cell_at = hidden_at + network.layers * network.width
+    adapt_at = score_at + (score_words(network.outputs) if network.forecasts else 0)
+    forecast_at = adapt_at + make_adaptation(network, network.memory).words
+    prediction_at = forecast_at + (network.out_width if network.forecasts else 0)
+    hidden_at = prediction_at + network.out_width
+    past_at = hidden_at + network.states * network.layers * network.width
     return RecordLayout(
-        words=hidden_at + network.states * network.layers * network.width,
+        words=past_at + packed_rows(network.past_rows * network.inputs),
         input_at=input_at,
         score_at=score_at,
         adapt_at=adapt_at,
+        forecast_at=forecast_at,
         prediction_at=prediction_at,
         hidden_at=hidden_at,
-        cell_at=cell_at,
+        cell_at=hidden_at + network.layers * network.width,
+        past_at=past_at,
+        past_rows=network.past_rows,
+        row=network.inputs,
         layers=network.layers,
         width=network.width,
         hidden=network.hidden,
@@ -95,21 +112,50 @@ def id_check(ids, slot):
 
 
 @inlined
-def _weighed(pair, place):
-    """Both 32-bit halves of a word, each times an odd number below 2^32 that belongs to its place."""
-    key = (place + place) * _MIX
-    return (pair & _LOW) * (key & _LOW | _ODD) + (pair >> np.uint64(32)) * (key + _MIX & _LOW | _ODD)
+def check_of(records, at, words, name):
+    """The check of the record at 32-bit word ``at`` of ``records``, without its past ``words`` long.
+
+    ``records`` are float32 or uint32; ``name`` is its stream's ``id_check``.
+    """
+    return name + checksum(records, at, words)
 
 
 @inlined
-def check_of(records, first, words, name):
-    """The check of the record at 64-bit word ``first`` of ``records``, ``words`` float32 words long.
+def row_check(records, at, place, width):
+    """What the row at 32-bit word ``at``, ``width`` long, adds to the check of a past at its place there."""
+    check, key = np.uint64(0), np.uint64(2 * place + 1) * _MIX
+    for channel in range(0, width, LANES):
+        check += row_sum(records, at + channel, min(width - channel, LANES)) * key
+        key += _MIX + _MIX
+    return check
 
-    ``name`` is its stream's ``id_check``. The sum of all 32-bit words, each times an odd number of its own
-    below 2^32, so no change of one word, and no two of one bit each, leave it as it was; other changes do
-    with a chance of 2^-64 or so. Sums of products are what a processor does sixteen at a time.
-    """
-    check, begin = name, np.uint64(first)
-    for word in range(np.uint64(0), np.uint64(words // 2)):  # unsigned: no index below zero to think of
-        check += _weighed(records[begin + word], word)
-    return check - _weighed(records[begin + np.uint64(CHECK)], np.uint64(CHECK))
+
+@inlined
+def past_check(layout, records, at, place, count):
+    """The check of the past of the record at 32-bit word ``at``: of ``count`` rows from ``place`` on."""
+    check = np.uint64(0)
+    for row in range(count):
+        where = (place + row) % layout.past_rows
+        check += row_check(records, at + layout.past_at + where * layout.row, where, layout.row)
+    return check
+
+
+@inlined
+def rows_kept(layout, steps):
+    """How many rows of the past a stream has after ``steps`` steps of its sequence."""
+    return min(np.int64(min(steps, np.uint64(layout.past_rows))), layout.past_rows - 1)
+
+
+@inlined
+def is_whole(layout, records_64, records_32, at, name):
+    """Whether the record at 32-bit word ``at`` is as it was when it was sealed for the stream of ``name``."""
+    first = at // 2
+    if records_64[first + CHECK] != check_of(records_32, at, layout.past_at, name):
+        return False
+    if layout.past_rows == 0:
+        return True
+    place = np.int64(records_32[at + PLACE])
+    if place >= layout.past_rows:
+        return False
+    count = rows_kept(layout, records_64[first + STEP])
+    return records_64[first + PAST_CHECK] == past_check(layout, records_32, at, place, count)

@@ -6,36 +6,35 @@ Nothing that is read is trusted: a record must have its check, and hold what a s
 import numpy as np
 
 from streamrnn.compiling.jit import compiled, inlined
-from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.simd import total
 from streamrnn.stats import RESETS
+from streamrnn.streams.commit import commit, redo, seal
 from streamrnn.streams.health import count_beyond
 from streamrnn.streams.record import (
-    CHECK,
     COUNT,
     ENDED,
     HEADER,
     ID_WORDS,
+    PLACE,
     RECEIVED,
     RESTORED,
-    check_of,
+    STEP,
     id_check,
+    is_whole,
+    rows_kept,
 )
 from streamrnn.streams.score import possible
 from streamrnn.streams.slots import (
     admit,
     clear,
-    commit,
     enter,
     find,
     id_length,
     is_id,
     make_free,
     record,
-    release,
-    seal,
-    zero_record,
+    work_records,
 )
 from streamrnn.wire.memory import address_of, copy_bytes
 
@@ -49,8 +48,13 @@ def sane(net, slots, at):
     """Whether the record at word ``at`` holds what a step can have left there."""
     if slots.state_32[at + ENDED] > np.uint32(len(RESETS)):
         return False
-    if not all_finite(slots.state, at + HEADER, slots.words - HEADER):
+    if not all_finite(slots.state, at + HEADER, slots.past_at - HEADER):
         return False
+    for row in range(rows_kept(slots, slots.state_64[at // 2 + STEP])):
+        where = (np.int64(slots.state_32[at + PLACE]) + row) % slots.past_rows
+        for channel in range(slots.row):
+            if not np.isfinite(slots.state[at + slots.past_at + where * slots.row + channel]):
+                return False
     for state in range(net.bounds.size):
         if total(count_beyond(net, slots.state, at + slots.hidden_at, state, net.bounds[state])) > np.float32(
             0
@@ -62,7 +66,13 @@ def sane(net, slots, at):
 @inlined
 def _learned(net, slots, at):
     """Whether a sane record has statistics behind its score, if any, that rows can lead to."""
-    return net.forecasts == 0 or possible(slots.state, at + slots.score_at, net.out_width)
+    return net.forecasts == 0 or possible(slots.state, at + slots.score_at, net.score_width)
+
+
+@compiled
+def finish(slots):
+    """Brings the records of a block that others wrote up to their last commits."""
+    redo(slots)
 
 
 @compiled
@@ -72,9 +82,9 @@ def recover(net, slots, now, bad):
     Each slot's record must be whole and such as a step leaves behind; one that is not is marked in
     ``bad``, (capacity,) uint8, and left as it is for ``drop`` to clear, once its id has been told.
     """
-    net, slots = by_address(net), by_address(slots)
+    redo(slots)
     slots.counts[0] = slots.counts[1] = 0
-    for word in range(zero_record(slots), slots.state.size):
+    for word in range(work_records(slots), slots.state.size):
         slots.state[word] = np.float32(0)
     for slot in range(slots.capacity - 1, -1, -1):
         committed = slots.committed[slot]
@@ -84,26 +94,24 @@ def recover(net, slots, now, bad):
             make_free(slots, slot)
             continue
         name = address_of(slots.ids, slot * ID_WORDS)
-        at = record(slots, slot, committed)
-        slots.id_checks[slot] = id_check(slots.ids, slot)
+        at = record(slots, slot)
+        slots.notes[slot].id_check = id_check(slots.ids, slot)
         bad[slot] = (
             slots.state_64[at // 2 + COUNT] != committed
-            or slots.state_64[at // 2 + CHECK]
-            != check_of(slots.state_64, at // 2, slots.words, slots.id_checks[slot])
+            or not is_whole(slots, slots.state_64, slots.state_32, at, slots.notes[slot].id_check)
             or not is_id(name)
             or find(slots, name) >= 0
             or not sane(net, slots, at)
             or not _learned(net, slots, at)
         )
         if bad[slot] == 0:
-            slots.received[slot] = min(np.int64(slots.state_64[at // 2 + RECEIVED]), now)
+            slots.notes[slot].received = min(np.int64(slots.state_64[at // 2 + RECEIVED]), now)
             enter(slots, slot, name)
 
 
 @compiled
 def drop(slots, bad):
     """Clears the slots that ``recover`` marked, and makes them free."""
-    slots = by_address(slots)
     for slot in range(slots.capacity):
         if bad[slot] != 0:
             clear(slots, slot)
@@ -119,17 +127,19 @@ def restore(net, slots, ids, records, now, fate):
     prediction says RESTORED; 0 for records that lived on in this boot, which keep theirs and say nothing.
     ``fate`` (n,) uint8: PUT, DAMAGED or NO_ROOM.
     """
-    net, slots = by_address(net), by_address(slots)
-    words = slots.words // 2
+    at = work_records(slots)
     for which in range(fate.size):
-        name, first = address_of(ids, which * ID_WORDS), which * words
-        whole = (
-            records[first + COUNT] != _NONE
-            and records[first + CHECK] == check_of(records, first, slots.words, id_check(ids, which))
+        name = address_of(ids, which * ID_WORDS)
+        fate[which] = DAMAGED
+        first = which * (slots.words // 2)
+        copy_bytes(address_of(slots.state, at), address_of(records, first), 4 * slots.words)
+        if not (
+            slots.state_64[at // 2 + COUNT] != _NONE
+            and is_whole(slots, slots.state_64, slots.state_32, at, id_check(ids, which))
             and is_id(name)
-        )
-        if not whole:
-            fate[which] = DAMAGED
+            and sane(net, slots, at)
+            and _learned(net, slots, at)
+        ):
             continue
         slot = find(slots, name)
         if slot < 0:
@@ -137,18 +147,11 @@ def restore(net, slots, ids, records, now, fate):
         if slot < 0:
             fate[which] = NO_ROOM
             continue
-        at = record(slots, slot, slots.committed[slot] + np.uint64(1))
-        copy_bytes(address_of(slots.state_64, at // 2), address_of(records, first), 8 * words)
-        if not (sane(net, slots, at) and _learned(net, slots, at)):
-            fate[which] = DAMAGED
-            if slots.committed[slot] == _NONE:
-                release(slots, slot)
-            continue
-        received = np.int64(records[first + RECEIVED])
+        received = np.int64(slots.state_64[at // 2 + RECEIVED])
         if now > 0:
             received = now
             slots.state_32[at + RESTORED] = np.uint32(1)
-        slots.received[slot], slots.again[slot] = received, _NONE
-        seal(slots, slot, at, received)
-        commit(slots, slot)
+        slots.notes[slot].received, slots.notes[slot].again = received, _NONE
+        seal(slots, slot, at, received, True)
+        commit(slots, slot, at)
         fate[which] = PUT

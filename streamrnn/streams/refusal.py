@@ -3,7 +3,7 @@
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
-from streamrnn.stats import NO_SIZE, REFUSAL, REJECTED, TOPIC_KEPT
+from streamrnn.stats import LATE, LATE_ROW, MISSING_ROWS, NO_SIZE, REFUSAL, REJECTED, TOPIC_KEPT
 from streamrnn.streams.record import ID_WORDS
 from streamrnn.wire.clock import realtime_ns
 from streamrnn.wire.frame import TOPIC_BYTES
@@ -42,6 +42,25 @@ def refuse_row(core, row, name, reason, channel):
 
 @inlined
 def turn_away(core, row, reason, channel):
-    """Says of a row of the batch that it is rejected."""
+    """Says of a row of the batch that it is rejected; ``tally`` counts it."""
     core.batch.outcome[row] = np.uint8(REJECTED + reason)
-    refuse_row(core, row, address_of(core.slots.ids, core.batch.slot[row] * ID_WORDS), reason, channel)
+    core.batch.channel[row] = channel
+
+
+@inlined
+def tally(core, count):
+    """Counts what became of the rows of a batch, in their order.
+
+    Behind all of their steps, as whoever takes these is not alone, and each count has one writer.
+    """
+    batch, stats = core.batch, core.stats
+    for row in range(count):
+        outcome = batch.outcome[row]
+        stats.counters[MISSING_ROWS] += np.int64(batch.said[row].gap)
+        if batch.reset[row] >= 0:
+            stats.resets[batch.reset[row]] += 1
+        if outcome == LATE_ROW:
+            stats.counters[LATE] += 1
+        elif outcome >= REJECTED:
+            name = address_of(core.slots.ids, batch.slot[row] * ID_WORDS)
+            refuse_row(core, row, name, np.int64(outcome) - REJECTED, np.int64(batch.channel[row]))

@@ -9,17 +9,17 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import compiled, inlined
-from streamrnn.compiling.tuples_by_address import by_address
-from streamrnn.kernels.finite import all_finite
+from streamrnn.kernels.finite import all_finite, filled
 from streamrnn.kernels.network import FROM_VECTOR, copy, look_back, scale_input
 from streamrnn.kernels.rls import NOTHING, PROVES, TEACHES
-from streamrnn.kernels.simd import LANES, splat, store
-from streamrnn.stats import LATE, LATE_ROW, MISSING_ROWS, NO_CHANNEL, REASONS, RESETS
+from streamrnn.kernels.simd import LANES, load, splat, store
+from streamrnn.stats import LATE_ROW, NO_CHANNEL, REASONS, RESETS
 from streamrnn.streams import score
-from streamrnn.streams.batch import SHARED
-from streamrnn.streams.record import ENDED, FILLED, FIRST, RESTORED, SEQ
+from streamrnn.streams.commit import commit, seal
+from streamrnn.streams.record import ENDED, FILLED, FIRST, PLACE, RESTORED, SEQ, STEP, rows_kept
 from streamrnn.streams.refusal import turn_away
-from streamrnn.streams.slots import commit, record, seal, zero_record
+from streamrnn.streams.slots import record, work_records, zero_record
+from streamrnn.streams.unusual import measure
 from streamrnn.wire import frame
 
 GAP_POLICIES = ("step", "hold", "predict")
@@ -37,7 +37,6 @@ SILENCE_NS = 1_000_000_000  # with no row taken for so long, one that goes back 
 
 _ZERO = np.float32(0)
 _NAN = np.float32("nan")
-_LARGEST = float(np.finfo(np.float32).max)
 _MOST_GAP = np.uint64(0xFFFFFFFF)
 _ONE = np.uint64(1)
 SKIP, IMAGINED, STEPPED = range(3)
@@ -86,9 +85,9 @@ def _place(core, row, old):
         goes_back = seq <= first and seq < last
         if ended == _BY_END and goes_back:
             return _BY_END, np.uint64(0)
-        begins = goes_back or (slots.again[slot] == seq and seq > np.uint64(0))
-        slots.again[slot] = seq + _ONE if begins else np.uint64(0)
-        silent = batch.received[row] - slots.received[slot] >= SILENCE_NS
+        begins = goes_back or (slots.notes[slot].again == seq and seq > np.uint64(0))
+        slots.notes[slot].again = seq + _ONE if begins else np.uint64(0)
+        silent = batch.received[row] - slots.notes[slot].received >= SILENCE_NS
         return (_BY_RESTART if silent and begins else _LATE), np.uint64(0)
     gap = seq - last - _ONE
     if ended == _BY_END:
@@ -126,92 +125,73 @@ def refusal(core, row, begun):
 
 
 @inlined
-def _residual(core, row, old):
-    """Root mean square of (x - forecast) / std over the channels that are there; NaN for none."""
-    net, slots, batch = core.net, core.slots, core.batch
-    squares, there = 0.0, 0
-    for output in range(net.outputs):
-        value = batch.values[row * net.in_width + output]
-        if not np.isnan(value):
-            forecast = np.float64(slots.state[old + slots.prediction_at + output])
-            error = (np.float64(value) - forecast) * np.float64(net.out_scale[output])
-            squares += error * error
-            there += 1
-    return np.float32(min(np.sqrt(squares / there), _LARGEST)) if there > 0 else _NAN
-
-
-@inlined
 def _impute(core, row, old, continues):
     """Fills the missing channels of a row from the stream's own past. Whether there were any.
 
     A sequence that begins has no forecast yet, but its channels have had values before.
     """
     net, slots, batch = core.net, core.slots, core.batch
+    at = row * net.in_width
+    if all_finite(batch.values, at, net.in_width):
+        return False
     forecast = core.rules.missing == _MISSING_PREDICT and continues
     source = old + (slots.prediction_at if forecast else slots.input_at)
-    imputed = False
-    for channel in range(net.inputs):
-        at = row * net.in_width + channel
-        if np.isnan(batch.values[at]):
-            batch.values[at] = slots.state[source + channel]
-            imputed = True
-    return imputed
+    for unit in range(0, net.in_width, LANES):
+        filler = load(slots.state, source + unit)
+        store(batch.values, at + unit, filled(load(batch.values, at + unit), filler))
+    return True
 
 
 @inlined
 def _first_look(core, row, gap):
-    """Counts the rows missing before this one, once: a row comes back while they are filled in."""
+    """Says how many rows are missing before this one, once: a row comes back while they are filled in."""
     if core.batch.said[row].gap == np.uint32(0):
-        counted = min(gap, _MOST_GAP)
-        core.batch.said[row].gap = np.uint32(counted)
-        core.stats.counters[MISSING_ROWS] += np.int64(counted)
+        core.batch.said[row].gap = np.uint32(min(gap, _MOST_GAP))
 
 
 @inlined
-def end_sequence(slots, slot, reason, seq):
-    """Commits a copy of a stream's record, of number ``seq``, whose next row begins a new sequence."""
-    committed = slots.committed[slot]
-    old, new = record(slots, slot, committed), record(slots, slot, committed + _ONE)
-    copy(slots.state, new, slots.state, old, slots.words)
-    slots.state_64[new // 2 + SEQ] = seq
-    slots.state_32[new + ENDED] = np.uint32(1 + reason)
-    seal(slots, slot, new, slots.received[slot])
-    commit(slots, slot)
+def end_sequence(slots, slot, reason, seq, work):
+    """Commits a copy of a stream's record, of number ``seq``, whose next row begins a new sequence.
+
+    ``work`` is the word of the record to work in.
+    """
+    copy(slots.state, work, slots.state, record(slots, slot), slots.past_at)
+    slots.state_64[work // 2 + SEQ] = seq
+    slots.state_32[work + ENDED] = np.uint32(1 + reason)
+    seal(slots, slot, work, slots.notes[slot].received, False)
+    commit(slots, slot, work)
 
 
 @compiled
 def request_reset(slots, slot):
     """Has the stream of a slot begin anew with its next row, as an operator asked; after an END it does."""
-    slots = by_address(slots)
-    at = record(slots, slot, slots.committed[slot])
+    at = record(slots, slot)
     if slots.state_32[at + ENDED] != np.uint32(1 + _BY_END):
-        end_sequence(slots, slot, _BY_REQUEST, slots.state_64[at // 2 + SEQ])
+        end_sequence(slots, slot, _BY_REQUEST, slots.state_64[at // 2 + SEQ], work_records(slots))
 
 
 @compiled
 def unlearn(slots):
     """Has every stream begin anew with what it learns for its score and the correction of its forecasts."""
-    slots = by_address(slots)
+    work = work_records(slots)
     for slot in range(slots.capacity):
-        committed = slots.committed[slot]
-        if committed == np.uint64(0):
+        if slots.committed[slot] == np.uint64(0):
             continue
-        old, new = record(slots, slot, committed), record(slots, slot, committed + _ONE)
-        copy(slots.state, new, slots.state, old, slots.words)
-        for word in range(new + slots.score_at, new + slots.prediction_at, LANES):
+        copy(slots.state, work, slots.state, record(slots, slot), slots.past_at)
+        for word in range(work + slots.score_at, work + slots.forecast_at, LANES):
             store(slots.state, word, splat(_ZERO))
-        seal(slots, slot, new, slots.received[slot])
-        commit(slots, slot)
+        seal(slots, slot, work, slots.notes[slot].received, False)
+        commit(slots, slot, work)
 
 
 @inlined
-def _keep_boundary(core, row, old):
+def _keep_boundary(core, row, old, work):
     """A rejected row still ends its sequence, or begins a new one, which has numbers of its own."""
     slots, batch = core.slots, core.batch
     if batch.flags[row] & frame.RESET != 0:
-        end_sequence(slots, batch.slot[row], _BY_FRAME, batch.said[row].seq)
+        end_sequence(slots, batch.slot[row], _BY_FRAME, batch.said[row].seq, work)
     elif batch.flags[row] & frame.END != 0:
-        end_sequence(slots, batch.slot[row], _BY_END, slots.state_64[old // 2 + SEQ])
+        end_sequence(slots, batch.slot[row], _BY_END, slots.state_64[old // 2 + SEQ], work)
 
 
 @inlined
@@ -225,38 +205,17 @@ def _fill_gap(core, old, new):
 
 
 @inlined
-def _score(core, row, old, new, continues):
-    """How unusual a row is after its forecast, if there is one, and what its stream learns from it."""
-    net, slots, rules, batch = core.net, core.slots, core.rules, core.batch
-    if net.forecasts == 0:
-        return
-    said, state, before, after = batch.said[row], slots.state, old + slots.score_at, new + slots.score_at
-    if not continues or said.gap > np.uint32(0):  # the forecast was of another row
-        score.keep(net, state, before, after, continues)
-        return
-    at, forecast = row * net.in_width, old + slots.prediction_at
-    said.score = score.update(net, rules.levels, state, before, after, batch.values, at, forecast)
-    if said.score >= SHARED:
-        score.share_out(net, state, after, batch.shares, row * net.out_width)
-    was = state[before + score.EVENT]
-    state[after + score.EVENT] = score.event_after(was, said.score, rules.threshold)
-    batch.begins[row] = np.uint8(was == _ZERO and state[after + score.EVENT] != _ZERO)
-
-
-@inlined
 def _take_row(core, row, lane, old, new, continues):
     """The input of a row that is there, and what its prediction says of it."""
     net, slots, batch = core.net, core.slots, core.batch
     said = batch.said[row]
     said.residual = said.score = _NAN
     batch.begins[row] = np.uint8(0)
-    if continues and net.forecasts == 1:
-        said.residual = _residual(core, row, old)
-    _score(core, row, old, new, continues)
-    warming = np.isnan(said.score) if net.forecasts == 1 else not continues
-    flags = np.uint16(frame.WARMING if warming else 0)
-    if net.forecasts == 1 and slots.state[new + slots.score_at + score.EVENT] == score.UNUSUAL:
-        flags |= np.uint16(frame.ANOMALY)
+    flags = np.uint16(0 if continues and net.forecasts == 0 else frame.WARMING)
+    if net.forecasts == 1:
+        measure(core, row, lane, old, new, continues)
+        if slots.state[new + slots.score_at + score.EVENT] == score.UNUSUAL:
+            flags |= np.uint16(frame.ANOMALY)
     if slots.committed[batch.slot[row]] > np.uint64(0):
         if _impute(core, row, old, continues):
             flags |= np.uint16(frame.IMPUTED)
@@ -272,7 +231,7 @@ def _take_row(core, row, lane, old, new, continues):
 
 @inlined
 def _shows(core, row, old, new):
-    """What a row is to the correction of its forecast: an unusual one must not teach it."""
+    """What a row is to the correction of its forecast; an unusual one, that is not known yet, only proves."""
     slots, said = core.slots, core.batch.said[row]
     filled = said.flags & np.uint16(frame.IMPUTED) != 0 or slots.state_32[old + FILLED] != np.uint32(0)
     if filled or said.gap > np.uint32(0):
@@ -289,9 +248,8 @@ def prepare(core, row, lane):
     """
     net, slots, batch, scratch, tile = core.net, core.slots, core.batch, core.scratch, core.tile
     slot = batch.slot[row]
-    committed = slots.committed[slot]
-    old, new = record(slots, slot, committed), record(slots, slot, committed + _ONE)
-    begun = committed > np.uint64(0)
+    old, new = record(slots, slot), tile.work + 2 * lane * slots.words
+    begun = slots.committed[slot] > np.uint64(0)
     if not begun:  # what is left there of a stream that was let go is not this one's
         old = zero_record(slots)
     reset, gap = _NONE, np.uint64(0)
@@ -301,12 +259,11 @@ def prepare(core, row, lane):
         batch.said[row].seq = np.uint64(0)
     if reset == _LATE:
         batch.outcome[row] = np.uint8(LATE_ROW)
-        core.stats.counters[LATE] += 1
         return SKIP
     reason, channel = refusal(core, row, begun)
     if reason >= 0:
         if begun:
-            _keep_boundary(core, row, old)
+            _keep_boundary(core, row, old, new)
         turn_away(core, row, reason, channel)
         return SKIP
     if gap > np.uint64(0):
@@ -318,15 +275,21 @@ def prepare(core, row, lane):
     tile.row[lane], tile.slot[lane], tile.old[lane], tile.new[lane] = row, slot, old, new
     tile.source[lane], tile.target[lane] = source + slots.hidden_at, new + slots.hidden_at
     tile.reset[lane], tile.imagined[lane], tile.shows[lane] = reset, imagined, NOTHING
+    tile.measured[lane], tile.compared[lane] = np.uint8(0), 0
     if imagined:
         _fill_gap(core, old, new)
     else:
         _take_row(core, row, lane, old, new, continues)
         if net.memory > 0 and continues:
             tile.shows[lane] = _shows(core, row, old, new)
+    if net.forecasts == 1:
+        copy(slots.state, new + slots.forecast_at, slots.state, old + slots.prediction_at, net.out_width)
     scale_input(net, scratch, lane, slots.state, new + slots.input_at)
     if net.highway > 0:
-        look_back(net, scratch, tile, slots.state, lane, new + slots.input_at, continues)
+        tile.place[lane] = np.int64(slots.state_32[old + PLACE])
+        steps = slots.state_64[old // 2 + STEP] if continues else np.uint64(0)
+        tile.kept[lane] = rows_kept(slots, steps)
+        look_back(net, scratch, lane, slots.state, old + slots.past_at, tile.place[lane], tile.kept[lane])
     elif net.relation == FROM_VECTOR:  # nothing was given out yet that could be fed back
         for output in range(net.outputs):
             scratch.z[lane * net.z_stride + net.inputs + output] = _ZERO

@@ -16,17 +16,43 @@ A sensor that died within its range leaves residuals that are smaller than usual
 While the smoothed way or this one is high, all is learned slower.
 """
 
-import math
-from typing import Any
-
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
-from streamrnn.kernels.finite import all_finite
-from streamrnn.kernels.simd import LANES, beyond, clamp, load, positive, splat, store, total
-from streamrnn.streams.rarity import GAPS, HIGHEST, LEVELS, log2, rarity, track
+from streamrnn.kernels.finite import any_nonzero, filled, given
+from streamrnn.kernels.simd import (
+    HALF_LANES,
+    LANES,
+    beyond,
+    clamp,
+    load,
+    positive,
+    splat,
+    store,
+    store_first,
+    total,
+)
+from streamrnn.streams.rarity import (
+    FIRST,
+    GAPS,
+    HIGHEST,
+    INSTANT_SPARE,
+    LEVELS,
+    POWER,
+    RARITY,
+    RUN_HIGHEST,
+    SEEN,
+    SIDE,
+    SLOWED,
+    SPARE,
+    SURPRISE,
+    VALUES,
+    place,
+    rate,
+    run_rarity,
+)
 
-# The score's part of a record, in float32 words: these, then VECTORS of ``out_width`` values.
+# The score's part of a record, in float32 words: these, then VECTORS of ``score_width`` values.
 # Of either way, in log2: the level of one row in 10, and the gaps to those of 100 and 1000.
 INSTANT, SMOOTHED = 0, 3
 ROWS = 6  # scored so far, up to MEMORY
@@ -47,51 +73,39 @@ LEAVE, QUIET = 0.5, 64  # an event ends after so many rows below so much of the 
 
 _SMOOTHING = np.float32(0.03)
 _USUAL = np.float32((0.03 / (2 - 0.03)) ** 0.5)  # deviation of the weighted mean of independent residuals
-_FIRST, _SETTLING, _SETTLED_BEFORE = np.float32(1.5), np.float32(60.5), np.float32(58.0)  # rows
-# Degrees of freedom of the weighted mean's deviation: with white noise, 33 rows make one; real residuals are
-# more alike.
-_FREEDOM, _FREEDOM_PER_ROW = 3.0, 1 / 50
-# Times the speed of learning, while the smoothed way or the run says 4. From 3 on it would bias the very
+_BEGUN, _SETTLING, _SETTLED_BEFORE = np.float32(1.5), np.float32(60.5), np.float32(58.0)  # rows
+# How fast statistics move, and while the smoothed way or the run says 4: from 3 on that would bias the very
 # shares that it is to get right.
-_SLOWED, _SLOW_FROM = 0.2, 4.0
+_GAIN, _SLOW_GAIN, _SLOW_FROM = np.float32(1 / MEMORY), np.float32(0.2 / MEMORY), np.float32(4)
 _BOUND = np.float32(10.0)  # deviations that one row moves the statistics by, at most
-_INSTANT_RATE, _SMOOTHED_RATE = 0.05, 0.001  # of the levels; the weighted means of neighbours are much alike
-_INSTANT_SHARE = 0.1  # of the probability
-_SPARE, _INSTANT_SPARE = -np.log10(1 - _INSTANT_SHARE), -np.log10(_INSTANT_SHARE)
-_PER_OCTAVE, _RUN_HIGHEST = 2.0, 20.0  # -log10 for each time that a run is twice as long; and at most
 
-_LEAST, _LEAST_SPREAD = np.float32(2.0**-10), np.float32(2.0**-16)  # in the model's standard deviations
+_LEAST, LEAST_SPREAD = np.float32(2.0**-10), np.float32(2.0**-16)  # in the model's standard deviations
 _MOST = np.float32(2.0**20)
 _FAR = np.float32(64.0) * _MOST  # what one row can make of the most
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
-_LEARNED, _NOTHING = np.float32(LEARNING + 1), np.float32(2.0**-40)
+_LEARNED, _LEARNING = np.float32(LEARNING + 1), np.float32(LEARNING)
+_MEMORY, _WARMING = np.float32(MEMORY), np.float32(WARMING_ROWS)
 _LONGEST = np.float32(2.0**24)  # rows that a float32 can count
 _NAN = np.float32("nan")
 
 
-def score_words(out_width: int) -> int:
-    """float32 words that the score takes in a record; a multiple of 16, as ``out_width`` is."""
-    return SCALARS + VECTORS * out_width
+def score_width(outputs: int) -> int:
+    """float32 words of a vector of the score: half a register is left out where it would be empty."""
+    return -(-outputs // HALF_LANES) * HALF_LANES
 
 
-def last_scores(parts: np.ndarray) -> np.ndarray:
-    """The last score of n streams, NaN = none yet, (n,) float64.
-
-    ``parts``, (n, OF_RUN + 1 or more) float32, begin as the score's part of a record does.
-    """
-    ways = parts[:, [OF_INSTANT, OF_SMOOTHED, OF_RUN]] - np.array([_INSTANT_SPARE, _SPARE, 0.0])
-    return np.where(parts[:, ROWS] > WARMING_ROWS, np.maximum(ways.max(axis=1), 0.0), math.nan)
+def score_words(outputs: int) -> int:
+    """float32 words that the score takes in a record; a multiple of 16."""
+    return SCALARS + VECTORS * score_width(outputs)
 
 
 @inlined
-def _as_normal(powers, rows):
-    """The fourth power of what a normal variable would be in place of Student's t, by that of t.
-
-    z^2 = n ln(1 + t^2 / n) for n degrees of freedom (Wallace 1959), of which t^2 / sqrt(1 + t^2 / n) is a
-    close upper bound; ``rows`` are those that the stream has seen.
-    """
-    freedom = _FREEDOM + _FREEDOM_PER_ROW * rows
-    return powers * freedom / (freedom + np.sqrt(np.float64(powers)))
+def _put(state, at, vector, room):
+    """Writes a vector, or what of it there is room for: behind that stands the next."""
+    if room >= LANES:
+        store(state, at, vector)
+    else:
+        store_first(state, at, vector, HALF_LANES)
 
 
 @inlined
@@ -101,50 +115,53 @@ def _fourth(vector):
 
 
 @inlined
-def _learn(state, old, new, width, error, there, slowed):
+def _learn(state, old, new, width, room, error, channel, there, usual_gain):
     """Moves the statistics of sixteen channels on, which begin at ``old`` and ``new`` in the first vector.
 
     ``error`` are their residuals in the model's standard deviations, 0 for one that is missing; ``there`` is
-    1, or 0 for these. Returns the fourth powers by either way, 0 for a channel that is missing.
+    1, or 0 for these; ``channel`` is 0 for what is no channel at all: padding, or of the next vector, from
+    ``room`` on. Returns the fourth powers by either way, 0 for a
+    channel that is missing.
     """
-    one = splat(_ONE)
+    one, half = splat(_ONE), splat(_HALF)
     count = clamp(load(state, old + COUNT * width) + there, _ZERO, _LEARNED)
     learned = beyond(count, _LEARNED - _HALF)
-    begun, settled = beyond(count, _FIRST), beyond(count, _SETTLING)
-    gain = spread_gain = there * splat(np.float32(slowed / MEMORY))
-    if total(there * (one - learned)) > _ZERO:  # two divisions that a stream soon needs no more
+    gain = spread_gain = there * splat(usual_gain)
+    error = there * (error - load(state, old + MEAN * width))
+    deviation, spread = load(state, old + DEVIATION * width), load(state, old + SPREAD * width)
+    young = any_nonzero(channel - learned)
+    if young:
+        begun, settled = beyond(count, _BEGUN), beyond(count, _SETTLING)
         gain = learned * gain + there * (one - learned) / clamp(count, _ONE, _LEARNED)
         since = clamp(count - splat(_SETTLED_BEFORE), _ONE, _LEARNED)
         spread_gain = learned * spread_gain + there * settled * (one - learned) / since
-
-    mean = load(state, old + MEAN * width)
-    error = there * (error - mean)
-    size = positive(error) + positive(splat(_ZERO) - error)
-    deviation = load(state, old + DEVIATION * width)
-    deviation = clamp(deviation + (one - begun) * there * (size - deviation), _LEAST, _MOST)
-    z = clamp(error / deviation, -_MOST, _MOST)
-    bounded = clamp(z, -_BOUND, _BOUND)
+        size = positive(error) + positive(splat(_ZERO) - error)
+        deviation = deviation + (one - begun) * there * (size - deviation)
+        deviation = clamp(deviation, _LEAST, _MOST)
+        spread = settled * spread + (one - settled) * splat(_USUAL) * deviation
+    deviation, spread = clamp(deviation, _LEAST, _MOST), clamp(spread, LEAST_SPREAD, _MOST)
+    ratio = error / deviation
+    z, bounded = clamp(ratio, -_MOST, _MOST), clamp(ratio, -_BOUND, _BOUND)
     moved = bounded * deviation
 
     weighted = load(state, old + WEIGHTED * width)
     weighted = weighted + splat(_SMOOTHING) * there * (moved - weighted)
-    spread = settled * load(state, old + SPREAD * width) + (one - settled) * splat(_USUAL) * deviation
-    spread = clamp(spread, _LEAST_SPREAD, _MOST)
     t = there * clamp(weighted / spread, -_MOST, _MOST)
     within = clamp(t, -_BOUND, _BOUND)
 
-    half = splat(_HALF)
-    store(state, new + MEAN * width, mean + gain * moved)
-    store(state, new + DEVIATION * width, deviation + deviation * half * gain * (bounded * bounded - one))
-    store(state, new + WEIGHTED * width, weighted)
-    store(state, new + SPREAD * width, spread + spread * half * spread_gain * (within * within - one))
-    store(state, new + COUNT * width, count)
-    store(state, new + LATEST * width, z)
+    _put(state, new + MEAN * width, load(state, old + MEAN * width) + gain * moved, room)
+    _put(
+        state, new + DEVIATION * width, deviation + deviation * half * gain * (bounded * bounded - one), room
+    )
+    _put(state, new + WEIGHTED * width, weighted, room)
+    _put(state, new + SPREAD * width, spread + spread * half * spread_gain * (within * within - one), room)
+    _put(state, new + COUNT * width, count, room)
+    _put(state, new + LATEST * width, z, room)
     return _fourth(z), _fourth(t)
 
 
 @inlined
-def _count_run(state, old, new, width, reading, there, scale):
+def _count_run(state, old, new, width, room, reading, there, scale):
     """Counts how often in a row each of sixteen channels said the same; ``old`` and ``new`` as in ``_learn``.
 
     ``reading`` are their values, and the last ones of those that are missing, whose runs stay as they are.
@@ -155,39 +172,9 @@ def _count_run(state, old, new, width, reading, there, scale):
     run = load(state, old + RUN * width)
     same = one - beyond(reading - load(state, old + READING * width), _ZERO)
     run = run + there * (same * run + one - run)  # from _LONGEST on it stays
-    store(state, new + READING * width, reading)
-    store(state, new + RUN * width, run)
+    _put(state, new + READING * width, reading, room)
+    _put(state, new + RUN * width, run, room)
     return there * _fourth(positive(run * scale - one))
-
-
-@inlined
-def _run_rarity(powers):
-    """-log10 for runs of these fourth powers in all: 0 up to the longest usual one, 4 at four times that."""
-    if powers == _ZERO:
-        return 0.0
-    return min(_PER_OCTAVE * log2(1.0 + np.sqrt(np.sqrt(np.float64(powers)))), _RUN_HIGHEST)
-
-
-@inlined
-def _take_missing(net, state, old, new, values, row_at, forecast_at):
-    """Of a row with channels missing: puts the residuals at LATEST, whether each is there at COUNT, and the
-    last readings at READING. Returns how many are there.
-    """
-    latest, count = new + SCALARS + LATEST * net.out_width, new + SCALARS + COUNT * net.out_width
-    before, reading = old + SCALARS + READING * net.out_width, new + SCALARS + READING * net.out_width
-    present = 0
-    for output in range(net.out_width):
-        error, there, last = _ZERO, _ZERO, state[before + output]
-        if output < net.outputs:
-            value = values[row_at + output]
-            if not np.isnan(value):
-                error, there = (value - state[forecast_at + output]) * net.out_scale[output], _ONE
-                last = value
-                present += 1
-        state[latest + output] = error
-        state[count + output] = there
-        state[reading + output] = last
-    return present
 
 
 @inlined
@@ -212,67 +199,81 @@ def keep(net, state, old, new, continues):
     ``old`` and ``new`` are words of ``state`` at which the part begins, in the stream's record and in the one
     that follows it.
     """
-    for word in range(0, SCALARS + VECTORS * net.out_width, LANES):
+    width = net.score_width
+    for word in range(0, SCALARS + VECTORS * width, LANES):
         store(state, new + word, load(state, old + word))
     if not continues:
-        for unit in range(0, net.out_width, LANES):
-            store(state, new + SCALARS + WEIGHTED * net.out_width + unit, splat(_ZERO))
-            store(state, new + SCALARS + RUN * net.out_width + unit, splat(_ZERO))
+        for unit in range(new + SCALARS, new + SCALARS + width):
+            state[unit + WEIGHTED * width] = state[unit + RUN * width] = _ZERO
 
 
 @inlined
-def update(net, first, state, old, new, values, row_at, forecast_at):
-    """Writes the score's part of the record that follows, from a row and its forecast. Returns the score.
+def measure(net, first, state, old, new, values, row_at, forecast_at, work, lane):
+    """What a row and its forecast say of each channel, to the score's part of the record that follows.
 
     ``old`` and ``new`` are as in ``keep``; the row is ``values[row_at:]``, NaN where a channel is missing,
     and its forecast, made a row before, ``state[forecast_at:]``, both in physical units. ``first``, (6,), are
     the levels of a stream that begins. A part of zeros is that of a new stream. Channels that are missing
-    change nothing and have no part in the score. NaN in the first WARMING_ROWS rows.
+    change nothing and have no part in the score. What is to be rated goes to a lane of ``work``. Returns
+    False for a row with nothing to rate.
     """
-    whole = all_finite(values, row_at, net.out_width)
-    if not whole and _take_missing(net, state, old, new, values, row_at, forecast_at) == 0:
-        keep(net, state, old, new, True)
-        return _NAN
-    rows = np.float64(state[old + ROWS])
-    learning = rows < LEARNING
-    high = max(state[old + OF_SMOOTHED], state[old + OF_RUN]) >= _SLOW_FROM
-    slowed = _SLOWED if high and not learning else 1.0
-    width = net.out_width
-    instant, smoothed, runs = splat(_ZERO), splat(_ZERO), splat(_ZERO)
+    rows, width = state[old + ROWS], net.score_width
+    slowed = max(state[old + OF_SMOOTHED], state[old + OF_RUN]) >= _SLOW_FROM and rows >= _LEARNING
+    gain = _SLOW_GAIN if slowed else _GAIN
+    present, instant, smoothed, runs = splat(_ZERO), splat(_ZERO), splat(_ZERO), splat(_ZERO)
     for unit in range(0, width, LANES):
-        begin = new + SCALARS + unit
-        if whole:
-            there = beyond(load(net.out_scale, unit), _ZERO)  # padding has none
-            reading = there * load(values, row_at + unit)
-            error = load(values, row_at + unit) - load(state, forecast_at + unit)
-            error = error * load(net.out_scale, unit)
-        else:
-            there, error = load(state, begin + COUNT * width), load(state, begin + LATEST * width)
-            reading = load(state, begin + READING * width)
+        before, begin, room = old + SCALARS + unit, new + SCALARS + unit, width - unit
+        value, forecast = load(values, row_at + unit), load(state, forecast_at + unit)
+        channel = beyond(load(net.out_scale, unit), _ZERO)  # padding is none
+        there = channel * given(value)
+        error = (filled(value, forecast) - forecast) * load(net.out_scale, unit)
         error = clamp(error, -_MOST, _MOST)
-        before, scale = old + SCALARS + unit, load(net.run_scale, unit)
-        z, t = _learn(state, before, begin, width, error, there, slowed)
-        instant, smoothed = instant + z, smoothed + t
-        runs = runs + _count_run(state, before, begin, width, reading, there, scale)
-    x = 0.25 * log2(max(total(instant), _NOTHING))
-    y = 0.25 * log2(max(_as_normal(total(smoothed), rows), _NOTHING))
+        z, t = _learn(state, before, begin, width, room, error, channel, there, gain)
+        reading = channel * filled(value, load(state, before + READING * width))
+        run = _count_run(state, before, begin, width, room, reading, there, load(net.run_scale, unit))
+        present, instant, smoothed, runs = present + there, instant + z, smoothed + t, runs + run
+    if not any_nonzero(present):
+        keep(net, state, old, new, True)
+        return False
+    store(state, new, splat(_ZERO))
+    if any_nonzero(runs):
+        state[new + OF_RUN] = run_rarity(total(runs))
+    at = place(lane)
+    work[at + POWER], work[at + SIDE + POWER] = total(instant), total(smoothed)
+    work[at + SIDE + SEEN] = rows
+    work[at + SLOWED] = work[at + SIDE + SLOWED] = _ONE if slowed else _ZERO
+    for level in range(3):
+        level_1, level_2 = state[old + INSTANT + level], state[old + SMOOTHED + level]
+        if rows == _ZERO:
+            level_1, level_2 = first[INSTANT + level], first[SMOOTHED + level]
+        to = at + FIRST + level * VALUES
+        work[to], work[to + SIDE] = level_1, level_2
+    return True
 
-    levels = old
-    if rows == 0:
-        levels = new
-        for level in range(6):
-            state[new + level] = first[level]
-    of_instant, of_smoothed = rarity(x, state, levels + INSTANT), rarity(y, state, levels + SMOOTHED)
-    track(x, state, levels + INSTANT, new + INSTANT, _INSTANT_RATE * slowed)
-    track(y, state, levels + SMOOTHED, new + SMOOTHED, _SMOOTHED_RATE * slowed)
-    state[new + ROWS] = min(rows + 1, MEMORY)
-    of_run = _run_rarity(total(runs))
-    state[new + OF_INSTANT], state[new + OF_SMOOTHED], state[new + OF_RUN] = of_instant, of_smoothed, of_run
-    for scalar in range(EVENT, SCALARS):
-        state[new + scalar] = _ZERO
-    if rows < WARMING_ROWS:
+
+@inlined
+def settle(state, old, new, work, lane):
+    """Completes the score's part of a record with what ``rate`` made of a lane. Returns the score.
+
+    NaN in the first WARMING_ROWS rows.
+    """
+    at, rows = place(lane), state[old + ROWS]
+    for level in range(3):
+        of = at + FIRST + level * VALUES
+        state[new + INSTANT + level], state[new + SMOOTHED + level] = work[of], work[of + SIDE]
+    state[new + ROWS] = min(rows + _ONE, _MEMORY)
+    state[new + OF_INSTANT], state[new + OF_SMOOTHED] = work[at + RARITY], work[at + SIDE + RARITY]
+    score = max(_ZERO, work[at + SURPRISE], work[at + SIDE + SURPRISE], state[new + OF_RUN])
+    return score if rows >= _WARMING else _NAN
+
+
+@inlined
+def update(net, first, state, old, new, values, row_at, forecast_at, work):
+    """All of these for one row. Returns its score, NaN for none."""
+    if not measure(net, first, state, old, new, values, row_at, forecast_at, work, 0):
         return _NAN
-    return np.float32(max(0.0, of_instant - _INSTANT_SPARE, of_smoothed - _SPARE, of_run))
+    rate(work, 1)
+    return settle(state, old, new, work, 0)
 
 
 @inlined
@@ -281,8 +282,8 @@ def share_out(net, state, at, shares, to):
 
     ``at`` is the word of ``state`` at which the score's part of the row's record begins.
     """
-    width = net.out_width
-    instant, smoothed = state[at + OF_INSTANT] - _INSTANT_SPARE, state[at + OF_SMOOTHED] - _SPARE
+    width = net.score_width
+    instant, smoothed = state[at + OF_INSTANT] - INSTANT_SPARE, state[at + OF_SMOOTHED] - SPARE
     run = state[at + OF_RUN] > max(instant, smoothed)
     whole = np.float64(0)
     for output in range(net.outputs):
@@ -294,7 +295,7 @@ def share_out(net, state, at, shares, to):
             way = np.float64(state[begin + LATEST * width])
         else:
             way = np.float64(state[begin + WEIGHTED * width]) / max(
-                state[begin + SPREAD * width], _LEAST_SPREAD
+                state[begin + SPREAD * width], LEAST_SPREAD
             )
         square = way * way
         shares[to + output] = min(square * square, 1e37)
@@ -308,7 +309,7 @@ def possible(state, at, width):
     """Whether rows can lead to the score's part of a record at ``state[at:]``, all of it finite."""
     good = 0 <= state[at + ROWS] <= MEMORY and 0 <= state[at + EVENT] <= QUIET
     good = good and 0 <= state[at + OF_INSTANT] <= HIGHEST and 0 <= state[at + OF_SMOOTHED] <= HIGHEST
-    good = good and 0 <= state[at + OF_RUN] <= _RUN_HIGHEST
+    good = good and 0 <= state[at + OF_RUN] <= RUN_HIGHEST
     if state[at + ROWS] > 0:
         for way in (INSTANT, SMOOTHED):
             good = good and LEVELS[0] <= state[at + way] <= LEVELS[1]
@@ -324,18 +325,3 @@ def possible(state, at, width):
         good = good and abs(state[unit + LATEST * width]) <= _MOST
         good = good and 0 <= state[unit + RUN * width] <= _LONGEST
     return good
-
-
-def last_shares(net: Any, part: np.ndarray) -> np.ndarray:
-    """What ``share_out`` makes of the score's part of a record, as float32: (outputs,) float64."""
-    ways = part[SCALARS:].reshape(VECTORS, -1)[:, : net.outputs].astype(float)
-    instant, smoothed = part[OF_INSTANT] - _INSTANT_SPARE, part[OF_SMOOTHED] - _SPARE
-    if part[OF_RUN] > max(instant, smoothed):
-        found = np.maximum(ways[RUN] * net.run_scale[: net.outputs] - 1, 0)
-    elif instant >= smoothed:
-        found = ways[LATEST]
-    else:
-        found = ways[WEIGHTED] / np.maximum(ways[SPREAD], _LEAST_SPREAD)
-    powers = found**4
-    whole = powers.sum()
-    return powers / whole if whole > 0 else np.zeros(net.outputs)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
+from streamrnn.compiling.known import KnownIfZero
 from streamrnn.kernels.finite import all_finite
 from streamrnn.kernels.network import (
     DECODED,
@@ -18,14 +19,17 @@ from streamrnn.kernels.network import (
     Network,
     aligned,
     copy,
+    enter_row,
     look_back,
+    next_place,
     scale_input,
     scale_output,
 )
 from streamrnn.kernels.rls import NOTHING
 from streamrnn.stats import NO_CHANNEL, OWN, PREDICTED, REASONS, SEVERAL
+from streamrnn.streams.record import PLACE, STEP, rows_kept
 from streamrnn.streams.refusal import turn_away
-from streamrnn.streams.slots import record, work_records
+from streamrnn.streams.slots import record
 from streamrnn.wire import frame
 
 _DIVERGED = REASONS.index("diverged")
@@ -35,7 +39,7 @@ _ZERO = np.float32(0)
 class Decoder(NamedTuple):
     """What is asked beyond the row itself, and room for it."""
 
-    rows: int  # of an answer of several rows; 0 = none is asked for
+    rows: KnownIfZero  # of an answer of several rows; 0 = none is asked for
     every: int  # steps of a sequence from one answer to it to the next; 0 = at END only
     target_is_next: int  # 1 when a decoder begins with the last frame, else with zeros
     values: np.ndarray  # (batch rows * rows * out_width,) float32: physical units
@@ -70,8 +74,6 @@ def begin_rows(core, lanes):
     """Moves the lanes that are to go on together, to the first ones. How many there are."""
     net, batch, scratch, tile = core.net, core.batch, core.scratch, core.tile
     count = 0
-    if core.decoder.rows == 0:
-        return count
     for lane in range(lanes):
         row = tile.row[lane]
         wanted = batch.outcome[row] == PREDICTED and batch.answers[row] & SEVERAL != 0
@@ -96,13 +98,32 @@ def take_rows(core, lanes, step):
 
 
 @inlined
+def _look_back(core, lane, own, work, step):
+    """Looks back from row ``step`` of an answer, to those before it and then to the stream's past.
+
+    Both stand in the past of the lane's first record to work in, a copy that is gone on with.
+    """
+    net, slots, tile = core.net, core.slots, core.tile
+    past = work + slots.past_at
+    if step == 1:
+        copy(slots.state, past, slots.state, own + slots.past_at, slots.words - slots.past_at)
+        tile.place[lane] = np.int64(slots.state_32[own + PLACE])
+        tile.kept[lane] = rows_kept(slots, slots.state_64[own // 2 + STEP])
+    look_back(net, core.scratch, lane, slots.state, past, tile.place[lane], tile.kept[lane])
+    if net.past_rows > 0:
+        tile.place[lane] = next_place(net, tile.place[lane])
+        tile.kept[lane] = min(tile.kept[lane] + 1, net.past_rows - 1)
+        enter_row(net, slots.state, past, tile.place[lane], slots.state, tile.new[lane] + slots.input_at)
+
+
+@inlined
 def _set_up(core, lane, step):
     """Sets a lane up for row ``step`` of its answer."""
     net, slots, scratch, tile = core.net, core.slots, core.scratch, core.tile
     row, slot = tile.row[lane], tile.slot[lane]
-    own = record(slots, slot, slots.committed[slot])  # of the row itself
+    own = record(slots, slot)  # of the row itself
     first = 0 if net.relation == DECODED else 1
-    work = work_records(slots) + 2 * lane * slots.words
+    work = tile.work + 2 * lane * slots.words
     old = own if step == first else work + (step - 1) % 2 * slots.words
     new = work + step % 2 * slots.words
     tile.old[lane], tile.new[lane], tile.shows[lane] = old, new, NOTHING
@@ -113,7 +134,7 @@ def _set_up(core, lane, step):
         copy(slots.state, new + slots.input_at, core.decoder.values, before, net.in_width)
         scale_input(net, scratch, lane, slots.state, new + slots.input_at)
         if net.highway > 0:
-            look_back(net, scratch, tile, slots.state, lane, new + slots.input_at, True)
+            _look_back(core, lane, own, work, step)
     elif net.relation == FROM_VECTOR:
         scale_input(net, scratch, lane, slots.state, own + slots.input_at)
         copy(scratch.z, at + net.inputs, scratch.gates, last, net.out_width)

@@ -1,28 +1,38 @@
 """The slots: stream id to place, and the state kept there.
 
-Each slot has two records, and a counter that moves at every commit. Record ``committed & 1`` is the
-stream's state; a step writes the other one whole, seals it with its check and then moves the counter on,
-in one aligned store behind a release fence. So at any instant a slot stands at exactly its last committed
-step. A slot whose counter is zero is nobody's: the counter's first move admits a stream, and its return to
-zero, again one store, lets it go.
+Each slot has a record, the stream's state, and a counter that moves at every commit, see ``commit``.
+
+A slot whose counter is zero is nobody's: the counter's first move admits a stream, and its return to zero,
+again one store, lets it go.
 """
 
 import mmap
 import secrets
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.affine import TILE_STREAMS
-from streamrnn.kernels.network import Network
-from streamrnn.streams.record import CHECK, COUNT, ID_WORDS, RECEIVED, check_of, id_check, layout_of
+from streamrnn.kernels.network import aligned
+from streamrnn.streams.record import COUNT, ID_WORDS, SLOT, RecordLayout, id_check
 from streamrnn.wire.codec import is_utf8
 from streamrnn.wire.frame import TOPIC_BYTES
-from streamrnn.wire.memory import address_of, read_u8, read_u64, store_release
+from streamrnn.wire.memory import (
+    address_of,
+    end_word,
+    folded_product,
+    prefetch,
+    read_u8,
+    read_u64,
+    store_release,
+)
 
-WORK_RECORDS = 2 * TILE_STREAMS  # two for each lane, by turns
+# Of a worker, two for each lane: the first is for steps, both by turns for what goes on.
+WORK_RECORDS = 2 * TILE_STREAMS
 _HASH_STEP = np.uint64(0x9E3779B97F4A7C15)
+_HASH_BITS = np.uint64(25)  # of a key; the 7 above them are the id's length
 _SHIFT = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 _NONE = np.uint64(0)
@@ -31,49 +41,61 @@ _NONE = np.uint64(0)
 COMMIT = np.uint64(0x9E3779B97F4A7C15)
 
 
+# What is known of a slot beside the live state: a cache line.
+NOTE = np.dtype(
+    {
+        "names": ["id_check", "received", "again", "batch", "tail"],
+        "formats": [
+            np.uint64,  # what the slot's id adds to the check of its records
+            np.int64,  # CLOCK_MONOTONIC ns of the last row taken
+            np.uint64,  # the next number of a source that may have started again; 0 = none
+            np.int64,  # the number of the batch that last had a row of it; 0 = none
+            np.int64,  # its last row there
+        ],
+        "itemsize": 64,
+    }
+)
+
+
 class Slots(NamedTuple):
     """Every array that a stream's progress changes.
 
-    ``capacity`` slots, and after their records one of zeros and those to work in.
+    ``capacity`` slots, and after their records ``work`` to work in and one of zeros.
     """
 
     capacity: int
+    work: int  # WORK_RECORDS of each worker
     words: int  # float32 words in a record
-    input_at: int  # where a record's last input begins
+    # where in a record its parts begin, and what its past is, as in RecordLayout
+    input_at: int
     score_at: int
     adapt_at: int
+    forecast_at: int
     prediction_at: int
     hidden_at: int
+    past_at: int
+    past_rows: int
+    row: int
     # the live state: parts of one block of memory
     ids: np.ndarray  # (capacity * ID_WORDS,) uint64: UTF-8, zeros, and the length in the last byte
     committed: np.ndarray  # (capacity,) uint64: COMMIT times the records ever committed; 0 = none yet
-    state: np.ndarray  # (record_count(capacity) * words,) float32
+    state: np.ndarray  # ((capacity + work + 1) * words,) float32
     # views of `state`
     state_64: np.ndarray  # uint64
     state_32: np.ndarray  # uint32
     # derived from it
-    id_checks: np.ndarray  # (capacity,) uint64: what each slot's id adds to the check of its records
-    received: np.ndarray  # (capacity,) int64: CLOCK_MONOTONIC ns of the last row taken
-    again: np.ndarray  # (capacity,) uint64: the next number of a source that may have started again; 0 = none
-    table: np.ndarray  # (power of two >= 2 * capacity,) uint64: hash << 32 | slot + 1; 0 = empty
+    notes: np.ndarray  # (capacity,) of NOTE
+    table: np.ndarray  # (power of two >= 2 * capacity,) uint64: key << 32 | slot + 1; 0 = empty
     free: np.ndarray  # (capacity,) int64: a stack of free slots
     counts: np.ndarray  # (2,) int64: free slots, streams
     seed: np.ndarray  # (1,) uint64: so that ids that collide in one process do not in another
-    # links between the rows of one batch
-    batch: np.ndarray  # (capacity,) int64: the batch that last had a row of this slot
-    tail: np.ndarray  # (capacity,) int64: its last row there
 
 
-def record_count(capacity: int) -> int:
-    """The records of ``capacity`` slots, the one of zeros, and those to work in."""
-    return 2 * capacity + 1 + WORK_RECORDS
-
-
-def _live_parts(network: Network, capacity: int) -> dict[str, tuple[type, int]]:
+def _live_parts(layout: RecordLayout, capacity: int, work: int) -> dict[str, tuple[type, int]]:
     return {
         "ids": (np.uint64, capacity * ID_WORDS),
         "committed": (np.uint64, capacity),
-        "state": (np.float32, record_count(capacity) * layout_of(network).words),
+        "state": (np.float32, (capacity + work + 1) * layout.words),
     }
 
 
@@ -81,44 +103,49 @@ def _room(dtype: type, count: int) -> int:
     return -(-np.dtype(dtype).itemsize * count // 64) * 64
 
 
-def live_bytes(network: Network, capacity: int) -> int:
-    """The size of the live state of ``capacity`` slots."""
-    return sum(_room(*part) for part in _live_parts(network, capacity).values())
+def live_bytes(layout: RecordLayout, capacity: int, work: int = WORK_RECORDS) -> int:
+    """The size of the live state of ``capacity`` slots, with ``work`` records to work in."""
+    return sum(_room(*part) for part in _live_parts(layout, capacity, work).values())
 
 
-def make_slots(network: Network, capacity: int, block: np.ndarray | None = None) -> Slots:
+def make_slots(
+    layout: RecordLayout, capacity: int, block: np.ndarray | None = None, work: int = WORK_RECORDS
+) -> Slots:
     """Slots over ``block``, ``live_bytes`` of uint8 on a cache line; what it holds must be recovered.
 
     Without a block, empty slots in memory of their own, whose pages are touched only when a slot is used.
     """
     if block is None:
-        block = np.frombuffer(mmap.mmap(-1, live_bytes(network, capacity)), np.uint8)
+        memory = mmap.mmap(-1, live_bytes(layout, capacity, work))
+        with suppress(OSError):  # where the kernel has none
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        block = np.frombuffer(memory, np.uint8)
     views: dict[str, np.ndarray] = {}
     at = 0
-    for name, (dtype, count) in _live_parts(network, capacity).items():
+    for name, (dtype, count) in _live_parts(layout, capacity, work).items():
         views[name] = block[at : at + np.dtype(dtype).itemsize * count].view(dtype)
         at += _room(dtype, count)
-    layout = layout_of(network)
     return Slots(
         capacity=capacity,
+        work=work,
         words=layout.words,
         input_at=layout.input_at,
         score_at=layout.score_at,
         adapt_at=layout.adapt_at,
+        forecast_at=layout.forecast_at,
         prediction_at=layout.prediction_at,
         hidden_at=layout.hidden_at,
+        past_at=layout.past_at,
+        past_rows=layout.past_rows,
+        row=layout.row,
         **views,
         state_64=views["state"].view(np.uint64),
         state_32=views["state"].view(np.uint32),
-        id_checks=np.zeros(capacity, np.uint64),
-        received=np.zeros(capacity, np.int64),
-        again=np.zeros(capacity, np.uint64),
+        notes=aligned(capacity * NOTE.itemsize, np.uint8).view(NOTE),
         table=np.zeros(1 << max(4, (2 * capacity - 1).bit_length()), np.uint64),
         free=np.arange(capacity - 1, -1, -1, dtype=np.int64),
         counts=np.array([capacity, 0], np.int64),
         seed=np.array([secrets.randbits(64)], np.uint64),
-        batch=np.full(capacity, -1, np.int64),
-        tail=np.zeros(capacity, np.int64),
     )
 
 
@@ -137,26 +164,21 @@ def id_text(words: np.ndarray) -> str:
 
 
 @inlined
-def record(slots, slot, committed):
-    """Where, in ``slots.state``, the record stands that the counter ``committed`` names."""
-    return (2 * slot + np.int64(committed & np.uint64(1))) * slots.words
-
-
-def newest(which: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Which of all records those are, (n,) int64, that the counters of slots ``which``, (n,), name."""
-    return 2 * which + (counts & np.uint64(1)).astype(np.int64)
-
-
-@inlined
-def zero_record(slots):
-    """Where the record of zeros stands: the state of a stream that has not begun."""
-    return 2 * slots.capacity * slots.words
+def record(slots, slot):
+    """Where, in ``slots.state``, the record of a slot stands."""
+    return slot * slots.words
 
 
 @inlined
 def work_records(slots):
     """Where the records begin that lanes work in, and that are nobody's."""
-    return zero_record(slots) + slots.words
+    return slots.capacity * slots.words
+
+
+@inlined
+def zero_record(slots):
+    """Where the record of zeros stands: the state of a stream that has not begun."""
+    return work_records(slots) + slots.work * slots.words
 
 
 @inlined
@@ -166,54 +188,87 @@ def id_length(slots, slot):
 
 
 @inlined
-def id_hash(slots, name):
-    """32 bits from the id at address ``name`` and the seed."""
+def id_key(slots, at, length):
+    """32 bits that tell ids apart, almost: their length, and below it a hash of them and the seed.
+
+    The id is the ``length`` bytes at address ``at``; none beyond them is read.
+    """
     mixed = slots.seed[0]
-    length = np.int64(read_u64(name + 8 * (ID_WORDS - 1)) >> np.uint64(56))
-    for word in range((length + 7) // 8):
-        mixed = (mixed ^ read_u64(name + 8 * word)) * _HASH_STEP
-        mixed = (mixed ^ mixed >> _SHIFT) * _HASH_STEP
-        mixed ^= mixed >> _SHIFT
-    mixed = (mixed ^ np.uint64(length)) * _HASH_STEP
-    return mixed >> _SHIFT
+    for word in range(length >> 3):
+        mixed = folded_product(mixed ^ read_u64(at + 8 * word), _HASH_STEP)
+    if length & 7 != 0:
+        mixed = folded_product(mixed ^ end_word(at, length), _HASH_STEP)
+    mixed = folded_product(mixed, _HASH_STEP)
+    return np.uint64(length) << _HASH_BITS | mixed >> np.uint64(64) - _HASH_BITS
 
 
 @inlined
-def _same_id(slots, slot, name):
-    last = read_u64(name + 8 * (ID_WORDS - 1))
-    if slots.ids[slot * ID_WORDS + ID_WORDS - 1] != last:
-        return False
-    for word in range((np.int64(last >> np.uint64(56)) + 7) // 8):
-        if slots.ids[slot * ID_WORDS + word] != read_u64(name + 8 * word):
+def is_of(slots, slot, at, length):
+    """Whether a slot, whose id has the same length, is that of the id at address ``at``."""
+    own = address_of(slots.ids, slot * ID_WORDS)
+    for word in range(length >> 3):
+        if read_u64(own + 8 * word) != read_u64(at + 8 * word):
             return False
-    return True
+    return length & 7 == 0 or end_word(own, length) == end_word(at, length)
 
 
 @inlined
-def _probe(slots, name, key):
+def prefetch_cell(slots, key):
+    """Has the place of the table fetched where the search for an id of that key begins."""
+    prefetch(address_of(slots.table, np.int64(key) & (slots.table.size - 1)))
+
+
+@inlined
+def likely_slot(slots, key):
+    """The first slot whose id has that key, or -1. Has its id fetched."""
+    mask = slots.table.size - 1
+    position = np.int64(key) & mask
+    while True:
+        entry = slots.table[position]
+        if entry == _NONE:
+            return np.int64(-1)
+        if entry >> _SHIFT == key:
+            break
+        position = (position + 1) & mask
+    slot = np.int64(entry & _LOW) - 1
+    prefetch(address_of(slots.ids, slot * ID_WORDS))
+    prefetch(address_of(slots.committed, slot))
+    return slot
+
+
+@inlined
+def _probe(slots, at, length, key):
     """The table's position of the id, or of the empty cell where it would go."""
     mask = slots.table.size - 1
     position = np.int64(key) & mask
     while True:
         entry = slots.table[position]
-        if entry == np.uint64(0):
+        if entry == _NONE:
             return position
-        if entry >> _SHIFT == key and _same_id(slots, np.int64(entry & _LOW) - 1, name):
+        if entry >> _SHIFT == key and is_of(slots, np.int64(entry & _LOW) - 1, at, length):
             return position
         position = (position + 1) & mask
 
 
 @inlined
+def find_id(slots, at, length, key):
+    """The slot of the id of ``length`` bytes at address ``at``, which has that key, or -1."""
+    return np.int64(slots.table[_probe(slots, at, length, key)] & _LOW) - 1
+
+
+@inlined
 def find(slots, name):
     """The slot of the id at address ``name`` (ID_WORDS words), or -1."""
-    return np.int64(slots.table[_probe(slots, name, id_hash(slots, name))] & _LOW) - 1
+    length = np.int64(read_u8(name + TOPIC_BYTES))
+    return find_id(slots, name, length, id_key(slots, name, length))
 
 
 @inlined
 def enter(slots, slot, name):
     """Puts the slot of an id that is not there into the table."""
-    key = id_hash(slots, name)
-    slots.table[_probe(slots, name, key)] = key << _SHIFT | np.uint64(slot + 1)
+    length = np.int64(read_u8(name + TOPIC_BYTES))
+    key = id_key(slots, name, length)
+    slots.table[_probe(slots, name, length, key)] = key << _SHIFT | np.uint64(slot + 1)
     slots.counts[1] += 1
 
 
@@ -232,34 +287,27 @@ def admit(slots, name):
     slot = slots.free[slots.counts[0]]
     for word in range(ID_WORDS):
         slots.ids[slot * ID_WORDS + word] = read_u64(name + 8 * word)
-    slots.id_checks[slot] = id_check(slots.ids, slot)
-    slots.again[slot] = _NONE
+    slots.notes[slot].id_check = id_check(slots.ids, slot)
+    slots.notes[slot].again = _NONE
     enter(slots, slot, name)
     return slot
 
 
 @inlined
-def commit(slots, slot):
-    """Makes the record that was written and sealed the slot's state: one store, after all of those."""
-    store_release(slots.committed, slot, slots.committed[slot] + COMMIT)
-
-
-@inlined
-def seal(slots, slot, at, received):
-    """Completes the record at word ``at``, which the slot's next commit makes its state."""
-    slots.state_64[at // 2 + COUNT] = slots.committed[slot] + COMMIT
-    slots.state_64[at // 2 + RECEIVED] = np.uint64(received)
-    slots.state_64[at // 2 + CHECK] = check_of(slots.state_64, at // 2, slots.words, slots.id_checks[slot])
-
-
-@inlined
 def clear(slots, slot):
-    """Makes a slot nobody's, then zeroes it. The counter goes first: from then on the rest means nothing."""
-    slots.committed[slot] = _NONE
+    """Makes a slot nobody's, then zeroes it. The counter goes first: from then on the rest means nothing.
+
+    But for a record to work in of its last step, which another stream of that id would be taken for.
+    """
+    for number in range(0, slots.work, 2):
+        at = (work_records(slots) + number * slots.words) // 2
+        if slots.state_64[at + SLOT] & _LOW == np.uint64(slot):
+            slots.state_64[at + COUNT] = _NONE
+    store_release(slots.committed, slot, _NONE)
     store_release(slots.ids, slot * ID_WORDS + ID_WORDS - 1, _NONE)
     for word in range(ID_WORDS - 1):
         slots.ids[slot * ID_WORDS + word] = _NONE
-    for word in range(2 * slot * slots.words, (2 * slot + 2) * slots.words):
+    for word in range(slot * slots.words, (slot + 1) * slots.words):
         slots.state[word] = np.float32(0)
 
 
@@ -270,9 +318,9 @@ def release(slots, slot):
     The table stays without gaps: every entry after the hole that may stand in it moves up
     (Knuth, The Art of Computer Programming 3, 6.4, algorithm R).
     """
-    name = address_of(slots.ids, slot * ID_WORDS)
+    name, length = address_of(slots.ids, slot * ID_WORDS), id_length(slots, slot)
     mask = slots.table.size - 1
-    hole = _probe(slots, name, id_hash(slots, name))
+    hole = _probe(slots, name, length, id_key(slots, name, length))
     position = hole
     while True:
         position = (position + 1) & mask

@@ -6,6 +6,7 @@ import numpy as np
 
 from streamrnn.model.cells import cells_of
 from streamrnn.stats import RESETS
+from streamrnn.streams.choose import first, holding
 from streamrnn.streams.exchange import read_layout, records_of, shape_of, stream_names, whole_records
 from streamrnn.streams.record import (
     DEGRADED,
@@ -21,7 +22,46 @@ from streamrnn.streams.record import (
 from streamrnn.streams.snapshot import Snapshot
 from streamrnn.wire.shortest import shortest
 
-HEALTH = ("damaged", "degraded", "ended", "ok")  # the worst first
+SORTS = ("id", "age", "step", "health")
+
+
+def sort_keys(
+    sort: str,
+    whole: np.ndarray,
+    step: np.ndarray,
+    received: np.ndarray,
+    fresh: np.ndarray,
+    degraded: np.ndarray,
+    ended: np.ndarray,
+) -> np.ndarray:
+    """Of n streams, (n,) float64, the least of which come first by ``sort``, one of ``SORTS``.
+
+    That is the longest silent, the most steps, the worst health; of one that is damaged, ``whole`` is False
+    and the rest means nothing. ``fresh``: there was a row, at ``received``, in this boot.
+    """
+    if sort == "age":
+        return np.where(whole & fresh, received.astype(float), np.inf)
+    if sort == "step":
+        return np.where(whole, -step.astype(float), 0.0)
+    if sort == "health":
+        return np.where(whole, np.where(ended, 2.0, np.where(degraded, 1.0, 3.0)), 0.0)
+    return np.zeros(len(step))
+
+
+def first_streams(
+    snapshot: Snapshot, whole: np.ndarray, now_ns: int | None, sort: str, prefix: str, limit: int | None
+) -> np.ndarray:
+    """The first ``limit`` streams of a snapshot by ``sort`` whose ids begin with ``prefix``: their places.
+
+    ``whole`` and ``now_ns`` are as ``whole_streams`` gives and ``summarise`` takes them.
+    """
+    ids = np.ascontiguousarray(snapshot.ids).view(np.uint64)
+    words, halves = snapshot.records.view(np.uint64), snapshot.records.view(np.uint32)
+    fresh = (halves[:, RESTORED] == 0) & (now_ns is not None)
+    which = holding(ids, prefix.encode(errors="surrogatepass"), anywhere=False)
+    degraded, ended = halves[:, DEGRADED] > 0, halves[:, ENDED] > 0
+    keys = sort_keys(sort, whole, words[:, STEP], words[:, RECEIVED], fresh, degraded, ended)
+    return first(keys, ids, which, len(which) if limit is None else limit)
 
 
 def whole_streams(snapshot: Snapshot, name: str) -> np.ndarray:
@@ -72,7 +112,7 @@ def summarise(snapshot: Snapshot, name: str, now_ns: int | None = None) -> list[
 
 
 def health_of(whole: bool, ended: int, degraded: int) -> str:
-    """In a word of HEALTH."""
+    """In a word: damaged, degraded, ended or ok, from the worst on."""
     return "damaged" if not whole else "ended" if ended else "degraded" if degraded else "ok"
 
 
@@ -98,4 +138,6 @@ def _saturated(record: np.ndarray, layout: RecordLayout) -> float:
 
 def _states(records: np.ndarray, layout: RecordLayout) -> np.ndarray:
     """What the units of n records carry: (n, states, layers, width)."""
-    return records[:, layout.hidden_at :].reshape(len(records), layout.states, layout.layers, layout.width)
+    return records[:, layout.hidden_at : layout.past_at].reshape(
+        len(records), layout.states, layout.layers, layout.width
+    )

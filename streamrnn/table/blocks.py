@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 
@@ -20,6 +21,7 @@ class Block(NamedTuple):
     malformed: list[Malformed]  # records left out of the columns, in order
     line: int  # the line (or row) number at which the block begins
     locate: Callable[[int], int]  # a record's place in the block -> its line (or row) number
+    begins: np.ndarray | None = None  # (n,) bool: records that begin a new sequence; None = not told
 
 
 Again = Callable[[list[int]], Iterator[Block]]  # all blocks of a file, of some columns, from the beginning

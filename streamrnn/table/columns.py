@@ -31,6 +31,34 @@ def find_columns(wanted: Sequence[str], names: Sequence[str], where: str) -> lis
     return [found[name][0] for name in wanted]
 
 
+def find_any(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The places of those of the wanted columns that are there, found as ``find_columns`` does."""
+    return [place for name in joined_names(wanted, names) for place in _places(name, names)]
+
+
+def find_or_miss(wanted: Sequence[str], names: Sequence[str], where: str) -> tuple[list[str], list[str]]:
+    """The wanted columns as ``names`` spell them, those not there as they are; and what to say of the latter.
+
+    Raises UserError if none is there, or one twice.
+    """
+    wanted = joined_names(wanted, names)
+    missing = [name for name in wanted if not _places(name, names)]
+    if len(missing) == len(wanted):
+        missing = []  # which is said of all of them
+    there = iter(find_columns([name for name in wanted if name not in missing], names, where))
+    spelled = [name if name in missing else names[next(there)] for name in wanted]
+    said = (
+        f"no value of {quoted_names(missing)} is there, so that it is missing in every row; values are there "
+        f"of {quoted_names(names)}"
+    )
+    return spelled, [said] if missing else []
+
+
+def folded(name: str) -> str:
+    """A name without case and outer space."""
+    return ",".join(piece.strip() for piece in name.casefold().split(","))
+
+
 def joined_names(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
     """``wanted`` with the pieces of names that have commas put together again."""
     done, begin = list[str](), 0
@@ -44,25 +72,21 @@ def joined_names(wanted: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def _places(name: str, names: Sequence[str]) -> list[int]:
     same = [place for place, other in enumerate(names) if other == name]
-    return same or [place for place, other in enumerate(names) if _folded(other) == _folded(name)]
+    return same or [place for place, other in enumerate(names) if folded(other) == folded(name)]
 
 
 def of_name(told: Mapping[str, float], name: str, default: float) -> float:
     """What is told of a column, of its very name, else of its name but for case and outer space."""
     if name in told:
         return told[name]
-    return next((value for other, value in told.items() if _folded(other) == _folded(name)), default)
-
-
-def _folded(name: str) -> str:
-    return ",".join(piece.strip() for piece in name.casefold().split(","))
+    return next((value for other, value in told.items() if folded(other) == folded(name)), default)
 
 
 def _missing_text(missing: list[str], names: Sequence[str]) -> str:
-    folded = {_folded(name): name for name in reversed(names)}
-    near = {name: difflib.get_close_matches(_folded(name), folded, 1) for name in missing}
+    plain = {folded(name): name for name in reversed(names)}
+    near = {name: difflib.get_close_matches(folded(name), plain, 1) for name in missing}
     hints = [
-        f'"{shortened(folded[match[0]])}" for "{shortened(name)}"' for name, match in near.items() if match
+        f'"{shortened(plain[match[0]])}" for "{shortened(name)}"' for name, match in near.items() if match
     ]
     question = f"did you mean {listed(hints)}? " if hints else ""
     remedy = "; no line names its columns: do so with --names, or --header-line" if is_unnamed(names) else ""

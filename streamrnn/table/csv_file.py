@@ -19,6 +19,7 @@ from streamrnn.table.encoding import Utf8
 from streamrnn.table.lines import SPACE
 from streamrnn.table.progress import counted
 from streamrnn.table.reading import Reading
+from streamrnn.table.recorded import SAID, as_written
 from streamrnn.table.sniff import Dialect, sniff
 from streamrnn.table.source import ByteSource
 
@@ -45,7 +46,8 @@ class CsvFile:
     """The records of a CSV file (or gzip of one, or standard input as ``-``), as ``reading`` says or they
     show.
 
-    ``names`` are its columns, ``units`` what a line below them says of some.
+    ``names`` are its columns, ``units`` what a line below them says of some; ``recorded`` tells that `record`
+    wrote it.
     """
 
     unit = "line"
@@ -57,7 +59,7 @@ class CsvFile:
         self._named = reading.names is not None
         self._bytes = ByteSource(source)
         self.where = self._bytes.name
-        self._looking = True
+        self._looking, self.recorded = True, False
         self._line = 1  # of the next record
         try:
             self._text = Utf8(reading.encoding, self.where)
@@ -88,6 +90,8 @@ class CsvFile:
         )
         if self.units:
             said.append("units below them")
+        if self.recorded:
+            said.append(SAID)
         return ", ".join(said)
 
     def head(self) -> list[pa.Array]:
@@ -145,6 +149,10 @@ class CsvFile:
         first = b"".join(self._head)
         end = _last_record_end(first[:look]) or len(first)
         text = first[:end].decode(errors="replace").removeprefix("\ufeff")
+        known = as_written(text, reading)
+        if known is None and not whole:
+            return None
+        reading, self.recorded = known or (reading, False)
         found = sniff(text, whole, reading, self.where)
         self._looking = found is None
         if found is not None:

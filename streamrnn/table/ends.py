@@ -1,5 +1,6 @@
 """Which rows are the last ones of their streams: where a sequence in a file ends."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,15 +27,15 @@ PIPED = "from a pipe, the last rows of its streams cannot be told; give the file
 def find_ends(source: str, channels: Sequence[str] | None, reading: Reading) -> Ends | None:
     """The ends of a file's streams, found by reading it once; None where that cannot be done twice.
 
-    A file without a stream column is one stream and need not be read, nor need standard input. Arguments
-    and errors are those of ``open_rows``.
+    A file without a stream column is one stream and need not be read, nor need standard input. Arguments and
+    errors are those of ``open_rows``.
     """
-    if reading.stream is None:
-        return Ends(None)
     if source == "-" or not Path(source).is_file():
-        return None
+        return Ends(None) if reading.stream is None else None
     lengths = np.zeros(0, np.int64)
     with open_rows(source, channels, replace(reading, limit=None)) as reader:
+        if not reader.by_stream:
+            return Ends(None)
         for rows in reader:
             lengths = _grown(lengths, len(reader.streams))
             lengths += np.bincount(rows.stream, minlength=len(lengths))
@@ -42,13 +43,18 @@ def find_ends(source: str, channels: Sequence[str] | None, reading: Reading) -> 
 
 
 def with_ends(reader: RowReader, ends: Ends) -> Iterator[tuple[Rows, np.ndarray]]:
-    """The blocks of a reader, each with which of its n rows are the last of their streams, (n,) bool."""
+    """The blocks of a reader, each with which of its n rows are the last of their streams, (n,) bool.
+
+    Says on stderr where that cannot be told: what came from a pipe turned out to have streams.
+    """
     if ends.lengths is not None:
         seen = np.zeros(0, np.int64)
         for rows in reader:
             seen = _grown(seen, len(reader.streams))
             yield rows, _last_of_each(rows, reader.streams, seen, ends.lengths)
         return
+    if reader.by_stream:
+        sys.stderr.write(f"warning: {PIPED}\n")
     held: Rows | None = None  # until another one, or none, follows
     for rows in reader:
         if held is not None:
@@ -56,7 +62,7 @@ def with_ends(reader: RowReader, ends: Ends) -> Iterator[tuple[Rows, np.ndarray]
         held = rows
     if held is not None:
         last = np.zeros(len(held.seq), bool)
-        last[-1] = reader.whole
+        last[-1] = reader.whole and not reader.by_stream
         yield held, last
 
 

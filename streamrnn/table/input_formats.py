@@ -1,16 +1,23 @@
 """Opens a file of rows, whatever it is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from streamrnn.table.blocks import Block
-from streamrnn.table.cell_values import make_marks
+from streamrnn.table.blocks import Again, Block
+from streamrnn.table.cell_values import is_text, make_marks
+from streamrnn.table.columns import find_any, find_columns
 from streamrnn.table.csv_file import CsvFile
-from streamrnn.table.layout import find_layout
-from streamrnn.table.long import as_wide
+from streamrnn.table.layout import File, find_layout
+from streamrnn.table.long import LongFile
 from streamrnn.table.parquet_file import ParquetFile, is_parquet
+from streamrnn.table.raster import RasterFile, ValueSource
 from streamrnn.table.reader import RowReader
 from streamrnn.table.reading import Reading
+from streamrnn.table.readings import reading_columns
+from streamrnn.table.recorded import SEQ, STREAM, TIME, VALUES, may_be_long, may_be_wide
+from streamrnn.table.roles import is_label
+from streamrnn.table.value_sources import ValuesOfReadings, ValuesOfRows, plain
 from streamrnn.wire.frame import TOPIC_BYTES
 
 
@@ -34,7 +41,7 @@ def open_rows(
     number of fields, ``on_error`` "fail" raises UserError with its line; "skip" leaves it out and counts
     it, but its number is used up (unless its stream is not known), so that the gap can be seen.
     ``labels`` are columns that may hold text, which is then read as numbers, those of the texts in
-    ``RowReader.labels``.
+    ``RowReader.labels``. With ``reading.raster`` the values of the file are made rows of, at even times.
 
     Raises UserError for a file that cannot be read, or lacks a column.
     """
@@ -54,21 +61,78 @@ def open_rows(
 
     file = open_file()
     try:
-        wide = as_wide(file, reading, again if regular else None)
-        if wide is not None:
-            reading = wide.reading
-        known = again if regular and wide is None else None
-        layout = find_layout(wide or file, channels, reading, marks, known, labels, exclude)
+        file.recorded = _is_recorded(file, reading)
+        if file.recorded:
+            reading = _as_recorded(file.names, reading)
+            exclude = [*exclude, *(name for name in file.names[2:3] if name == SEQ)]
+        table, reading, exclude = _as_rows(
+            file, channels, reading, labels, exclude, again if regular else None, open_file, period_s
+        )
+        known = again if regular and table is file else None
+        layout = find_layout(table, channels, reading, marks, known, labels, exclude)
         stream = None if layout.stream is not None else _stem(source)
         numbers = None
         if period_s > 0 and layout.time is not None and layout.seq is None and not reading.count_rows:
             from streamrnn.table.numbering import TimeNumbers
 
             numbers = TimeNumbers(period_s * 1e9)
-        return RowReader(wide or file, layout, stream, reading, marks, numbers, channels is None)
+        return RowReader(table, layout, stream, reading, marks, numbers, channels is None)
     except BaseException:
         file.close()
         raise
+
+
+def _is_recorded(file: CsvFile | ParquetFile, reading: Reading) -> bool:
+    """Whether `record` wrote a file: its columns say so, and its times, or text where others have numbers."""
+    names = file.names
+    if not (may_be_long(names) or may_be_wide(names)) or reading.stream not in (None, STREAM):
+        return False
+    if file.recorded:
+        return True
+    head, texts = file.head(), [STREAM, *(VALUES[:1] if may_be_long(names) else ())]
+    columns = [head[names.index(name)] for name in texts]
+    return all(map(is_text if isinstance(file, ParquetFile) else is_label, columns))
+
+
+def _as_recorded(names: list[str], reading: Reading) -> Reading:
+    """How a file is read that `record` wrote: what is what there is known without being told."""
+    numbered = names[2:3] == [SEQ] and reading.seq is None and not reading.count_rows
+    seq = SEQ if numbered else reading.seq
+    return replace(reading, stream=STREAM, time=reading.time or (TIME,), seq=seq)
+
+
+def _as_rows(
+    file: CsvFile | ParquetFile,
+    channels: Sequence[str] | None,
+    reading: Reading,
+    labels: Sequence[str],
+    exclude: Sequence[str],
+    again: Again | None,
+    reopen: Callable[[], CsvFile | ParquetFile],
+    period_s: float,
+) -> tuple[File, Reading, Sequence[str]]:
+    """The table of rows that is behind a file, how that is read, and which of its columns to exclude."""
+    columns, raster = reading_columns(file, reading), reading.raster
+    if raster is None:
+        if columns is None:
+            return file, reading, exclude
+        wide = LongFile(file, columns, reading, again, f"{period_s:g}s" if period_s else "1s", channels)
+        return wide, wide.reading, exclude
+    source: ValueSource
+    if columns is not None:
+        anew = None if again is None else reopen
+        source = ValuesOfReadings(file, columns, reading, channels, exclude, labels, again, anew)
+    else:
+        as_it_is = plain(reading)
+        marks = make_marks(as_it_is.missing, as_it_is.words)
+        kept = {file.names[place] for place in find_any(labels, file.names)}  # targets, beside the channels
+        gone = [file.names[place] for place in find_columns(exclude, file.names, file.where)]
+        gone = [name for name in gone if name not in kept]
+        layout = find_layout(file, channels, as_it_is, marks, again, (), gone)
+        rows = RowReader(file, layout, "rows", as_it_is, marks, None, channels is None, exact=True)
+        source = ValuesOfRows(rows, reading.stream)
+    on_raster = RasterFile(source, raster, reading, again is not None)
+    return on_raster, on_raster.reading, ()
 
 
 def _stem(source: str) -> str:

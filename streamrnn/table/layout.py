@@ -16,6 +16,7 @@ from streamrnn.table.decimals import Decimals, find_decimals
 from streamrnn.table.long import LongFile
 from streamrnn.table.offsets import find_offsets
 from streamrnn.table.parquet_file import ParquetFile
+from streamrnn.table.raster import RasterFile
 from streamrnn.table.reading import Reading
 from streamrnn.table.roles import (
     RECORD,
@@ -32,7 +33,7 @@ from streamrnn.table.times import to_ns
 from streamrnn.table.turns import find_turns, turns_text
 from streamrnn.table.words import VALUE_OF_STATE
 
-File = CsvFile | ParquetFile | LongFile
+File = CsvFile | ParquetFile | LongFile | RasterFile
 TEXT, TIMES, STATES, EMPTY = "text", "times", "true and false, or words for them", "without any value"
 CALENDAR = "a part of the time"
 

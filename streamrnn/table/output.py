@@ -1,6 +1,7 @@
 """The file that results go to: whole under its name, or not there at all."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,24 @@ class WholeFile:
                 if self._temporary is not None:
                     self._temporary.replace(self._target)
                     self._temporary = None
+        except BaseException:
+            self.discard()
+            raise
+
+    def finish_as(self, names: Sequence[str]) -> str:
+        """Gives the file the first of ``names`` that nobody has, and returns that; never another's."""
+        try:
+            with self.told():
+                self._close()
+                temporary = self._temporary
+                assert temporary is not None
+                for name in names:
+                    with contextlib.suppress(FileExistsError):
+                        os.link(temporary, name)
+                        temporary.unlink()
+                        self._temporary = None
+                        return name
+                raise FileExistsError(errno.EEXIST, "is there already")
         except BaseException:
             self.discard()
             raise

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Block
+from streamrnn.table.recorded import SAID
 
 MAGIC = b"PAR1"
 BATCH, HEAD = 1 << 16, 1 << 10  # rows
@@ -25,20 +26,24 @@ def is_parquet(path: Path) -> bool:
 
 
 class ParquetFile:
-    """The rows of a parquet file. ``names`` are its columns."""
+    """The rows of a parquet file. ``names`` are its columns; ``recorded``: `record` wrote it."""
 
     unit = "row"
 
     def __init__(self, path: Path) -> None:
         self.where = str(path)
-        self._stopping = False
+        self._stopping = self.recorded = False
         try:
             self._file = pq.ParquetFile(path)
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{path}: cannot be read as parquet: {error}") from error
         self.names: list[str] = self._file.schema_arrow.names
         self.units: dict[str, str] = {}
-        self.said = "parquet"
+
+    @property
+    def said(self) -> str:
+        """What the file was taken for."""
+        return f"parquet, {SAID}" if self.recorded else "parquet"
 
     def head(self) -> list[pa.Array]:
         """Every column of the first rows; empty if the file has none."""

@@ -18,6 +18,7 @@ from streamrnn.table.cell_values import (
     quoted,
     to_codes,
     to_float32,
+    to_float64,
     to_uint64,
 )
 from streamrnn.table.columns import listed, shortened
@@ -25,6 +26,7 @@ from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.extremes import recurring_extremes, unlike_first
 from streamrnn.table.ids import StreamIds
 from streamrnn.table.layout import File, TableLayout
+from streamrnn.table.raster import RasterFile
 from streamrnn.table.reading import Reading
 from streamrnn.table.records import LoggerRecords
 from streamrnn.table.rows import Rows
@@ -56,9 +58,10 @@ class BadCells(NamedTuple):
 class RowReader:
     """Iterates over ``Rows``, once. Made by ``open_rows``; may be iterated in another thread.
 
-    ``streams`` grows while it is iterated; ``skipped`` counts the bad rows left out so far; ``whole`` tells
-    that all of the file was read; ``left_out`` are the columns left out and why; ``units`` those of the
-    channels that have one, ``offsets``, (channels,) float64, what was taken off their values; ``said`` is
+    ``streams`` grows while it is iterated, ``by_stream`` tells whether a column names them; ``skipped``
+    counts the bad rows left out so far; ``whole`` tells that all of the file was read; ``left_out`` are the
+    columns left out and why; ``units`` those of the channels that have one, ``offsets``, (channels,) float64,
+    what was taken off their values, which are float64 themselves where they are to be ``exact``; ``said`` is
     what the file was taken for, in a line; ``notes`` is what a user should look at; ``time_type`` is the type
     of ``Rows.time``, None without a time column; ``labels`` has for each column of text the texts so far;
     ``words`` are texts that were found to stand for numbers; ``numbers`` are those by time, None where rows
@@ -74,6 +77,7 @@ class RowReader:
         marks: Marks,
         numbers: "TimeNumbers | None",
         everything: bool = False,
+        exact: bool = False,
     ) -> None:
         self.where = file.where
         self.names = list(file.names)
@@ -84,11 +88,12 @@ class RowReader:
         self.notes = [*layout.notes, *getattr(file, "notes", [])]
         self.time_type = layout.time_type
         self.counts = layout.seq is None  # whether seq only counts the rows
+        self.by_stream = layout.stream is not None
         self.labels = {file.names[place]: StreamIds() for place in layout.labels}
         self.words = layout.words
         self.offsets = np.array([layout.offsets.get(place, 0.0) for place in layout.channels])
         self._everything = everything  # whether no channels were named
-        self.skipped = getattr(file, "skipped", 0)
+        self._skipped, self._exact = 0, exact
         self.whole = False
         self.numbers = numbers
         self._file = file
@@ -107,6 +112,10 @@ class RowReader:
     @property
     def streams(self) -> list[str]:
         return self._ids.names
+
+    @property
+    def skipped(self) -> int:
+        return self._skipped + int(getattr(self._file, "skipped", 0))
 
     def __iter__(self) -> Iterator[Rows]:
         if self._left == 0:
@@ -138,7 +147,8 @@ class RowReader:
     def closing(self) -> str:
         """What to say after the rows: of their times, where these number them."""
         said = [*(self.numbers.said() if self.numbers else ()), *self._records.said()]
-        return "".join(f"warning: {words}\n" for words in said)
+        told = self._file.closing() if isinstance(self._file, RasterFile) else []
+        return "".join([*(f"warning: {words}\n" for words in said), *(f"{words}\n" for words in told)])
 
     def extremes(self, of_offsets: bool = False) -> list[str]:
         """What to say of values that may be codes, of all channels or of those that have an offset."""
@@ -198,20 +208,16 @@ class RowReader:
         layout, faults = self._layout, list[BadCells]()
         cells = dict(zip(layout.places(), block.columns, strict=True))
         count = len(block.columns[0])
-        values = np.empty((count, len(layout.channels)), np.float32)
+        values = np.empty((count, len(layout.channels)), np.float64 if self._exact else np.float32)
         for channel, place in enumerate(layout.channels):
             if place in layout.labels:
                 find = self.labels[self.channels[channel]].find
                 values[:, channel] = to_codes(cells[place], find, self._marks)
             else:
-                numbers = to_float32(
-                    cells[place],
-                    self._marks,
-                    place in layout.commas,
-                    place in layout.groups,
-                    place in layout.states,
-                    layout.offsets.get(place, 0.0),
-                )
+                form = (place in layout.commas, place in layout.groups, place in layout.states)
+                less = layout.offsets.get(place, 0.0)
+                one = (cells[place], self._marks, *form)
+                numbers = to_float64(*one) if self._exact else to_float32(*one, less)
                 values[:, channel] = self._read(place, numbers, "is not a number", faults)
         ts_ns, time = np.zeros(count, np.int64), None
         if layout.time is not None:
@@ -240,7 +246,7 @@ class RowReader:
             seq = self._ids.number(np.zeros(len(places), np.int32))[records]
         else:
             seq = self._ids.number(stream)
-        rows = Rows(stream, values, seq, ts_ns, time, block.line)
+        rows = Rows(stream, values, seq, ts_ns, time, block.line, block.begins)
         return self._without_bad(rows, block, records, faults) if faults or block.malformed else rows
 
     def _read(self, place: int, numbers: Numbers, what: str, faults: list[BadCells]) -> np.ndarray:
@@ -288,7 +294,7 @@ class RowReader:
             self._raise_first(block, records, faults)
             return rows  # the limit comes before the first bad one
         bad = np.any([np.zeros(len(records), bool), *(fault.bad for fault in faults)], axis=0)
-        self.skipped += int(bad.sum()) + len(block.malformed)
+        self._skipped += int(bad.sum()) + len(block.malformed)
         return rows.only(~bad)
 
     def _raise_first(self, block: Block, records: np.ndarray, faults: list[BadCells]) -> None:

@@ -7,6 +7,17 @@ NO_TIME = "none"  # as the time column: there is none
 
 
 @dataclass(frozen=True)
+class Raster:
+    """Even times that rows are made for, of values at any, as `[assemble]` of a configuration says."""
+
+    period: str  # from row to row, as it is written
+    period_ns: int
+    hold_ns: int
+    lateness_ns: int
+    take: str = "last"
+
+
+@dataclass(frozen=True)
 class Reading:
     """How the rows of a file are read; None is found out."""
 
@@ -28,3 +39,4 @@ class Reading:
     on_error: str = "fail"  # or "skip": a row that cannot be used
     limit: int | None = None  # rows
     count_rows: bool = False  # number rows as they come, whatever their times say
+    raster: Raster | None = None  # make rows at even times; None = they are as they stand in the file

@@ -16,6 +16,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 ROW_GROUP = 1 << 16  # rows
+MANY = 256  # batches
+GROUP_BYTES = 1 << 26  # that wait for a row group to be full
 NEEDS_ESCAPE = r'["\\\x00-\x1f]'
 
 
@@ -30,17 +32,17 @@ class CsvFormat:
     """A header line, then a line per row; null is an empty field."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
-        self._file = file
+        self.file = file
         header = io.StringIO()
         csv.writer(header, lineterminator="\n").writerow(schema.names)
-        file.write(header.getvalue().encode())
+        self.file.write(header.getvalue().encode())
 
     def write(self, batch: pa.RecordBatch) -> None:
         batch = _decoded(batch)
         try:
-            self._file.write(_csv_lines(batch, "none"))
+            self.file.write(_csv_lines(batch, "none"))
         except pa.ArrowInvalid:  # some text has a comma, a quote or a line break
-            self._file.write(_csv_lines(batch, "needed"))
+            self.file.write(_csv_lines(batch, "needed"))
 
     def close(self) -> None:
         pass
@@ -68,19 +70,22 @@ class NdjsonFormat:
 
 
 class ParquetFormat:
-    """Row groups of at least ``ROW_GROUP`` rows, but for the last."""
+    """Row groups of at least ``ROW_GROUP`` rows or ``GROUP_BYTES``, but for the last."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
         self._schema = schema
         self._writer = pq.ParquetWriter(file, schema)
         self._batches: list[pa.RecordBatch] = []
-        self._rows = 0
+        self._rows = self._bytes = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._batches.append(batch)
         self._rows += len(batch)
-        if self._rows >= ROW_GROUP:
+        self._bytes += batch.nbytes
+        if self._rows >= ROW_GROUP or self._bytes >= GROUP_BYTES:
             self._flush()
+        elif len(self._batches) >= MANY:  # of a few rows each, which take more room than their values
+            self._batches = self._together().combine_chunks().to_batches()
 
     def close(self) -> None:
         try:
@@ -90,9 +95,11 @@ class ParquetFormat:
             self._writer.is_open = False  # or its destructor writes on
 
     def _flush(self) -> None:
-        table = pa.Table.from_batches(self._batches, self._schema).unify_dictionaries()
-        self._writer.write_table(table, row_group_size=max(self._rows, 1))
-        self._batches, self._rows = [], 0
+        self._writer.write_table(self._together(), row_group_size=max(self._rows, 1))
+        self._batches, self._rows, self._bytes = [], 0, 0
+
+    def _together(self) -> pa.Table:
+        return pa.Table.from_batches(self._batches, self._schema).unify_dictionaries()
 
 
 FORMATS: dict[str, Callable[[BinaryIO, pa.Schema], Format]] = {

@@ -15,6 +15,7 @@ class Rows(NamedTuple):
     ts_ns: np.ndarray  # (n,) int64: since the Unix epoch; 0 = none
     time: pa.Array | None  # (n,) the time column as it stands in the file
     line: int  # where the block begins in the file
+    begins: np.ndarray | None = None  # (n,) bool: rows that begin a new sequence; None = none is said to
 
     def part(self, which: slice) -> "Rows":
         """Consecutive rows, without a copy."""
@@ -24,6 +25,7 @@ class Rows(NamedTuple):
             seq=self.seq[which],
             ts_ns=self.ts_ns[which],
             time=None if self.time is None else self.time[which],
+            begins=None if self.begins is None else self.begins[which],
         )
 
     def only(self, keep: np.ndarray) -> "Rows":
@@ -34,4 +36,5 @@ class Rows(NamedTuple):
             seq=self.seq[keep],
             ts_ns=self.ts_ns[keep],
             time=None if self.time is None else self.time.filter(pa.array(keep)),
+            begins=None if self.begins is None else self.begins[keep],
         )

@@ -31,7 +31,7 @@ from streamrnn.train.judge.linear import Linear, linear_autoregression
 from streamrnn.train.judge.reach import gradient_reach
 from streamrnn.train.judge.runs import usual_runs
 from streamrnn.train.judge.simple_methods import Simple
-from streamrnn.train.judge.validation import validate
+from streamrnn.train.judge.validation import validate, weights_of
 from streamrnn.train.net.network import NetworkShape, RowNetwork, Weights
 from streamrnn.train.relations import RELATIONS, Trained, fit_network, load_dataset, residuals_of
 from streamrnn.train.report import Errors, TrainReport
@@ -49,6 +49,7 @@ class TrainOptions:
     activation: str = "tanh"
     hidden: int = 32
     layers: int = 1
+    weights: str = "float32"  # recurrent ones, as a step holds them
     highway: int | None = None  # frames that the head sees; None = as many as help a linear forecast
     relation: str = "sequence-to-sequence"
     horizon: int | None = None  # rows of a prediction; None = 1, or of the longest curve
@@ -96,6 +97,7 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, TrainReport]:
     shape, start = _plan(dataset, linear, options)
     weights = Weights(shape)
     told = {"missing": list(options.data.reading.missing), "words": dict(dataset.words)}
+    told |= {"weights": options.weights}
     to_model(weights, dataset, **told)  # what a file cannot hold is refused before the work
     options = replace(options, settings=_within(options, weights, dataset))
     began = time.monotonic()
@@ -107,12 +109,14 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, TrainReport]:
         sys.stderr.write("interrupted before the network got better: nothing is written\n")
         raise KeyboardInterrupt
     with _uninterrupted():  # what took hours is written, however impatient someone is
-        found = validate(network, dataset)
+        in_float32 = None if options.weights == "float32" else validate(network, dataset).mse
+        with weights_of(to_model(network, dataset, **told).as_run(), network):
+            found = validate(network, dataset)
+            right = shares_right(network, linear, dataset) if isinstance(network, RowNetwork) else {}
+            score = _score(network, dataset)
         by_linear, by_simple = (found.over_rows(each.errors) for each in (linear, simple))
         compared = Errors(found.mse, by_linear, by_simple, simple.name)
-        right = shares_right(network, linear, dataset) if isinstance(network, RowNetwork) else {}
         made = _told(options, shape, course, compared) | ({"validation_right": right} if right else {})
-        score = _score(network, dataset)
         model = to_model(network, dataset, errors=found.stated, score=score, training=made, **told)
         if options.output is not None:
             write_model(model, options.output)
@@ -138,6 +142,8 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, TrainReport]:
         warnings=dataset.warnings,
         right=right,
         threshold=score["threshold"] if score else None,
+        weights=options.weights,
+        in_float32=in_float32,
         reaches=reaches,
         interrupted=interrupted,
     )

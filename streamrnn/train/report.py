@@ -44,6 +44,8 @@ class TrainReport:
     warnings: list[str]
     right: dict[str, dict[str, float]]  # by column of text and by method: the share of sequences told right
     threshold: float | None  # score at which an anomaly begins; None without a score
+    weights: str  # recurrent ones, as a step holds them
+    in_float32: np.ndarray | None  # (O,) the network's errors before they were rounded; None = they are not
     reaches: dict[str, np.ndarray] | None  # by network
     interrupted: bool
 
@@ -69,6 +71,9 @@ class TrainReport:
         }
         if self.right:
             description["validation_right"] = self.right
+        if self.in_float32 is not None:
+            description["weights"] = self.weights
+            description["validation_mse_in_float32"] = float(self.in_float32.mean())
         if self.threshold is not None:
             description["threshold"] = self.threshold
         if self.reaches is not None:
@@ -100,6 +105,10 @@ class TrainReport:
         for column, shares in self.right.items():
             listed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
             parts.append(f"{column} told right: {listed}")
+        if self.in_float32 is not None:
+            before = float(np.sqrt(self.in_float32.mean()))
+            by = f"{self.roots()['network'] / before - 1:+.3%}" if before > 0 else "nothing"
+            parts.append(f"recurrent weights in {self.weights} change the network's error by {by}")
         parts.append(self._verdict())
         if self.threshold is not None:
             parts.append(f"an anomaly begins at a score of {self.threshold:g}")

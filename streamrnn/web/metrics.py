@@ -22,10 +22,17 @@ from streamrnn.stats import Stats
 
 # name -> (type, help); beside these a scrape holds only process_* of the process itself
 METRICS = {
-    "streamrnn_frames_received_total": ("counter", "Messages taken from the input sockets."),
+    "streamrnn_frames_received_total": (
+        "counter",
+        "Messages that the pump took from the input sockets, or from an adapter.",
+    ),
+    "streamrnn_adapter_messages_total": (
+        "counter",
+        "Messages of another format that were read, by adapter; none where frames come.",
+    ),
     "streamrnn_frames_rejected_total": (
         "counter",
-        "Frames, or single rows of them, that were not answered, by reason.",
+        "Frames, or single rows of them, and messages of other formats that were not answered, by reason.",
     ),
     "streamrnn_frames_late_total": (
         "counter",
@@ -34,6 +41,25 @@ METRICS = {
     "streamrnn_rows_missing_total": (
         "counter",
         "Rows that never came, or were rejected: the gaps in seq, summed.",
+    ),
+    "streamrnn_rows_assembled_total": ("counter", "Rows made of single values."),
+    "streamrnn_values_held_total": (
+        "counter",
+        "Values of assembled rows that stood in for a channel that had said nothing since the row before.",
+    ),
+    "streamrnn_values_missing_total": (
+        "counter",
+        "Values that assembled rows had not: of channels silent for longer than a value is held.",
+    ),
+    "streamrnn_values_late_total": ("counter", "Single values dropped because their row had left."),
+    "streamrnn_values_dropped_total": (
+        "counter",
+        "Single values that no row could be made of, by reason: wild (a time far off those around it), time "
+        "(before 1970 or after 2116), nan.",
+    ),
+    "streamrnn_streams_incomplete": (
+        "gauge",
+        "Streams that go on, but for channels that had no value in the last assembled row.",
     ),
     "streamrnn_predictions_total": ("counter", "Predictions handed to the output sockets."),
     "streamrnn_anomalies_total": (
@@ -70,8 +96,27 @@ class Snapshots(Protocol):
     def age_s(self) -> float: ...
 
 
+class IntakeCounts(Protocol):
+    """What a scrape asks of those who read other formats and make rows of them."""
+
+    adapter: str  # "" = frames come
+    messages: int
+
+    def joined(self, others: Mapping[str, int]) -> Mapping[str, int]:
+        """How many messages were refused by reason, with those that ``others`` count."""
+
+    def values(self) -> Mapping[str, int]:
+        """The assembler's counts by name."""
+
+    def dropped(self) -> Mapping[str, int]:
+        """Single values that no row could be made of, by reason."""
+
+    def incomplete(self) -> Sequence[str]:
+        """The streams that lack a channel."""
+
+
 def make_registry(
-    stats: Stats, capacity: int, model_info: Mapping[str, str], snapshots: Snapshots
+    stats: Stats, capacity: int, model_info: Mapping[str, str], snapshots: Snapshots, intake: IntakeCounts
 ) -> CollectorRegistry:
     """A registry of its own with every metric of ``METRICS`` and those of this process.
 
@@ -79,7 +124,7 @@ def make_registry(
     scrape, becomes the labels of streamrnn_model_info (fingerprint, cell, hidden, layers, channels, outputs).
     """
     registry = CollectorRegistry()
-    registry.register(StatsCollector(stats, capacity, model_info, snapshots))
+    registry.register(StatsCollector(stats, capacity, model_info, snapshots, intake))
     ProcessCollector(registry=registry)
     return registry
 
@@ -88,10 +133,15 @@ class StatsCollector(Collector):
     """Turns the arrays of a ``Stats`` into metrics, once per scrape."""
 
     def __init__(
-        self, stats: Stats, capacity: int, model_info: Mapping[str, str], snapshots: Snapshots
+        self,
+        stats: Stats,
+        capacity: int,
+        model_info: Mapping[str, str],
+        snapshots: Snapshots,
+        intake: IntakeCounts,
     ) -> None:
         self._stats, self._capacity, self._model_info = stats, capacity, model_info
-        self._snapshots = snapshots
+        self._snapshots, self._intake = snapshots, intake
         self._build_info = {
             "version": __version__,
             "python": platform.python_version(),
@@ -102,7 +152,7 @@ class StatsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         stats = self._stats
         yield _counter("streamrnn_frames_received_total", stats.counters[of.RECEIVED])
-        yield _by_reason("streamrnn_frames_rejected_total", of.REASONS, stats.rejected)
+        yield from self._intake_metrics()
         yield _counter("streamrnn_frames_late_total", stats.counters[of.LATE])
         yield _counter("streamrnn_rows_missing_total", stats.counters[of.MISSING_ROWS])
         yield _counter("streamrnn_predictions_total", stats.counters[of.PREDICTIONS])
@@ -119,11 +169,28 @@ class StatsCollector(Collector):
         yield batch
         yield _gauge("streamrnn_streams", stats.counters[of.STREAMS])
         yield _gauge("streamrnn_stream_capacity", self._capacity)
-        yield _by_reason("streamrnn_state_resets_total", of.RESETS, stats.resets)
+        yield _by_reason("streamrnn_state_resets_total", _counts(of.RESETS, stats.resets))
         yield _gauge("streamrnn_snapshot_age_seconds", self._snapshots.age_s())
         yield _counter("streamrnn_snapshot_failures_total", self._snapshots.failures)
         yield _info("streamrnn_build_info", self._build_info)
         yield _info("streamrnn_model_info", self._model_info)
+
+    def _intake_metrics(self) -> Iterator[Metric]:
+        """What came of messages of other formats, and what was refused by whomever."""
+        intake = self._intake
+        messages = CounterMetricFamily(*_described("streamrnn_adapter_messages_total"), labels=["adapter"])
+        if intake.adapter:
+            messages.add_metric([intake.adapter], intake.messages)
+        yield messages
+        refused = intake.joined(_counts(of.REASONS, self._stats.rejected))
+        yield _by_reason("streamrnn_frames_rejected_total", refused)
+        values = intake.values()
+        yield _counter("streamrnn_rows_assembled_total", values["rows"])
+        yield _counter("streamrnn_values_held_total", values["held"])
+        yield _counter("streamrnn_values_missing_total", values["missing"])
+        yield _counter("streamrnn_values_late_total", values["late"])
+        yield _by_reason("streamrnn_values_dropped_total", intake.dropped())
+        yield _gauge("streamrnn_streams_incomplete", len(intake.incomplete()))
 
 
 def _described(name: str) -> tuple[str, str]:
@@ -138,9 +205,13 @@ def _gauge(name: str, value: float) -> Metric:
     return GaugeMetricFamily(*_described(name), value=value)
 
 
-def _by_reason(name: str, reasons: Sequence[str], counts: np.ndarray) -> Metric:
+def _counts(reasons: Sequence[str], counts: np.ndarray) -> dict[str, int]:
+    return dict(zip(reasons, counts.tolist(), strict=True))
+
+
+def _by_reason(name: str, counts: Mapping[str, int]) -> Metric:
     family = CounterMetricFamily(*_described(name), labels=["reason"])
-    for reason, count in zip(reasons, counts, strict=True):
+    for reason, count in counts.items():
         family.add_metric([reason], count)
     return family
 

@@ -3,12 +3,16 @@
 Hostile bytes stop here: ``decode`` compares every count with the length before anything is read.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
 from streamrnn.stats import REASONS
 from streamrnn.wire import frame
 from streamrnn.wire.memory import (
+    address_of,
+    copy_words,
     read_f32,
     read_f64,
     read_i16,
@@ -20,9 +24,18 @@ from streamrnn.wire.memory import (
     write_f32,
 )
 
-# indices into a decoded header, int64
-DTYPE, FLAGS, ROW_COUNT, FIRST_SEQ, FIRST_TS, ROW_NS, AT = range(7)
-HEADER_FIELDS = 7
+
+class Header(NamedTuple):
+    """What a message says of its rows, as far as it could be read."""
+
+    dtype: int
+    flags: int
+    rows: int
+    seq: int  # of the first row, its bits
+    ts: int
+    row_ns: int
+    at: int  # the address of the values
+
 
 _MAGIC = int.from_bytes(b"SR", "little")
 _KNOWN_FLAGS = frame.END | frame.RESET | frame.SEQ | frame.TS
@@ -30,14 +43,14 @@ _F32, _F64, _I16, _I32 = frame.DTYPES
 _HEAD = frame.FRAME.itemsize
 
 
-def _offset(dtype: np.dtype, field: str) -> int:
+def offset(dtype: np.dtype, field: str) -> int:
     fields = dtype.fields
     assert fields is not None
     return fields[field][1]
 
 
 _VERSION_AT, _DTYPE_AT, _FLAGS_AT, _ROWS_AT, SEQ_AT, TS_AT, _DT_AT = (
-    _offset(frame.FRAME, name) for name in ("version", "dtype", "flags", "rows", "seq", "ts_ns", "dt_ns")
+    offset(frame.FRAME, name) for name in ("version", "dtype", "flags", "rows", "seq", "ts_ns", "dt_ns")
 )
 _MAGIC_BAD, _VERSION_BAD, _DTYPE_BAD, _FLAGS_BAD = (
     REASONS.index(name) for name in ("magic", "version", "dtype", "flags")
@@ -68,49 +81,49 @@ def _misfit(size, rows, value_bytes, channels):
 
 
 @inlined
-def decode(payload, size, channels, header):
-    """Reads a frame's header into ``header``. Returns -1, or an index into REASONS.
-
-    What cannot be read of it is as in a frame of one row of float32.
-    """
-    header[DTYPE], header[ROW_COUNT] = _F32, 1
-    if size >= 2:
-        if read_u16(payload) != _MAGIC:
-            return _MAGIC_BAD
-    elif size == 1 and read_u8(payload) != _MAGIC & 0xFF:
-        return _MAGIC_BAD
-    if size < _HEAD:
-        return _TRUNCATED
-    if read_u8(payload + _VERSION_AT) != frame.VERSION:
-        return _VERSION_BAD
-    header[DTYPE] = read_u8(payload + _DTYPE_AT)
-    header[FLAGS] = read_u16(payload + _FLAGS_AT)
-    header[ROW_COUNT] = read_u16(payload + _ROWS_AT)
-    header[FIRST_SEQ] = np.int64(read_u64(payload + SEQ_AT))
-    header[FIRST_TS] = read_i64(payload + TS_AT) if header[FLAGS] & frame.TS else 0
-    header[ROW_NS] = read_i64(payload + _DT_AT)
-    header[AT] = payload + _HEAD
-    if header[DTYPE] < _F32 or header[DTYPE] > _I32:
-        return _DTYPE_BAD
-    if header[FLAGS] & ~_KNOWN_FLAGS:
-        return _FLAGS_BAD
-    if header[ROW_COUNT] == 0:
-        return _NO_ROWS
-    return _misfit(size - _HEAD, header[ROW_COUNT], _value_bytes(header[DTYPE]), channels)
+def _unread(dtype, rows):
+    """The header of a message that is refused."""
+    return Header(dtype, 0, rows, 0, 0, 0, 0)
 
 
 @inlined
-def decode_raw(payload, size, channels, header):
-    """The header of a raw message: rows of float32, one or more than two, without number or time."""
-    header[DTYPE] = _F32
-    header[FLAGS] = header[FIRST_SEQ] = header[FIRST_TS] = header[ROW_NS] = 0
-    header[ROW_COUNT] = max(size // (4 * channels), 1)
-    header[AT] = payload
+def decode(payload, size, channels):
+    """Reads a frame's header. Returns -1 or an index into REASONS, and the header.
+
+    What cannot be read of it is as in a frame of one row of float32.
+    """
+    if size >= 2:
+        if read_u16(payload) != _MAGIC:
+            return _MAGIC_BAD, _unread(_F32, 1)
+    elif size == 1 and read_u8(payload) != _MAGIC & 0xFF:
+        return _MAGIC_BAD, _unread(_F32, 1)
+    if size < _HEAD:
+        return _TRUNCATED, _unread(_F32, 1)
+    if read_u8(payload + _VERSION_AT) != frame.VERSION:
+        return _VERSION_BAD, _unread(_F32, 1)
+    dtype, rows = np.int64(read_u8(payload + _DTYPE_AT)), np.int64(read_u16(payload + _ROWS_AT))
+    flags = np.int64(read_u16(payload + _FLAGS_AT))
+    if dtype < _F32 or dtype > _I32:
+        return _DTYPE_BAD, _unread(dtype, rows)
+    if flags & ~_KNOWN_FLAGS:
+        return _FLAGS_BAD, _unread(dtype, rows)
+    if rows == 0:
+        return _NO_ROWS, _unread(dtype, rows)
+    reason = _misfit(size - _HEAD, rows, _value_bytes(dtype), channels)
+    seq, ts = np.int64(read_u64(payload + SEQ_AT)), read_i64(payload + TS_AT) if flags & frame.TS else 0
+    return reason, Header(dtype, flags, rows, seq, ts, read_i64(payload + _DT_AT), payload + _HEAD)
+
+
+@inlined
+def decode_raw(payload, size, channels):
+    """The same of a raw message: rows of float32, one or more than two, without number or time."""
+    rows = max(size // (4 * channels), 1)
+    header = Header(_F32, 0, rows, 0, 0, 0, payload)
     if size == 0:
-        return _TRUNCATED
-    if header[ROW_COUNT] == 2 and size == 8 * channels:  # or one of float64, NumPy's default
-        return _DOUBLE
-    return _misfit(size, header[ROW_COUNT], 4, channels)
+        return _TRUNCATED, header
+    if rows == 2 and size == 8 * channels:  # or one of float64, NumPy's default
+        return _DOUBLE, header
+    return _misfit(size, rows, 4, channels), header
 
 
 @inlined
@@ -118,7 +131,7 @@ def size_wanted(header, channels, raw):
     """The size of a message that has what its header, as far as it was read, says; of a raw one, of a row."""
     if raw == 1:
         return 4 * channels
-    return _HEAD + max(header[ROW_COUNT], 1) * channels * _value_bytes(header[DTYPE])
+    return _HEAD + max(header.rows, 1) * channels * _value_bytes(header.dtype)
 
 
 @inlined
@@ -139,14 +152,13 @@ def decode_row(header, row, channels, offsets, values, to):
 
     ``values`` are float32, ``offsets`` float64, (channels,) or (0,).
     """
-    dtype = header[DTYPE]
-    at = header[AT] + row * channels * _value_bytes(dtype)
+    dtype = header.dtype
+    at = header.at + row * channels * _value_bytes(dtype)
     if offsets.size > 0:
         for channel in range(channels):
             values[to + channel] = np.float32(_number(dtype, at, channel) - offsets[channel])
     elif dtype == _F32:
-        for channel in range(channels):
-            values[to + channel] = read_f32(at + 4 * channel)
+        copy_words(address_of(values, to), at, channels)
     elif dtype == _F64:
         for channel in range(channels):
             values[to + channel] = np.float32(read_f64(at + 8 * channel))

@@ -39,7 +39,9 @@ PREDICTION = np.dtype(
 assert (FRAME.itemsize, PREDICTION.itemsize) == (32, 64)
 
 VERSION = 1
+LARGEST = float(np.finfo(np.float32).max)  # a value above it is infinite, whatever type it came in
 TOPIC_BYTES = 127  # the longest stream id
+ID_WORDS = (TOPIC_BYTES + 1) // 8  # 64-bit words of an id: UTF-8, zeros and, in its last byte, its length
 
 # frame flags
 END, RESET, SEQ, TS = 1, 2, 4, 8
@@ -49,6 +51,12 @@ DTYPES: dict[int, np.dtype] = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dty
 
 # kinds of prediction
 PER_FRAME, PER_SEQUENCE, ROLLOUT, EVENT = 1, 2, 3, 4
+KIND_NAMES = {PER_FRAME: "row", PER_SEQUENCE: "sequence", ROLLOUT: "rows", EVENT: "event"}
+# a prediction as a JSON object
+OBJECT_FIELDS = (
+    *("stream", "seq", "time", "step", "kind", "flags"),
+    *("score", "residual", "gap", "epoch", "prediction"),
+)
 
 # prediction flags, bit by bit from the lowest
 WARMING, GAP, WAS_RESET, IMPUTED, DEGRADED, RESTORED, EVICTED, ANOMALY = (1 << bit for bit in range(8))

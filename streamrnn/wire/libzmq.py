@@ -41,6 +41,7 @@ msg_recv = _function("zmq_msg_recv", _int, _address, _address, _int)  # message,
 msg_data = _function("zmq_msg_data", _address, _address)
 msg_size = _function("zmq_msg_size", _size, _address)
 msg_more = _function("zmq_msg_more", _int, _address)
+msg_send = _function("zmq_msg_send", _int, _address, _address, _int)  # message, socket, flags
 msg_close = _function("zmq_msg_close", _int, _address)
 send = _function("zmq_send", _int, _address, _address, _size, _int)  # socket, bytes, length, flags
 poll = _function("zmq_poll", _int, _address, _int, _long)  # items, count, milliseconds

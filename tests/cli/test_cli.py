@@ -80,8 +80,18 @@ def stub(monkeypatch):
 def test_the_commands_are_those_of_this_version():
     paths = {" ".join(path) for path, _ in commands()}
     assert paths == {
-        *("bench", "config", "config check", "demo", "inspect", "keygen", "replay", "send", "serve", "tail"),
-        *("train", "import", "state", "state show", "state export", "state import", "state reset"),
+        *("bench", "config", "config check", "demo", "inspect", "keygen", "record", "replay", "send"),
+        *(
+            "serve",
+            "tail",
+            "train",
+            "import",
+            "state",
+            "state show",
+            "state export",
+            "state import",
+            "state reset",
+        ),
     }
 
 

@@ -117,6 +117,68 @@ def test_rubbish_is_named_once_and_counted(tailed):
     ]
 
 
+def as_json(**changed: Any) -> bytes:
+    return json.dumps(OBJECT | changed, ensure_ascii=False).encode()
+
+
+OBJECT = {"stream": "p1", "seq": 7, "time": "2020-02-08T13:30:47.500000000Z", "step": 9, "kind": "row"}
+OBJECT |= {"flags": ["WARMING", "GAP"], "score": 0.1, "residual": None, "gap": 4, "epoch": 5}
+OBJECT |= {"prediction": {"flow": 0.1, "\u00fc 1": 2, "c": -1e-7}}
+
+
+def test_predictions_that_come_as_json(tailed, model_file):
+    more = OBJECT | {"seq": 2**64 - 1, "low": {"flow": 0.05}}
+    messages = [[b"p1", as_json()], [b"p1", json.dumps(more, indent=1).encode()]]
+    lines, said = tailed(messages, limit=2, model=model_file)
+    assert [json.loads(line) for line in lines] == [OBJECT, more]
+    assert said == ""
+    event = as_json(kind="event", prediction={}, time=None, flags=[], stream="\x1b[2J")
+    rows = as_json(kind="rows", prediction={"y": [1, None, 3.5], "z\n": [4, 5, 6]}, flags=["GAP\x07"])
+    binary = prediction([[0.1]], **FULL)
+    lines, said = tailed(
+        [messages[0], [b"p1", event], [b"p1", rows], [b"p1", binary]], limit=4, as_json=False
+    )
+    assert lines == [
+        "p1 seq=7 time=2020-02-08T13:30:47.500000000Z step=9 flow=0.1 '\u00fc 1'=2 c=-1e-07 score=0.1 "
+        "residual=- WARMING|GAP".replace("'", ""),
+        r"'\x1b[2J' event seq=7 time=- step=9 score=0.1 residual=-",
+        "p1 rows seq=7 time=2020-02-08T13:30:47.500000000Z step=9 y=1,-,3.5 'z\\n'=4,5,6 score=0.1 "
+        "residual=- 'GAP\\x07'",
+        "p1 seq=7 time=2020-02-08T13:30:47.500000000Z step=9 y0=0.1 score=0.1 residual=- WARMING|GAP",
+    ]
+    assert said == ""
+
+
+@pytest.mark.parametrize("print_json", [True, False])
+def test_json_that_is_no_prediction_is_rubbish(tailed, print_json):
+    good = [b"p", as_json()]
+    missing = json.loads(good[1])
+    del missing["gap"]
+    rubbish = [
+        b"{",
+        b"{}",
+        good[1] + b"{}",
+        good[1] + b"\xff",
+        json.dumps(missing).encode(),
+        b'{"a":' * 100_000,
+        as_json(score=float("nan")),
+        as_json(score=10**400),
+        as_json(seq=int("9" * 4000)),
+        good[1].replace(b"0.1", b"1e999"),
+        good[1].replace(b"p1", b"\\ud800"),
+        *(as_json(seq=seq) for seq in (-1, 2**64, 1.0, True, None, "7")),
+        *(as_json(prediction=said) for said in (None, [], {"a": "b"}, {"a": [[1]]}, {"a": True})),
+        *(as_json(flags=flags) for flags in (None, "GAP", [1])),
+        *(as_json(**{name: 1}) for name in ("stream", "time", "kind", "prediction")),
+    ]
+    messages = [*([b"p", payload] for payload in rubbish), [b"\xff", good[1]], [*good, b""], good]
+    lines, said = tailed(messages, limit=1, as_json=print_json)
+    assert len(lines) == 1
+    first, last = said.splitlines()
+    assert first.startswith("warning: a message that is no prediction: it begins with { and is no JSON: ")
+    assert last == f"messages that were no predictions: {len(messages) - 1}"
+
+
 def test_lines_come_at_once_until_an_interrupt(context):
     publisher, endpoint = bound(context, zmq.XPUB)
     with command("tail", endpoint, "--json") as child:

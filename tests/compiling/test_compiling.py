@@ -22,8 +22,7 @@ from numba.core.registry import cpu_target
 from streamrnn.compiling import sources
 from streamrnn.compiling.bundles import Bundle
 from streamrnn.compiling.inside import is_known
-from streamrnn.compiling.jit import compiled, compiling, inlined
-from streamrnn.compiling.tuples_by_address import by_address
+from streamrnn.compiling.jit import Entry, compiled, compiling, inlined
 
 FIRST_START_S = 20.0
 
@@ -62,7 +61,7 @@ def whole(outer, to):
 
 @compiled(cache=False)
 def handed_on(outer, to):
-    return _sum_up(by_address(outer), to)
+    return _sum_up(outer, to)
 
 
 def outer() -> Outer:
@@ -181,14 +180,14 @@ def compiled_from(function: Any) -> set[Path]:
         names = {name: function.__globals__.get(name) for name in function.__code__.co_names}
         modules = [value for value in names.values() if isinstance(value, ModuleType)]
         values = [*names.values(), *(getattr(module, name, None) for module in modules for name in names)]
-        left += [value.py_func for value in values if isinstance(value, Dispatcher)]
+        left += [value.py_func for value in values if isinstance(value, Dispatcher | Entry)]
     return found
 
 
 def entry_points(source: Path) -> list[Any]:
     name = ".".join(source.relative_to(PACKAGE.parent).with_suffix("").parts)
     module = importlib.import_module(name)
-    functions = [value.py_func for value in vars(module).values() if isinstance(value, Dispatcher)]
+    functions = [value.py_func for value in vars(module).values() if isinstance(value, Dispatcher | Entry)]
     return [function for function in functions if function.__module__ == name]
 
 
@@ -216,8 +215,10 @@ def test_a_change_anywhere_in_the_sources_is_another_key(tmp_path):
     for path in copy.rglob("*.py"):
         content = path.read_bytes()
         path.write_bytes(content + b"\n# changed\n")
+        of_copy._digest_of_file.cache_clear()
         assert (of_copy.digest_of(entry) != before) == (path in known), path
         path.write_bytes(content)
+        of_copy._digest_of_file.cache_clear()
     assert of_copy.digest_of(entry) == before
 
 

@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from daemons import (
     take,
     wait_for,
 )
+from intakes import OF_ADAPTERS
 from models import untrained
 
 from streamrnn.daemon.refusals import printable
@@ -96,7 +98,7 @@ ELSEWHERE = {"capacity", "diverged", "float64", "implausible"}
 
 
 def test_every_reason_is_provoked():
-    assert {name.partition(":")[0] for name in WRONG} | ELSEWHERE == set(REASONS)
+    assert {name.partition(":")[0] for name in WRONG} | ELSEWHERE == set(REASONS) - OF_ADAPTERS
 
 
 def sizes(parts: list[bytes], reason: str) -> tuple[int | None, int | None]:
@@ -286,7 +288,9 @@ def test_every_element_type_is_read(daemon, line, code):
     assert line.answers(20) == rows_answers(daemon.engine(), name, good.astype(np.float32))
 
 
-@pytest.mark.parametrize("name", ["é" * 63 + "x", "x" * 127, "valve/β/7", "a\0", "a\0b", " ", "😀"])
+@pytest.mark.parametrize(
+    "name", ["é" * 63 + "x", "x" * 127, "x" * 34, "x" * 33, "valve/β/7", "a\0", "a\0b", " ", "😀"]
+)
 def test_any_utf8_of_1_to_127_bytes_is_a_stream(daemon, line, name):
     good = rows(3)
     line.send_rows(name, good)
@@ -453,12 +457,12 @@ def test_an_idle_stream_is_let_go_and_begins_anew(model_file):
         header = wait_for(eviction, "the quiet stream to be let go").header
         assert (header["kind"], header["flags"], header["horizon"]) == (EVENT, EVICTED, 0)
         wait_for(lambda: daemon.count("streams") == 0, "all streams to be let go")
+        assert daemon.count("state_resets_total{idle}") == 3  # and the one that opened the line
         line.send_rows("quiet", good)
         busy, event, *anew = line.receive(5)
         assert (busy.stream, event.stream, event.header["kind"]) == ("busy", "busy", EVENT)
         assert [prediction.answer for prediction in anew] == answers
         assert answers == rows_answers(daemon.engine(), "quiet", good)
-        assert daemon.count("state_resets_total{idle}") == 3  # and the one that opened the line
 
 
 @pytest.fixture(scope="module")
@@ -598,3 +602,24 @@ def test_signals_on_the_pump_s_thread_leave_the_socket_in_step(puppet_daemon):
         assert count > 1000
         rejected = {name: n for name, n in puppet_daemon.metrics().items() if "rejected_total" in name and n}
         assert rejected == {}
+
+
+def test_a_publisher_may_leave_while_the_pump_is_behind(tmp_path):
+    """libzmq 4.3.5 aborts where a heartbeat, one a second, is due while a queue is full and nobody there."""
+    model = tmp_path / "model.safetensors"
+    write_model(untrained(channels=1, hidden=512, layers=3), model)
+    settings = {"input.socket": "pull", "http.listen": "127.0.0.1:0"}
+    with serving(model, settings) as daemon, zmq.Context() as context:
+        with context.socket(zmq.PUSH) as publisher:
+            publisher.sndtimeo, publisher.linger = 20, 0
+            publisher.connect(daemon.receives)
+            payload = pack_frame(np.zeros((8, 1), np.float32))
+            sent = 0
+            with suppress(zmq.Again):  # once nothing more goes in, all queues on the way are full
+                while True:
+                    publisher.send_multipart([b"m1", payload])
+                    sent += 1
+        before = time.monotonic()
+        wait_for(lambda: daemon.count("frames_received_total") > HIGH_WATER / 8, "a part of it", 120)
+        assert time.monotonic() - before > 2, "too quick to be behind"
+        assert daemon.process.poll() is None

@@ -9,6 +9,7 @@ import pytest
 from daemons import DEADLINE_S, rows_answers, serving
 from models import untrained
 
+from streamrnn.adapters.tally import IntakeTally
 from streamrnn.compiling.jit import compiled
 from streamrnn.daemon.refusals import printable, refusals
 from streamrnn.engine.engine import Engine
@@ -28,7 +29,10 @@ def engine_of(capacity: int = 4, **faults: str) -> Engine:
 
 
 def told(engine: Engine) -> list[tuple[str, int, str, str]]:
-    return [tuple(said[key] for key in ("reason", "count", "topic", "what")) for said in refusals(engine)]
+    return [
+        tuple(said[key] for key in ("reason", "count", "topic", "what"))
+        for said in refusals(engine, IntakeTally())
+    ]
 
 
 def test_rows_are_told_of_by_stream_and_channel():
@@ -48,7 +52,7 @@ def test_rows_are_told_of_by_stream_and_channel():
         ("infinite", 2, "new", "c0 is infinite"),
         ("missing", 1, "b", "c0 is missing"),
     ]
-    (capacity, *others) = refusals(engine)
+    (capacity, *others) = refusals(engine, IntakeTally())
     assert capacity["reason"] == "capacity", "the latest comes first"
     assert before - 0.01 <= capacity["first"] <= capacity["latest"] <= time.time() + 0.01
     assert (capacity["meaning"], capacity["remedy"]) == WHY["capacity"]
@@ -60,7 +64,7 @@ def test_the_first_time_stays_and_the_latest_moves_on():
     engine, found = engine_of(), []
     while len(found) < 3:
         engine.feed(["a"], np.zeros(1, np.int64), np.full((1, 3), INF, np.float32))
-        found += refusals(engine)
+        found += refusals(engine, IntakeTally())
         end = time.time_ns() + 2_000_000
         while time.time_ns() < end:
             pass
@@ -75,7 +79,7 @@ def test_what_diverged_is_told_of_by_its_stream():
     model = untrained("rnn", activation="relu")
     engine = Engine(type(model).from_tensors(model.settings(), tensors), 4, Faults())
     engine.feed(["wild"], np.zeros(3, np.int64), np.abs(ROWS[:3]) * 1000)
-    (said,) = refusals(engine)
+    (said,) = refusals(engine, IntakeTally())
     assert (said["reason"], said["topic"], said["channel"]) == ("diverged", "wild", None)
 
 
@@ -104,7 +108,7 @@ def test_what_is_told_is_of_one_message_however_many_come():
     flood.start()
     found, end = [], time.monotonic() + DEADLINE_S
     while (len(found) < 2000 or len({said["topic"] for said in found}) < 4) and time.monotonic() < end:
-        found += refusals(engine)
+        found += refusals(engine, IntakeTally())
     stop[0] = 1
     flood.join()
     for said in found:

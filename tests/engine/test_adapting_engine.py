@@ -106,8 +106,7 @@ def test_it_is_frozen_while_something_is_unusual():
 def learned(engine: Engine) -> np.ndarray:
     """What the one stream has learned to correct its forecasts."""
     slots, adaptation = engine.core.slots, engine.core.adaptation
-    record = slots.state.reshape(-1, slots.words)[int(slots.committed[0]) % 2]
-    return record[slots.adapt_at + adaptation.turn_at : slots.prediction_at].copy()
+    return slots.state[slots.adapt_at + adaptation.turn_at : slots.forecast_at].copy()
 
 
 def test_rows_that_were_filled_in_teach_nothing():

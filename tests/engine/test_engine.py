@@ -265,7 +265,7 @@ def test_frames_that_a_highway_remembers_are_no_saturated_units():
     engine = Engine(LOOKS_BACK, 1, Faults())
     answers = feed_one(engine, np.full((5, 2), 1e6), "a")
     assert (answers.outcome == PREDICTED).all()
-    assert np.abs(record_of(engine.core.slots, "a")[engine.core.slots.hidden_at - 16 :][:4]).min() > 1e3
+    assert np.abs(record_of(engine.core.slots, "a")[engine.core.slots.past_at :][:4]).min() > 1e3
     assert feed_one(moved(engine), np.ones((1, 2)), "a").outcome.tolist() == [PREDICTED]
 
 

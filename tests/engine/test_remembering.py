@@ -30,11 +30,11 @@ from streamrnn.engine.engine import Engine
 from streamrnn.settings.sections import Faults
 from streamrnn.stats import RESETS, STREAMS
 from streamrnn.streams.live import LiveFile
-from streamrnn.streams.record import ENDED, EPOCH, FIRST, RESTORED, SEQ, STEP
+from streamrnn.streams.record import ENDED, EPOCH, FIRST, PLACE, RESTORED, SEQ, STEP
 from streamrnn.streams.recovery import NO_ROOM, PUT, recover, restore
 from streamrnn.streams.rules import request_reset
 from streamrnn.streams.running_copy import make_copy
-from streamrnn.streams.slots import id_words
+from streamrnn.streams.slots import WORK_RECORDS, id_words
 from streamrnn.wire.frame import END, RESET
 
 MODELS = [
@@ -93,7 +93,7 @@ class Remembering(RuleBasedStateMachine):
         if self.file is not None:
             os.close(self.file._lock)  # what the kernel does when a process ends
 
-        def home(network):
+        def home(network, work):
             self.file = LiveFile(self.folder, network, self.model.fingerprint, self.capacity)
             return self.file.block
 
@@ -102,7 +102,7 @@ class Remembering(RuleBasedStateMachine):
     def after_start(self) -> None:
         self.file.publish()
         self.engine.stats.counters[STREAMS] = self.engine.core.slots.counts[1]
-        self.copy = make_copy(self.engine.core.slots)
+        self.copy = make_copy(self.engine.core.slots, np.arange(self.engine.capacity))
         self.rules.counts.clear()
         self.rules.resets.clear()
         for stream in self.rules.streams.values():
@@ -155,7 +155,7 @@ class Remembering(RuleBasedStateMachine):
     def idle_streams_are_let_go(self, seconds) -> None:
         slots = self.engine.core.slots
         for _, slot in list(live_streams(slots)):
-            if self.now - slots.received[slot] > seconds * 1e9:
+            if self.now - slots.notes["received"][slot] > seconds * 1e9:
                 release_slot(slots, slot)
         self.engine.stats.counters[STREAMS] = slots.counts[1]
         for name, stream in list(self.rules.streams.items()):
@@ -167,12 +167,15 @@ class Remembering(RuleBasedStateMachine):
     @KNOWN
     @rule(seed=st.none() | st.integers(0, 2**32 - 1))
     def killed(self, seed) -> None:
-        """In the middle of a step of every stream: of the records that would be next, anything is written."""
+        """In the middle of a step: records to work in, and next rows of pasts, hold anything."""
         slots = self.engine.core.slots
         if seed is not None:
             rng, records = np.random.default_rng(seed), slots.state_32.reshape(-1, slots.words)
-            for slot in range(slots.capacity):
-                torn = records[2 * slot + 1 - int(slots.committed[slot]) % 2]
+            parts = list(records[slots.capacity : slots.capacity + WORK_RECORDS])
+            for record in records[: slots.capacity] if slots.past_rows else ():
+                rows = record[slots.past_at :][: slots.past_rows * slots.row].reshape(slots.past_rows, -1)
+                parts.append(rows[int(record[PLACE]) - 1])
+            for torn in parts:
                 written = rng.random(len(torn)) < rng.choice([0.1, 0.9, 1.0])
                 torn[written] = rng.integers(0, 2**32, len(torn), np.uint32)[written]
         self.start()
@@ -244,7 +247,7 @@ class Remembering(RuleBasedStateMachine):
             assert short[ENDED] == (1 + RESETS.index(stream.ended) if stream.ended else 0)
             for at, vector in ((slots.input_at, stream.input), (slots.prediction_at, stream.forecast)):
                 np.testing.assert_array_equal(record[at : at + len(vector)], vector)
-            assert slots.received[int(find_slot(slots, id_words(name)))] == stream.received
+            assert slots.notes["received"][int(find_slot(slots, id_words(name)))] == stream.received
 
     @invariant()
     def all_is_counted(self) -> None:
@@ -264,7 +267,7 @@ TestRemembering.settings = settings(max_examples=60, stateful_step_count=40, dea
 def test_a_slot_that_changed_hands_between_two_snapshots():
     """Its counter says the same as before, its record and its id do not."""
     engine, rows = Engine(MODELS[0], 1, Faults()), np.ones((3, 2), np.float32)
-    copy = make_copy(engine.core.slots)
+    copy = make_copy(engine.core.slots, np.arange(engine.capacity))
     for name in ("a", "b"):
         feed_by_hand(engine, [Row(name, values, seq) for seq, values in enumerate(rows)])
         assert names_in(saved(engine, copy)) == [name]

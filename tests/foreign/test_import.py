@@ -667,6 +667,20 @@ def test_the_command_prints_the_model(tmp_path):
     assert "largest_difference" in description["self_check"]
 
 
+def test_rounded_weights_are_compared_with_those_of_the_file(tmp_path):
+    file, output = saved(tmp_path, small()), tmp_path / "model.safetensors"
+    words = (file, "-o", output, "--target", "value", "--outputs", "p,q", "--channels", "a,b,c")
+    words += ("--sample-period", "0", "--scaling", "none", "--weights", "bfloat16")
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    assert "\nweights in bfloat16: largest difference to float32 over 1,000 rows: 0.0" in result.stderr
+    assert "recurrent weights  bfloat16, rounded by 0.0" in result.stdout
+    assert read_model(output).weights == "bfloat16"
+    check = json.loads(run(*words, "--json").stdout)["self_check"]
+    assert 0 < check["rounding"] < 0.02
+    assert check["largest_difference"] is None or check["largest_difference"] <= 1e-4
+
+
 def test_the_command_says_what_is_missing(tmp_path):
     result = run(saved(tmp_path, small()), "-o", tmp_path / "model.safetensors")
     assert result.exit_code == 2 and not result.stdout

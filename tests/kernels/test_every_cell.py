@@ -105,7 +105,7 @@ def test_a_record_beyond_its_bounds_is_not_taken(cell):
         for value, fate in ((0.5, PUT), (state.bound * 1.01, DAMAGED)):
             other = moved(engine)
             states(other)[k, -1, 3] = value
-            vouch_for(record_of(other.core.slots, "a"), id_words("a"))
+            vouch_for(other.core.slots, record_of(other.core.slots, "a"), id_words("a"))
             if fate == PUT or np.isfinite(state.bound):
                 assert put_back(Engine(engine.model, 1, Faults()), saved(other), 1) == fate
 
@@ -164,7 +164,7 @@ def test_a_state_that_nothing_moves_any_more_is_degraded_and_given_up(cell):
     for value, flag in ((1.001 * cell.saturates_at, DEGRADED), (0.9 * cell.saturates_at, 0)):
         other = moved(engine)
         states(other)[cell.saturates, :, :HIDDEN] = min(value, cell.states[cell.saturates].bound)
-        vouch_for(record_of(other.core.slots, "a"), id_words("a"))
+        vouch_for(other.core.slots, record_of(other.core.slots, "a"), id_words("a"))
         answers = feed(other, wild_rows(DEGRADED_STEPS + 1, 1))
         assert set(answers.flags[:DEGRADED_STEPS] & DEGRADED) == {flag}
         assert answers.epoch[-1] == (1 if flag else 0)

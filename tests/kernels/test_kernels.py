@@ -12,20 +12,29 @@ from typing import Any
 
 import llvmlite.binding
 import naive
-import numba
 import numpy as np
 import pytest
 from models import ADDED, CELLS, untrained
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.compiling.tuples_by_address import by_address
 from streamrnn.engine.advance import advance
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.kernels import activations
-from streamrnn.kernels.affine import TILE_STREAMS, affine, pack
+from streamrnn.kernels.affine import (
+    GROUP,
+    TILE_STREAMS,
+    affine,
+    group_of,
+    pack,
+    pack_bias,
+    strand_by_strand,
+    strands_of,
+    strands_together,
+)
 from streamrnn.kernels.network import forward
 from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.kernels.simd import LANES, load, store
+from streamrnn.kernels.tiles import tile_store
 from streamrnn.model.model import Model, random_model
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.batch import make_tile
@@ -212,11 +221,19 @@ def test_the_highway_looks_back_over_blocks_and_parts_of_them(channels, highway)
 
 
 @compiled
-def run_affine(w, at, b, bias, rows, k_count, z, first, stride, out, to, out_stride, streams):
-    affine(w, at, b, bias, rows, k_count, z, first, stride, out, to, out_stride, streams)
+def run_affine(w, at, b, bias, rows, k_count, together, z, first, stride, out, to, out_stride, streams):
+    none = w.view(np.uint32)
+    affine(w, at, none, -1, b, bias, rows, k_count, together, z, first, stride, out, to, out_stride, streams)
 
 
-@pytest.mark.parametrize("columns", [1, 3, 4, 18, 33])
+def alone(w, at, b, bias, rows, z):
+    """What ``run_affine`` gives for one stream, its whole blocks as they are."""
+    out = np.zeros(rows, np.float32)
+    run_affine(w, at, b, bias, rows, len(z), 1, z, 0, len(z), out, 0, rows, 1)
+    return out
+
+
+@pytest.mark.parametrize("columns", [1, 3, 4, 18, 33, 161])
 @pytest.mark.parametrize("rows", [16, 48, 64, 80, 128, 208])
 def test_affine(rows, columns):
     rng = np.random.default_rng(rows + columns)
@@ -231,11 +248,67 @@ def test_affine(rows, columns):
         z[:streams, 2:-3] = inputs[:streams]
         out = np.full((TILE_STREAMS, rows + 40), np.inf, np.float32)
         sizes = z.shape[1], out.reshape(-1), 7, out.shape[1]
-        run_affine(w, 32, b, 32, rows, columns, z.reshape(-1), 2, *sizes, streams)
+        run_affine(w, 32, b, 32, rows, columns, 1, z.reshape(-1), 2, *sizes, streams)
         result = out[:streams, 7 : 7 + rows]
         assert (np.abs(result - wanted[:streams]) <= bound[:streams]).all()
         assert np.isposinf(out[:, :7]).all()
         assert np.isposinf(out[:, 7 + rows :]).all()
+        for s in range(streams):
+            np.testing.assert_array_equal(result[s], alone(w, 32, b, 32, rows, inputs[s]))
+
+
+@pytest.mark.parametrize("columns", [1, 3, 4, 18, 33])
+@pytest.mark.parametrize("used", [1, 4, 5, 8, 9])
+@pytest.mark.parametrize("rows", [16, 48, 64, 80])
+def test_strands_that_share_a_vector_change_no_bit(rows, used, columns):
+    rng = np.random.default_rng(rows + used + columns)
+    matrix, bias = rng.normal(size=(rows, columns)).astype("f"), rng.normal(size=rows).astype("f")
+    matrix[rows - LANES + used :] = bias[rows - LANES + used :] = 0
+    inputs = rng.normal(size=(TILE_STREAMS, columns)).astype("f")
+    together = strands_together(rows, used)
+    assert together == (1 if rows == 64 or used > 8 else 2 if used > 4 else 4)
+    biases = pack_bias(bias, together)
+    for streams in (1, 2, 3, 5, 11, TILE_STREAMS):
+        out = np.full((TILE_STREAMS, rows), np.nan, np.float32)
+        z, outs = inputs.reshape(-1), out.reshape(-1)
+        w = pack(matrix, together)
+        run_affine(w, 0, biases, 0, rows, columns, together, z, 0, columns, outs, 0, rows, streams)
+        for s in range(streams):
+            np.testing.assert_array_equal(out[s], alone(pack(matrix), 0, bias, 0, rows, inputs[s]))
+
+
+# of AVX-512, and of AVX2 and 64-bit Arm
+@pytest.mark.parametrize(("blocks", "streams"), [(4, 6), (4, 4), (4, 2), (1, 6), (1, 4), (2, 2), (GROUP, 1)])
+def test_a_tile_of_any_shape_gives_the_same_bits(blocks, streams):
+    group = group_of(blocks, streams)
+
+    @compiled(cache=False)
+    def run(w, b, k, end, z, stride, out, out_stride):
+        group(w, 0, b, 0, k, end, z, 0, stride, out, 0, out_stride)
+
+    rng = np.random.default_rng(blocks)
+    for columns in (1, 7, 40):
+        w, b, z = (rng.normal(size=size).astype("f") for size in (64 * columns, 64, (streams, columns)))
+        out = np.zeros((streams, 64), np.float32)
+        for k in range(0, columns, 13):  # in parts
+            run(w, b, k, min(k + 13, columns), z.reshape(-1), columns, out.reshape(-1), 64)
+        for s in range(streams):
+            np.testing.assert_array_equal(out[s], alone(w, 0, b, 0, 64, z[s]))
+
+
+@pytest.mark.parametrize("strands", [strands_of(1, 6), strand_by_strand])
+def test_strands_of_several_streams_give_the_same_bits(strands):
+    @compiled(cache=False)
+    def run(w, b, k_count, z, stride, out):
+        tile_store(strands(w, 0, b, 0, k_count, z, 0, stride), out, 0, LANES)
+
+    rng = np.random.default_rng(0)
+    for columns in (1, 4, 7, 41):
+        w, b, z = (rng.normal(size=size).astype("f") for size in (16 * columns, 16, (6, columns)))
+        out = np.zeros((6, LANES), np.float32)
+        run(w, b, columns, z.reshape(-1), columns, out.reshape(-1))
+        for s in range(6):
+            np.testing.assert_array_equal(out[s], alone(w, 0, b, 0, LANES, z[s]))
 
 
 @compiled
@@ -371,13 +444,15 @@ def digest() -> str:
         (cell, hidden, {"layers": layers, "activation": activation})
         for cell, activation, hidden, layers in MIXED
     ]
-    for cell, hidden, more in [*kinds, ("gru", 33, {"reset": "before", **ADDED})]:
+    kinds += [("gru", 33, {"reset": "before", **ADDED}), ("lstm", 80, {"weights": "bfloat16"})]
+    for cell, hidden, more in kinds:
         model = random_model(cell, 9, hidden, mean=np.ones(9), std=np.full(9, 3), **more)
         rows = np.random.default_rng(hidden).normal(1, 3, size=(len(stream), 9)).astype(np.float32)
         answers = Engine(model, 7, Faults()).feed([f"s{k}" for k in range(7)], stream, rows)
         assert np.isfinite(answers.values).all()
         for said in (answers.values, answers.residual, answers.score):
             digest.update(np.nan_to_num(said).tobytes())
+    digest.update(feed(model, rows).values.tobytes())  # of one stream, whose weights come in words
     return digest.hexdigest()
 
 
@@ -406,9 +481,9 @@ def native() -> Any:
 
     @compiled(cache=False, no_cpython_wrapper=True)
     def function(core, count):
-        advance(by_address(core), count)
+        advance(core, count)
 
-    function.compile((numba.typeof(core), numba.int64))
+    function.prepare(core, 0)
     return function
 
 

@@ -39,6 +39,7 @@ def full(**changes) -> Model:
     settings = {
         **ADDED,
         "reset": "before",
+        "weights": "bfloat16",
         "target": "value",
         "ahead": 7,
         "errors": {"rows": 1234, "mean": [0.5, 0.0, -1.5], "std": [1, 2, 0]},
@@ -305,6 +306,7 @@ def test_fingerprint_changes_with_any_setting(changes):
     "changes",
     [
         {"reset": "after"},
+        {"weights": "float32"},
         {"before": [{"units": 20, "activation": "tanh"}, {"units": 5, "activation": "tanh"}]},
         {"highway": 0},
         {"ahead": 8},
@@ -354,7 +356,7 @@ def test_round_trip_of_everything(path):
     read = read_model(path)
     assert_same(read, model)
     assert read.fingerprint == model.fingerprint
-    assert (read.reset, read.highway, read.ahead) == ("before", 4, 7)
+    assert (read.reset, read.weights, read.highway, read.ahead) == ("before", "bfloat16", 4, 7)
     assert read.errors == {"rows": 1234, "mean": [0.5, 0, -1.5], "std": [1, 2, 0]}
     assert read.training == {"by": "a test", "loss": [0.5, 0.25], "seed": None, "data": {"rows": 9405}}
 
@@ -564,6 +566,7 @@ ERRORS = {"rows": 9, "mean": [0, 0, 0], "std": [1, 1, 1]}
         ({"channels": [{"name": "a\nb"}]}, '"channels"[0]: expected a printable name'),
         ({"channels": [{"name": "\ud800"}]}, '"channels"[0]: expected a printable name'),
         ({"outputs": [{"name": "c0", "unit": 1}]}, '"outputs"[0]: expected a printable unit, found 1'),
+        ({"weights": "int8"}, '"weights": expected "float32" or "bfloat16", found \'int8\''),
         ({"reset": "never"}, '"reset": expected "after" or "before", found \'never\''),
         ({"highway": 1025}, '"highway": expected a whole number, 0 to 1024, found 1025'),
         ({"highway": None}, '"highway": expected a whole number, 0 to 1024, found None'),
@@ -938,9 +941,11 @@ def test_the_table_for_people():
 
 def test_the_description_of_everything():
     description = json.loads(json.dumps(describe_model(full(), "m")))
-    assert {key: description[key] for key in ("reset", "highway", "ahead", "before", "after")} == {
+    optional = ("reset", "weights", "highway", "ahead", "before", "after")
+    assert {key: description[key] for key in optional} == {
         **ADDED,
         "reset": "before",
+        "weights": "bfloat16",
         "ahead": 7,
     }
     dense, recurrent, head = 20 * 3 + 5 * 20 + 18 * 5 + 3 * 18, 15 * (5 + 5), 3 * 3 + 3 * 12
@@ -949,6 +954,7 @@ def test_the_description_of_everything():
     assert description["state_bytes"] == 4 * (
         5 + 3 * 3
     )  # the hidden state, and three frames of three channels
+    assert 0.0005 < description["rounding"] < 0.003
     assert description["errors"]["rows"] == 1234
     assert description["training"]["data"] == {"rows": 9405}
     assert not describe_model(untrained(), "m").keys() & {*OPTIONAL, "ahead"}
@@ -960,6 +966,7 @@ def test_the_table_of_everything():
     for line in (
         "network gru, 1 x 5 hidden units",
         "reset gate before the recurrent product",
+        f"recurrent weights bfloat16, rounded by {describe_model(full(), 'm')['rounding']:.2g} of them",
         "dense before 20 tanh, 5 sigmoid",
         "dense after 18 relu, 3 linear",
         "highway 4 frames",
@@ -971,7 +978,7 @@ def test_the_table_of_everything():
     ):
         assert line in lines
     plain = format_description(describe_model(untrained(), "m"))
-    for word in ("reset", "dense", "highway", "ahead", "error", "training"):
+    for word in ("reset", "recurrent weights", "dense", "highway", "ahead", "error", "training"):
         assert word not in plain
 
 

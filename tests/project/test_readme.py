@@ -1,5 +1,6 @@
 """Every command and every piece of code in the README is run; its first pages are test_walk's."""
 
+import json
 import re
 import subprocess
 import sys
@@ -16,10 +17,12 @@ from daemons import DEADLINE_S, serving, wait_for
 from readme import README, ROOT, blocks, command_lines, free_ports, section, sections
 
 from streamrnn.demo.live import MODEL
+from streamrnn.model.model import random_model
+from streamrnn.model.model_file import write_model
 from streamrnn.settings.config import load_config
 
 # Sections whose command lines are run, here or in test_walk. Those of the first screen are test_demo's.
-RUN = {"Got a CSV?", "Use it", "Relations", "Train", "Import", "Keep the streams", "On a network"}
+RUN = {"Got a CSV?", "Use it", "Relations", "Train", "Import", "MQTT", "Keep the streams", "On a network"}
 
 
 def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -168,6 +171,40 @@ def test_a_publisher_of_ones_own(language, tmp_path):
                 reader.subscribe(b"")
                 reader.connect(daemon.publishes)
                 assert reader.recv_multipart()[0] == b"machine-1"
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("language", ["python", "js", "c"])
+def test_a_sender_of_json(language, tmp_path, request):
+    """As the README has it, for a model of its channels."""
+    text = section("Other senders")
+    (code,) = blocks(text, language)
+    (port,) = free_ports(1)
+    write_model(random_model("lstm", ["flow", "pressure"]), tmp_path / "model.safetensors")
+    file = tmp_path / ("sensor.mjs" if language == "js" else f"sensor.{language}")
+    file.write_text(code.replace("5555", str(port)))
+    words = [sys.executable if language == "python" else "node", file.name]
+    if language == "js":
+        if not request.config.getoption("--long"):
+            pytest.skip("installs zeromq of npm: run with --long")
+        run(re.search(r"`(npm install .*?)`", text)[1].split(), tmp_path)
+    elif language == "c":
+        run([*re.search(r"`(cc .*?)`", text)[1].split(), "-o", "sensor"], tmp_path)
+        words = ["./sensor"]
+    settings = tomllib.loads(blocks(text, "toml")[0])["input"]
+    assert settings.pop("connect") == ["tcp://127.0.0.1:5555"]
+    settings = {f"input.{key}": value for key, value in settings.items()}
+    settings["input.connect"] = (f"tcp://127.0.0.1:{port}",)
+    with serving(tmp_path / "model.safetensors", settings) as daemon:
+        process = subprocess.Popen(words, cwd=tmp_path)
+        try:
+            name = "m-1" if language == "c" else "machine-1"
+            wait_for(lambda: f'"{name}"' in daemon.get("/api/streams")[1], "its stream")
+            flow, pressure = json.loads(daemon.get(f"/api/streams/{name}")[1])["channels"]
+            assert -1 <= flow["value"] <= 8 and -1 <= pressure["value"] <= 6
+            assert daemon.count("frames_rejected_total{syntax}") == 0
         finally:
             process.kill()
             process.wait()

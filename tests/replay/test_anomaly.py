@@ -103,9 +103,7 @@ def test_a_new_stream_has_nothing_of_one_that_left_its_slot(model, rows):
     slots = engine.core.slots
     left = slots.state.copy()
     drop(slots, np.ones(1, np.uint8))
-    slots.state[: 2 * slots.words] = left[
-        : 2 * slots.words
-    ]  # as a kill in the middle of letting go leaves it
+    slots.state[: slots.words] = left[: slots.words]  # as a kill in the middle of letting go leaves it
     slots.table[:] = 0
     slots.counts[:] = 0, 0
     recover(engine.core.net, slots, 1, np.zeros(1, np.uint8))
@@ -138,8 +136,10 @@ def test_statistics_that_rows_cannot_lead_to_are_damage(model, rows, word, value
     slots, name = engine.core.slots, id_words("a")
     record = record_of(slots, "a")
     at = getattr(score, word)
-    record[slots.score_at + (score.SCALARS + 16 * at if word == "RUN" else at)] = value
-    vouch_for(record, name)
+    record[slots.score_at + (score.SCALARS + engine.core.net.score_width * at if word == "RUN" else at)] = (
+        value
+    )
+    vouch_for(slots, record, name)
     found = saved(engine)
     assert put_back(Engine(model, 4, Faults()), found, 1).tolist() == [DAMAGED]
 

@@ -33,6 +33,24 @@ socket = "sub"
 topics = [""]
 format = "frame"
 stream = ""
+topic = ""
+time = "time"
+time_unit = ""
+dtype = "float32"
+order = "C"
+fields = {}
+[mqtt]
+client_id = ""
+password_file = ""
+ca_file = ""
+cert_file = ""
+key_file = ""
+retained = false
+[assemble]
+period = "0"
+take = "last"
+hold = "10 periods"
+lateness = "1 period"
 [output]
 bind = []
 connect = []
@@ -43,6 +61,7 @@ horizon = 0
 [streams]
 capacity = 4096
 idle_timeout = "1h"
+workers = 0
 [faults]
 gap = "hold"
 max_gap = 64
@@ -92,7 +111,9 @@ def errors(file: Path, text: str) -> list[str]:
 def flat(table: dict, prefix: str = "") -> dict:
     found: dict = {}
     for key, value in table.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        found |= (
+            flat(value, f"{prefix}{key}.") if value and isinstance(value, dict) else {f"{prefix}{key}": value}
+        )
     return found
 
 
@@ -122,7 +143,7 @@ def test_every_key_has_a_description_of_one_line():
 def test_the_configuration_and_its_sections_are_frozen():
     config = Config()
     sections = [value for _, value in config if isinstance(value, Section)]
-    assert len(sections) == 10
+    assert len(sections) == 12
     for section in [config, *sections]:
         name = next(iter(type(section).model_fields))
         with pytest.raises(ValidationError, match="frozen"):
@@ -163,8 +184,8 @@ def test_all_errors_are_named_at_once(file):
         "faults.max_gap: 65536 is too large; use at most 1024",
         "http.listen: 9464 is not text; write it in quotes",
         'log.levle: unknown key; did you mean "level"? allowed: level, format',
-        "port: unknown key; allowed: model, input, output, predict, streams, faults, adapt, state, "
-        "security, http, log",
+        "port: unknown key; allowed: model, input, mqtt, assemble, output, predict, streams, faults, adapt, "
+        "state, security, http, log",
     ]
 
 
@@ -178,10 +199,15 @@ def test_all_errors_are_named_at_once(file):
         ("capacity = 9", 'capacity: unknown key; did you mean "streams.capacity"? allowed: model, '),
         ("bind = []", 'bind: unknown key; did you mean "input.bind" or "output.bind"? allowed: model, '),
         (
-            '[input]\nformat = "bsread"',
-            'input.format: "bsread" is not allowed; use "frame" or "raw" (adapters ',
+            '[input]\nformat = "xml"',
+            'input.format: "xml" is not allowed; use "frame", "raw", "array", "json", "msgpack", ',
         ),
-        ('[input]\nformat = "json"', 'input.format: "json" is not allowed; use "frame" or "raw" (adapters '),
+        ('[input]\ntopic = "plant/#"', 'input.topic: "plant/#" says not what is what; write {stream} and '),
+        ('[input]\ntopic = "{stream}/{stream}"', 'input.topic: "{stream}/{stream}" says not what is what; '),
+        ('[input]\nfields = ["a"]', 'input.fields: ["a"] is not a table; write [input.fields] and a line'),
+        ("[input.fields]\na = 1", "input.fields.a: 1 is not text; write it in quotes"),
+        ('[assemble]\nperiod = "1 period"', "assemble.period: '1 period' says nothing; write a time, as "),
+        ('[assemble]\nhold = "ten"', 'assemble.hold: "ten" is no time; write "100us", "500ms", "10s", '),
         ("[input]\ntopics = []", 'input.topics: [] receives nothing; use [""] for every stream'),
         ('[input]\nsocket = "pull"\ntopics = ["a"]', 'input.topics: a "pull" socket takes every frame; '),
         (
@@ -194,7 +220,7 @@ def test_all_errors_are_named_at_once(file):
         ),
         ('[input]\nstream = "{}"', 'input.stream: "{}" is no stream\'s id; write letters, and none of { '),
         ("[input]\nstream = 1", "input.stream: 1 is not text; write it in quotes"),
-        ('[output]\nformat = "json"', 'output.format: "json" is not allowed; use "prediction" (JSON '),
+        ('[output]\nformat = "raw"', 'output.format: "raw" is not allowed; use "prediction" or "json"'),
         ("[streams]\ncapacity = 10000001", "streams.capacity: 10000001 is too large; use at most 10000000"),
         ("[streams]\ncapacity = true", "streams.capacity: true is not an integer; "),
         ("[streams]\ncapacity = 4096.0", "streams.capacity: 4096.0 is not an integer; "),

@@ -90,8 +90,8 @@ def forged(snapshot: Snapshot, change: Callable[[np.ndarray], None]) -> Snapshot
     """A snapshot whose first record was changed, and its check with it."""
     records = snapshot.records.copy()
     change(records[0])
-    words = records[0].view(np.uint64)
-    words[CHECK] = _check_of(words.copy(), records.shape[1], snapshot.ids[0].view(np.uint64).copy())
+    name = snapshot.ids[0].view(np.uint64).copy()
+    records[0].view(np.uint64)[CHECK] = _check_of(records[0].copy(), snapshot.layout["past_at"], name)
     return dataclasses.replace(snapshot, records=records)
 
 

@@ -22,47 +22,48 @@ from llvmlite import binding
 from models import ADDED, untrained
 from slots_by_hand import find_slot, live_streams, release_slot
 
+from streamrnn.compiling.jit import compiled
 from streamrnn.engine.advance import advance
 from streamrnn.engine.engine import Engine, _feed
+from streamrnn.engine.helpers import core_of
 from streamrnn.kernels.network import Network
 from streamrnn.model.cells import NAMES
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.live import LiveFile
+from streamrnn.streams.record import PLACE, layout_of
 from streamrnn.streams.recovery import recover
 from streamrnn.streams.rules import request_reset
-from streamrnn.streams.slots import id_words, live_bytes, make_slots, record
+from streamrnn.streams.slots import WORK_RECORDS, Slots, id_words, live_bytes, make_slots
 from streamrnn.wire.frame import END, RESET, SEQ
 
 TRACE_ME, SINGLE_STEP = 0, 9  # ptrace(2)
-CAPACITY = 2
+CAPACITY, WORKERS = 2, 2
+WORK = WORKERS * WORK_RECORDS
 NOBODY: dict[str, bytes] = {}
 
 # The C library's: no more is stepped through than what stands between two of these
 _stop = numba.types.ExternalFunction("raise", numba.int32(numba.int32))
 _SIGSTOP = int(signal.SIGSTOP)
-OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}  # as streamrnn's own, but for the cache
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
 
 @functools.cache
-def stopping(function: Any) -> Any:
+def stopping(function: Any, count: int) -> Any:
     """Compiled code that calls other compiled code, and stops the process before and after."""
-
-    @numba.njit(**OPTIONS)
-    def stepped(arguments):
-        _stop(_SIGSTOP)
-        function(*arguments)
-        _stop(_SIGSTOP)
-
-    return stepped
+    names = ", ".join(f"argument{number}" for number in range(count))
+    lines = [f"def stepped({names}):", "stop(number)", f"function({names})", "stop(number)"]
+    known: dict[str, Any] = {"stop": _stop, "number": _SIGSTOP, "function": function}
+    exec("\n ".join(lines), known)
+    return compiled(known["stepped"], cache=False)
 
 
 def between_stops(function: Any, *arguments: Any) -> Callable[[], object]:
-    stopping(function).compile((numba.typeof(arguments),))
-    return lambda: stopping(function)(arguments)
+    stepped = stopping(function, len(arguments))
+    stepped.prepare(*arguments)
+    return lambda: stepped(*arguments)
 
 
 def step_through(work: Callable[[], object], block: np.ndarray) -> Iterator[bytes]:
@@ -92,16 +93,24 @@ def step_through(work: Callable[[], object], block: np.ndarray) -> Iterator[byte
         os.waitpid(child, 0)
 
 
+def without_spare_row(slots: Slots, record: np.ndarray) -> bytes:
+    """A record less the row of its past that nothing looks back to, and that a step writes first."""
+    if slots.past_rows:
+        spare = (int(record.view(np.uint32)[PLACE]) - 1) % slots.past_rows
+        record[slots.past_at :][spare * slots.row : (spare + 1) * slots.row] = 0
+    return record.tobytes()
+
+
 def recovered(network: Network, content: bytes) -> dict[str, bytes]:
     """The streams that a start finds in a live state, each with its committed record."""
-    slots = make_slots(network, CAPACITY, np.frombuffer(bytearray(content), np.uint8))
+    slots = make_slots(layout_of(network), CAPACITY, np.frombuffer(bytearray(content), np.uint8), WORK)
     bad = np.zeros(CAPACITY, np.uint8)
     recover(network, slots, 1 << 62, bad)
     assert not bad.any()
     found = {}
     for name, slot in live_streams(slots):
-        at = record.py_func(slots, slot, slots.committed[slot])
-        found[name] = slots.state[at : at + slots.words].tobytes()
+        at = slot * slots.words
+        found[name] = without_spare_row(slots, slots.state[at : at + slots.words].copy())
     return found
 
 
@@ -111,12 +120,12 @@ def live_engine() -> Iterator[Callable[..., tuple[Engine, np.ndarray]]]:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
 
         def make(model: Model, **faults: object) -> tuple[Engine, np.ndarray]:
-            def home(network: Network) -> np.ndarray:
-                live = LiveFile(Path(folder), network, model.fingerprint, CAPACITY)
-                assert live.block.size == live_bytes(network, CAPACITY)
+            def home(network: Network, work: int) -> np.ndarray:
+                live = LiveFile(Path(folder), network, model.fingerprint, CAPACITY, work=work)
+                assert live.block.size == live_bytes(layout_of(network), CAPACITY, WORK)
                 return live.block
 
-            engine = Engine(model, CAPACITY, Faults(**faults), home)
+            engine = Engine(model, CAPACITY, Faults(**faults), home, workers=WORKERS)
             return engine, engine.core.slots.ids.base
 
         yield make
@@ -138,9 +147,10 @@ def feed_one(engine: Engine) -> None:
     engine.feed(["a"], np.zeros(1, np.int64), np.full((1, 2), 0.25, np.float32))
 
 
-def advance_one(engine: Engine, seq: int, flags: int, value: float) -> Callable[[], object]:
-    """One row of stream "a" with flags, ready in the batch."""
+def advance_one(engine: Engine, seq: int, flags: int, value: float, worker: int = 0) -> Callable[[], object]:
+    """One row of stream "a" with flags, ready in the batch, to be stepped where ``worker`` steps rows."""
     core, batch = engine.core, engine.core.batch
+    core = core._replace(tile=core_of(core, worker).tile)
     batch.slot[0] = find_slot(core.slots, id_words("a"))
     batch.flags[0], batch.received[0] = flags | SEQ, 7
     batch.said["seq"][0], batch.said["ts_ns"][0] = seq, 5
@@ -188,6 +198,13 @@ def test_sequences_that_end_and_begin(live_engine, flags, value):
     assert len(states(engine, block, advance_one(engine, 1, flags, value))) == 2
 
 
+def test_a_step_of_another_worker(live_engine):
+    engine, block = live_engine(untrained("lstm", channels=2, hidden=4))
+    feed_one(engine)
+    (before, after) = states(engine, block, advance_one(engine, 1, 0, 1.0, worker=1))
+    assert before.keys() == after.keys() == {"a"}
+
+
 def test_letting_go_and_a_reset(live_engine):
     engine, block = live_engine(untrained("gru", channels=2, hidden=4))
     slots = engine.core.slots
@@ -200,17 +217,20 @@ def test_letting_go_and_a_reset(live_engine):
 @pytest.fixture(scope="module")
 def a_commit() -> str:
     """LLVM's code of the smallest function that commits; what comes from the cache cannot be looked at."""
-    slots = make_slots(Engine(untrained("lstm", channels=2, hidden=4), 1, Faults()).core.net, 1)
-    function = numba.njit(request_reset.py_func, **OPTIONS)
-    function.compile((numba.typeof(slots), numba.int64))
+    slots = Engine(untrained("lstm", channels=2, hidden=4), 1, Faults()).core.slots
+    function = compiled(request_reset.py_func, cache=False)
+    function.prepare(slots, 0)
     return function.inspect_llvm(function.signatures[0])
 
 
-def test_the_counter_s_store_stands_right_behind_a_release_fence(a_commit):
+def test_what_commits_stands_right_behind_a_release_fence(a_commit):
+    """The check, the counter, and the record's own count; between fence and store addresses are made."""
     stores = re.findall(r"store atomic .*", a_commit)
-    ordered = re.findall(r"fence release[^\n]*\s+store atomic i64 [^\n]* monotonic, align 8", a_commit)
-    assert stores
-    assert len(ordered) == len(stores)
+    address = r"(?:\s+%\S+ = (?:getelementptr|mul) [^\n]*\n)*"
+    ordered = re.findall(
+        rf"fence release[^\n]*\n{address}\s+store atomic i64 [^\n]* monotonic, align 8", a_commit
+    )
+    assert len(ordered) == len(stores) == 3
 
 
 def test_on_arm_the_fence_is_a_barrier(a_commit):
@@ -223,5 +243,5 @@ def test_on_arm_the_fence_is_a_barrier(a_commit):
     text = re.sub(r'"target-(cpu|features)"="[^"]*"', "", text)
     assembly = target.emit_assembly(binding.parse_assembly(text))
     barriers = re.findall(r"dmb\s+ish\n(?:\s+(?!st)\w.*\n)*\s+(st\w+\s+x)", assembly)
-    assert barriers
-    assert len(barriers) == len(re.findall(r"dmb\s+ish\n", assembly))
+    assert len(barriers) == 3
+    assert len(re.findall(r"dmb\s+ish\n", assembly)) == 4  # and one between the counter and what is copied

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streamrnn.compiling.jit import compiled
 from streamrnn.streams import score
-from streamrnn.streams.rarity import HIGHEST, first_levels
+from streamrnn.streams.rarity import HIGHEST, WORK, first_levels
 from streamrnn.streams.score import event_after, keep, score_words, update
 from streamrnn.train.judge.calibration import calibrate, event_rows, score_residuals
 
@@ -27,6 +27,7 @@ class Net(NamedTuple):
 
     outputs: int
     out_width: int
+    score_width: int
     out_scale: np.ndarray
     run_scale: np.ndarray
 
@@ -36,12 +37,16 @@ def net_of(outputs: int, usual: Sequence[int] = (), unit: Sequence[float] | floa
     out_scale, run_scale = np.zeros((2, 16), np.float32)
     out_scale[:outputs] = 1 / np.array(unit)
     run_scale[: len(usual)] = [1 / run if run else 0 for run in usual]
-    return Net(outputs, 16, out_scale, run_scale)
+    return Net(outputs, 16, score.score_width(outputs), out_scale, run_scale)
 
 
 @compiled
-def step(net, first, state, old, new, values, row_at, forecast_at):
-    return update(net, first, state, old, new, values, row_at, forecast_at)
+def _step(net, first, state, old, new, values, row_at, forecast_at, work):
+    return update(net, first, state, old, new, values, row_at, forecast_at, work)
+
+
+def step(*arguments):
+    return _step(*arguments, np.zeros(WORK, np.float32))
 
 
 @compiled
@@ -141,7 +146,7 @@ def test_the_channels_at_fault_can_be_read():
     residuals[-1, 1] += 50 * residuals[:, 1].std()
     _, part = score_residuals(residuals, first_levels(6))
     assert shares_of(part, 6)[1] > 0.95
-    assert (shares_of(np.zeros(score_words(16), np.float32), 6) == 0).all()
+    assert (shares_of(np.zeros(score_words(6), np.float32), 6) == 0).all()
 
 
 def test_one_row_that_stands_out_is_seen_at_once():
@@ -169,7 +174,7 @@ def test_a_copy_of_the_record_goes_on_as_the_stream_does():
     residuals = noise("student", 900, 5)
     whole, last = score_residuals(residuals, first_levels(5))
     net = net_of(5)
-    words = score_words(16)
+    words = score_words(5)
     state = np.zeros(2 * words + 16, np.float32)
     state[:words] = score_residuals(residuals[:600], first_levels(5))[1]
     values = np.zeros((900, 16), np.float32)
@@ -184,29 +189,29 @@ def test_a_copy_of_the_record_goes_on_as_the_stream_does():
 
 def test_residuals_are_of_values_against_forecasts_in_units_of_the_model():
     net = net_of(2, unit=[2, 0.25])
-    words = score_words(16)
+    words = score_words(2)
     state = np.zeros(2 * words + 16, np.float32)
     state[2 * words : 2 * words + 2] = 10, 20
     values = np.zeros(16, np.float32)
     values[:3] = 14, 19, 7  # a channel more than outputs
     step(net, first_levels(2), state, 0, words, values, 0, 2 * words)
-    vectors = state[words + score.SCALARS : 2 * words].reshape(score.VECTORS, 16)
+    vectors = state[words + score.SCALARS : 2 * words].reshape(score.VECTORS, net.score_width)
     np.testing.assert_array_equal(vectors[score.MEAN, :3], [2, -4, 0])
     np.testing.assert_array_equal(vectors[score.COUNT, :3], [1, 1, 0])
 
 
 def test_a_sequence_that_begins_keeps_what_was_learned():
-    net, words = net_of(3), score_words(16)
+    net, words = net_of(3), score_words(3)
     part = score_residuals(noise("normal", 800, 3), first_levels(3))[1]
     state = np.concatenate([part, np.zeros(words, np.float32)])
     hold(net, state, 0, words, True)
     assert state[words:].tobytes() == part.tobytes()
     hold(net, state, 0, words, False)
     for begun in (score.WEIGHTED, score.RUN):
-        at = score.SCALARS + begun * 16
+        at = score.SCALARS + begun * 8
         assert part[at : at + 3].all()
-        assert (state[words + at : words + at + 16] == 0).all()
-        state[words + at : words + at + 16] = part[at : at + 16]
+        assert (state[words + at : words + at + 8] == 0).all()
+        state[words + at : words + at + 8] = part[at : at + 8]
     assert state[words:].tobytes() == part.tobytes()
 
 

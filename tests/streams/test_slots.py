@@ -7,14 +7,16 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from slots_by_hand import admit_stream, find_slot, live_streams, release_slot
+from slots_by_hand import admit_stream, find_bytes, find_slot, live_streams, release_slot
+from walls import before_a_wall
 
 from streamrnn.kernels.network import aligned
 from streamrnn.kernels.packing import pack_network
 from streamrnn.model.model import random_model
+from streamrnn.streams.record import layout_of
 from streamrnn.streams.slots import Slots, id_words, live_bytes, make_slots
 
-NETWORK = pack_network(random_model("rnn", 1, 1))
+LAYOUT = layout_of(pack_network(random_model("rnn", 1, 1)))
 # alike but for a byte at either end; of 1 and of 127 bytes; of NULs; of several bytes a character
 ALIKE = [
     *("a", "b", "aa", "aaaaaaaa", "aaaaaaaaa", "aaaaaaab", "baaaaaaa", "aaaaaaaaaaaaaaab"),
@@ -42,15 +44,15 @@ def admit(slots: Slots, name: str) -> int:
     """The slot of a new stream, with something in it of all that a stream leaves behind."""
     slot = int(admit_stream(slots, id_words(name)))
     if slot >= 0:
-        assert slots.again[slot] == 0
+        assert slots.notes["again"][slot] == 0
         slots.committed[slot] = 3
-        slots.again[slot] = 8
+        slots.notes["again"][slot] = 8
         records(slots, slot)[:] = 1
     return slot
 
 
 def records(slots: Slots, slot: int) -> np.ndarray:
-    return slots.state[2 * slot * slots.words : (2 * slot + 2) * slots.words]
+    return slots.state[slot * slots.words : (slot + 1) * slots.words]
 
 
 class SlotsAndDict(RuleBasedStateMachine):
@@ -58,7 +60,7 @@ class SlotsAndDict(RuleBasedStateMachine):
 
     @initialize(capacity=st.integers(1, 9), seed=st.integers(0, 2**64 - 1))
     def empty(self, capacity: int, seed: int) -> None:
-        self.slots = make_slots(NETWORK, capacity)
+        self.slots = make_slots(LAYOUT, capacity)
         self.slots.seed[0] = seed
         self.known: dict[str, int] = {}
 
@@ -100,6 +102,22 @@ class SlotsAndDict(RuleBasedStateMachine):
         assert self.slots.counts.tolist() == [self.slots.capacity - len(self.known), len(self.known)]
 
 
+def test_an_id_is_found_by_its_own_bytes_alone():
+    """Behind the last byte of each nothing can be read; ids alike but for their length are told apart."""
+    wall = before_a_wall()
+    slots = make_slots(LAYOUT, 127)
+    name = "".join(chr(33 + k % 90) for k in range(127))
+    known = {length: admit(slots, name[:length]) for length in range(1, 128, 2)}
+    for length in range(1, 128):
+        here = wall[len(wall) - length :]
+        here[:] = np.frombuffer(name[:length].encode(), np.uint8)
+        assert find_bytes(slots, here) == known.get(length, -1)
+        for at in range(length):
+            here[at] ^= 1
+            assert find_bytes(slots, here) == -1
+            here[at] ^= 1
+
+
 TestSlotsAndDict = SlotsAndDict.TestCase
 TestSlotsAndDict.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
@@ -107,7 +125,7 @@ TestSlotsAndDict.settings = settings(max_examples=60, stateful_step_count=40, de
 @pytest.mark.parametrize("capacity", [1, 2, 8, 100, 1024])
 def test_a_full_table_through_many_comings_and_goings(capacity):
     """Neighbours collide in a full table of their own accord; each leaves while others stay."""
-    slots, rng = make_slots(NETWORK, capacity), np.random.default_rng(capacity)
+    slots, rng = make_slots(LAYOUT, capacity), np.random.default_rng(capacity)
     known = {f"valve/{k}": admit(slots, f"valve/{k}") for k in range(capacity)}
     assert sorted(known.values()) == list(range(capacity))
     for turn in range(3):
@@ -124,7 +142,7 @@ def test_a_full_table_through_many_comings_and_goings(capacity):
 
 def test_ids_of_one_hash_are_told_apart():
     """Topmost bits of a word and of the next may cancel in a product of whole words, whatever the seed."""
-    slots = make_slots(NETWORK, 8)
+    slots = make_slots(LAYOUT, 8)
     first = id_words("pump/0123456789abcdef")
     second = first.copy()
     second[0] ^= np.uint64(1 << 63)
@@ -138,7 +156,7 @@ def test_ids_of_one_hash_are_told_apart():
 
 
 def test_a_released_slot_serves_another_stream():
-    slots = make_slots(NETWORK, 1)
+    slots = make_slots(LAYOUT, 1)
     for name in ("first", "second", "first"):
         assert admit(slots, name) == 0
         assert admit(slots, "other") == -1
@@ -150,10 +168,10 @@ def test_a_released_slot_serves_another_stream():
 @pytest.mark.parametrize("capacity", [1, 3, 8])
 def test_the_live_state_is_one_block(capacity):
     """Whoever has the block has the streams; its parts do not share a cache line."""
-    block = aligned(live_bytes(NETWORK, capacity), np.uint8)
-    slots, empty = make_slots(NETWORK, capacity, block), block.copy()
+    block = aligned(live_bytes(LAYOUT, capacity), np.uint8)
+    slots, empty = make_slots(LAYOUT, capacity, block), block.copy()
     assert admit(slots, "a") == 0
-    again = make_slots(NETWORK, capacity, block)
+    again = make_slots(LAYOUT, capacity, block)
     assert dict(live_streams(again)) == {"a": 0}
     parts = [(part.ctypes.data, part.nbytes) for part in (again.ids, again.committed, again.state)]
     assert [at % 64 for at, _ in parts] == [0] * 3

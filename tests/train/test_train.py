@@ -73,9 +73,35 @@ def test_what_it_says_and_what_it_writes(crank, tmp_path):
     assert model.errors["rows"] == 600
 
 
+def test_rounded_weights_are_judged_as_they_run(crank, tmp_path):
+    """The file keeps the weights as they were trained, and the errors of those that a step runs."""
+    words = ("--epochs", 10, "--hidden", 20, "--weights", "bfloat16")
+    told = json.loads(train(crank, "-o", tmp_path / "m", *words, "--json").stdout)
+    plain = json.loads(train(crank, "-o", tmp_path / "n", *words[:-1], "float32", "--json").stdout)
+    assert told["weights"] == "bfloat16" and "weights" not in plain
+    assert told["validation_mse_in_float32"] == plain["validation_mse"]["network"]
+    assert told["validation_mse"]["network"] == pytest.approx(plain["validation_mse"]["network"], rel=0.05)
+    model, trained = read_model(tmp_path / "m"), read_model(tmp_path / "n")
+    assert model.weights == "bfloat16"
+    np.testing.assert_array_equal(model.layers[0].weight_hh, trained.layers[0].weight_hh)
+    replay(ReplayOptions(str(crank), tmp_path / "m", Faults(), str(tmp_path / "out.csv")))
+    rows = np.loadtxt(crank, delimiter=",", skiprows=1)
+    names = (tmp_path / "out.csv").read_text().splitlines()[0].split(",")
+    said = np.genfromtxt(
+        tmp_path / "out.csv", delimiter=",", skip_header=1, usecols=names.index("angle_pred")
+    )
+    error = said[2399:-1] - rows[2400:, 1]
+    assert error.std() == pytest.approx(model.errors["std"][0], rel=1e-3)
+    assert model.errors != trained.errors
+
+
 def test_the_table_that_a_person_reads(crank, tmp_path):
-    result = train(crank, "-o", tmp_path / "m", "--epochs", 5, "--cell", "gru", "--explain")
+    words = ("--epochs", 5, "--cell", "gru", "--explain", "--weights", "bfloat16")
+    result = train(crank, "-o", tmp_path / "m", *words)
     assert result.exit_code == 0, result.stderr
+    assert re.search(
+        r"^recurrent weights in bfloat16 change the network's error by [+-]\d", result.stdout, re.M
+    )
     assert re.search(r"^validation error +network +linear +persistence$", result.stdout, re.MULTILINE)
     assert re.search(r"^all, in standard deviations( +[\d.]+){3}$", result.stdout, re.MULTILINE)
     for cell in NAMES:

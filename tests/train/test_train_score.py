@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_training import make_dataset, random_network
 
-from streamrnn.daemon.page.read_records import read_pairs
+from streamrnn.daemon.page.read_records import read_records
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults
@@ -40,7 +40,7 @@ def fed(model: Model, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     engine = Engine(model, 1, Faults(missing="hold"))
     answers = engine.feed(["s"], np.zeros(len(rows), np.int64), rows)
     slots = engine.core.slots
-    (record,) = read_pairs(slots, np.array([0])).now
+    (record,) = read_records(slots, np.array([0]))
     return answers.score, record[slots.score_at :][:6]
 
 

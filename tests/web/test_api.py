@@ -21,6 +21,7 @@ from models import RELATIONS, untrained
 from pages import Events, NoSnapshots, Site, crowd, paced, site
 from slots_by_hand import find_slot, release_slot
 
+from streamrnn.adapters.tally import IntakeTally
 from streamrnn.daemon.page.history import ANOMALY, GAP, IMPUTED, KEPT, RESET, History
 from streamrnn.daemon.page.overview import Overview
 from streamrnn.daemon.page.read_records import read_heads
@@ -124,8 +125,8 @@ def test_the_list_is_sorted_searched_and_cut(daemon, names):
     assert (said["found"], len(said["streams"])) == (2, 1)
     assert said["held"] >= len(names)
     first = said["streams"][0]
-    assert set(first) == {"stream", "score", "anomaly", "health", "step", "seq", "age_s"}
-    assert (first["step"], first["seq"], first["health"]) == (150, 149, "ok")
+    assert set(first) == {"stream", "score", "anomaly", "health", "step", "seq", "age_s", "silent"}
+    assert (first["step"], first["seq"], first["health"], first["silent"]) == (150, 149, "ok", None)
 
 
 def test_each_stream_has_an_address(daemon, names):
@@ -276,7 +277,7 @@ def test_no_sample_is_of_two_rows(request):
 
 def test_a_look_finds_the_stream_however_fast_it_goes_on():
     engine = engine_of()
-    views = PageViews(engine, None, lambda: (True, "ready"))
+    views = PageViews(engine, IntakeTally(), None, lambda: (True, "ready"))
     feed(engine, "a", counted(0, 100))
     sender = threading.Thread(target=lambda: feed(engine, "a", counted(100, 300_000)))
     sender.start()
@@ -435,7 +436,7 @@ def test_a_page_that_stays_open_takes_no_more_memory(monkeypatch, request, capsy
     for module in ("views", "history", "overview", "rates", "one_stream"):
         monkeypatch.setattr(f"streamrnn.daemon.page.{module}.time", clock)
     engine = engine_of()
-    views = PageViews(engine, NoSnapshots(), lambda: (True, "ready"))
+    views = PageViews(engine, IntakeTally(), NoSnapshots(), lambda: (True, "ready"))
     names, which, rows = list("abcd"), np.arange(4), noise(4)
     minutes, told = (60 if request.config.getoption("--long") else 8), [0, 0]
     used = {}
@@ -491,7 +492,7 @@ def test_the_right_ones_of_100_000_streams_are_listed_fast(capsys):
 
 
 def test_an_empty_daemon_says_so():
-    views = PageViews(engine_of(), None, lambda: (False, "compiling kernels"))
+    views = PageViews(engine_of(), IntakeTally(), None, lambda: (False, "compiling kernels"))
     for search in ("", "x", "\0"):
         assert views.listed("score", 10, search) == {"held": 0, "found": 0, "streams": []}
     views.tick()

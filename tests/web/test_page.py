@@ -11,12 +11,14 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+import zmq
+from browser import assert_everyone_can_use
 from daemons import DEADLINE_S, Daemon, line_to, serving
 from models import untrained
 from needs import needs_programs
 from pages import crowd, site
 from playwright.sync_api import Browser, CDPSession, ConsoleMessage, Page, Request, sync_playwright
+from single_values import SETTINGS, Sensors
 
 from streamrnn.engine.engine import Engine
 from streamrnn.settings.sections import Faults
@@ -313,16 +315,21 @@ def test_a_phone_shows_all_of_it(plant, opened):
     with opened(plant.http, at(NAMES[4]), viewport=PHONE, is_mobile=True, has_touch=True) as page:
         shows_stream(page, NAMES[4])
         shows(page, "!document.querySelector('#channels').hidden", "the table")
-        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-        assert page.evaluate("innerWidth") == PHONE["width"]
-        beyond = """[...document.querySelectorAll("body *")].filter((part) =>
-            part.checkVisibility() && !part.closest(".scroll, .u-wrap, #streams .name")
-            && part.getBoundingClientRect().right > innerWidth).map((part) => part.outerHTML)"""
-        assert page.evaluate(beyond) == []
-        small = """[...document.querySelectorAll("body *")].filter((part) => part.checkVisibility()
-            && [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim())
-            && parseFloat(getComputedStyle(part).fontSize) < 11).map((part) => part.outerHTML)"""
-        assert page.evaluate(small) == []
+        assert_it_fits_a_phone(page)
+
+
+def assert_it_fits_a_phone(page: Page) -> None:
+    """Nothing is wider than the screen, or too small to be read."""
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    assert page.evaluate("innerWidth") == PHONE["width"]
+    beyond = """[...document.querySelectorAll("body *")].filter((part) =>
+        part.checkVisibility() && !part.closest(".scroll, .u-wrap, #streams .name")
+        && part.getBoundingClientRect().right > innerWidth).map((part) => part.outerHTML)"""
+    assert page.evaluate(beyond) == []
+    small = """[...document.querySelectorAll("body *")].filter((part) => part.checkVisibility()
+        && [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim())
+        && parseFloat(getComputedStyle(part).fontSize) < 11).map((part) => part.outerHTML)"""
+    assert page.evaluate(small) == []
 
 
 def test_what_was_rejected_is_told(opened):
@@ -473,10 +480,73 @@ def test_it_is_accessible(plant, opened, scheme, viewport):
         until(page, lambda: "anomaly" in page.inner_text("#badges"), "a fault")
         for summary in ("#refusals summary", "#stream summary"):
             page.click(summary)
-        found = Axe().run(page).response["violations"]
-        serious = [each for each in found if each["impact"] in ("serious", "critical")]
-        assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == []
+        assert_everyone_can_use(page)
     plant.offset[name] = 0.0
+
+
+def figure(page: Page, title: str) -> list[str]:
+    """A figure of the daemon and the words below it."""
+    script = """(title) => [...document.getElementById("figures").children]
+        .map((box) => [...box.children].map((part) => part.textContent))
+        .find((texts) => texts[0] === title)?.slice(1)"""
+    return page.evaluate(script, title)
+
+
+def sensor_marks(page: Page) -> list[str]:
+    return page.locator("#charts .title .sensor").all_text_contents()
+
+
+def in_table(page: Page) -> list[str]:
+    return page.locator("#channels tbody tr > :nth-child(2)").all_text_contents()
+
+
+def test_sensors_that_are_held_or_silent_are_marked(model_file, opened):
+    with serving(model_file, SETTINGS) as daemon, zmq.Context() as context:
+        sensors = Sensors(context, daemon)
+        sensors.hours("pump", 0, 4, ("c0", "c1", "c2"))
+        sensors.value("pump", "c0", 1)  # late
+        with opened(daemon.http) as page:
+            shows_stream(page, "pump")
+            until(page, lambda: in_table(page) == ["fresh"] * 3, "sensors that are fresh")
+            assert sensor_marks(page) == [""] * 3
+            assert not page.locator("#charts .sensor").first.is_visible()
+
+            sensors.hours("pump", 4, 8, ("c0", "c2"))
+            until(page, lambda: sensor_marks(page) == ["", "held for 2.5\u00a0h", ""], "one that is held")
+            assert in_table(page) == ["fresh", "held for 2.5\u00a0h", "fresh"]
+
+            sensors.hours("pump", 8, 10, ("c0", "c2"))
+            sensors.send("plant/pump/c9", "1")
+            until(page, lambda: sensor_marks(page) == ["", "silent for 4.5\u00a0h", ""], "one that is silent")
+            assert page.locator("#charts .sensor.silent").count() == 1
+            assert page.inner_text("#badges") == "1 sensor silent"
+            until(
+                page, lambda: page.inner_text("#streams .note") == "1 sensor silent", "the note in the list"
+            )
+            until(page, lambda: figure(page, "Incomplete") == ["1", "pump"], "the stream it is missing in")
+            rows = "8 so far; values held 2, missing 2"
+            until(page, lambda: figure(page, "Rows assembled")[1] == rows, "the rows")
+            until(page, lambda: figure(page, "Messages, json")[1] == "26 so far", "the messages")
+            lost = ["2", "channel 1, values: late 1"]
+            until(page, lambda: figure(page, "Dropped") == lost, "what was of no use")
+            assert figure(page, "Frames") is None
+            page.click("#stream summary")
+            assert page.is_visible("#sensors")
+            for _ in range(2):
+                assert_everyone_can_use(page)
+                page.click("#look")
+        phone = {"viewport": PHONE, "is_mobile": True, "has_touch": True}
+        with opened(daemon.http, at("pump"), **phone) as page:
+            shows_stream(page, "pump")
+            until(page, lambda: sensor_marks(page) == ["", "silent for 4.5\u00a0h", ""], "the mark")
+            assert_it_fits_a_phone(page)
+            sensors.hours("pump", 10, 12, ("c0", "c1", "c2"))
+            until(page, lambda: sensor_marks(page) == [""] * 3, "the sensor that is back")
+            until(page, lambda: figure(page, "Incomplete") == ["0", "no stream lacks a sensor"], "none")
+            often = """(ago) => { store.held[0] = store.told - ago;
+                return sensorOf({ sensor: "fresh", value_age_s: 0 }, 0)[0]; }"""
+            assert [page.evaluate(often, ago) for ago in (1, 3)] == ["held", "fresh"], "it does not blink"
+        sensors.close()
 
 
 MINUTE = """async (minute) => {

@@ -21,6 +21,7 @@ from daemons import DEADLINE_S, Daemon, Line, serving, wait_for
 from needs import needs_programs
 from prometheus_client.parser import text_string_to_metric_families as parse
 from promql import DEPLOY, VARIABLES, dashboard_queries, names, with_values
+from single_values import SETTINGS
 
 from streamrnn.wire.frame import RESET
 
@@ -84,12 +85,12 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(target: str) -> Iterator[Prometheus]:
-    """One with the configuration and the rules of deploy/, but for their target and times."""
+def prometheus(*targets: str) -> Iterator[Prometheus]:
+    """One with the configuration and the rules of deploy/, but for their targets and times."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         config = (FILES / "prometheus.yml").read_text()
-        for old, new in {TARGETS["prometheus.yml"]: target, **SOON}.items():
+        for old, new in {TARGETS["prometheus.yml"]: '", "'.join(targets), **SOON}.items():
             assert old in config
             config = config.replace(old, new)
         (place / "prometheus.yml").write_text(config)
@@ -134,6 +135,7 @@ class Watched(NamedTuple):
     """A daemon, what it is sent, and who watches it."""
 
     daemon: Daemon
+    assembling: Daemon  # another, of single values
     send: Traffic
     prometheus: Prometheus
 
@@ -156,15 +158,23 @@ def watched(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     snapshots = {"state.snapshots": str(tmp_path_factory.mktemp("snapshots"))}
     with (
         serving(model_file, snapshots) as daemon,
+        serving(model_file, SETTINGS) as assembling,
         daemon.line() as line,
-        prometheus(daemon.http.removeprefix("http://")) as watcher,
+        prometheus(*(each.http.removeprefix("http://") for each in (daemon, assembling))) as watcher,
     ):
-        yield Watched(daemon, Traffic(line, 3), watcher)
+        yield Watched(daemon, assembling, Traffic(line, 3), watcher)
 
 
 @pytest.fixture(scope="module")
-def scraped(watched: Watched) -> str:
-    return watched.daemon.get("/metrics")[1]
+def scraped(watched: Watched) -> list[str]:
+    """A scrape of each daemon."""
+    return [each.get("/metrics")[1] for each in (watched.daemon, watched.assembling)]
+
+
+@pytest.fixture(scope="module")
+def there(scraped: list[str]) -> set[str]:
+    """What a daemon's scrape has samples of."""
+    return {sample.name for text in scraped for family in parse(text) for sample in family.samples}
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -198,19 +208,18 @@ def test_each_alert_is_seen_to_fire():
 
 
 def test_metrics_are_named_as_prometheus_wants_them(scraped):
-    promtool("check", "metrics", stdin=scraped)
+    for text in scraped:
+        promtool("check", "metrics", stdin=text)
 
 
-def test_dashboard_queries_name_what_is_scraped(scraped):
-    there = {sample.name for family in parse(scraped) for sample in family.samples}
+def test_dashboard_queries_name_what_is_scraped(there):
     for place, query in dashboard_queries():
         assert names(query) <= there | OWN, place
     for variable in VARIABLES.values():
         assert set(re.findall(r"streamrnn_\w+", variable["query"])) <= there
 
 
-def test_rules_name_what_is_scraped_or_recorded(watched, scraped):
-    there = {sample.name for family in parse(scraped) for sample in family.samples}
+def test_rules_name_what_is_scraped_or_recorded(watched, there):
     records = watched.prometheus.rules("record")
     for rule in records + watched.prometheus.rules("alert"):
         assert names(rule["query"]) <= there | OWN | {each["name"] for each in records}, rule["name"]
@@ -226,10 +235,11 @@ def test_each_dashboard_query_has_data(watched):
 
 
 def test_dashboard_variables_have_values(watched):
-    for name, value in {"job": "streamrnn", "instance": watched.instance}.items():
+    instances = [each.http.removeprefix("http://") for each in (watched.daemon, watched.assembling)]
+    for name, values in {"job": ["streamrnn"], "instance": sorted(instances)}.items():
         metric, label = re.fullmatch(r"label_values\((.*), (\w+)\)", VARIABLES[name]["query"]).groups()
         match = {"match[]": with_values(metric, RATE_INTERVAL)}
-        assert watched.prometheus.ask(f"label/{label}/values", **match) == [value]
+        assert watched.prometheus.ask(f"label/{label}/values", **match) == values
 
 
 def test_each_rule_is_evaluated(watched):

@@ -19,6 +19,8 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from streamrnn import stats as of
+from streamrnn.adapters.adapter import Refused
+from streamrnn.adapters.tally import IntakeTally
 from streamrnn.errors import UserError
 from streamrnn.stats import Stats
 from streamrnn.web import app
@@ -79,9 +81,9 @@ class Daemon:
     """What the server shows, and the server."""
 
     def __init__(self) -> None:
-        self.stats = Stats.zeros()
+        self.stats, self.tally = Stats.zeros(), IntakeTally()
         self.health, self.ready = (True, "ok"), (True, "ok")
-        registry = make_registry(self.stats, 4096, MODEL, Snapshots())
+        registry = make_registry(self.stats, 4096, MODEL, Snapshots(), self.tally)
         self.views = Streams()
         checks = (lambda: self.health), (lambda: self.ready)
         self.server = WebServer("127.0.0.1", 0, registry, *checks, self.views)
@@ -147,6 +149,35 @@ def test_counters_and_gauges_have_the_values_of_the_arrays(daemon):
         assert value(families, "streamrnn_state_resets_total", reason=reason) == index + 20
 
 
+def samples_of(families: dict[str, Metric], name: str) -> dict[tuple[str, ...], float]:
+    """The samples of a counter or gauge, by the values of their labels."""
+    return {tuple(sample.labels.values()): sample.value for sample in families[name].samples}
+
+
+ASSEMBLED = ("rows_assembled", "values_held", "values_missing", "values_late", "streams_incomplete")
+NOTHING_DROPPED = {("wild",): 0, ("time",): 0, ("nan",): 0}
+
+
+def test_where_frames_come_what_can_be_known_beforehand_is_zero_and_no_adapter_has_a_sample(daemon):
+    families = daemon.scrape()
+    assert samples_of(families, "streamrnn_adapter_messages") == {}
+    for name in ASSEMBLED:
+        assert samples_of(families, f"streamrnn_{name}") == {(): 0}
+    assert samples_of(families, "streamrnn_values_dropped") == NOTHING_DROPPED
+
+
+def test_what_an_adapter_refused_is_counted_with_what_the_pump_did(daemon):
+    tally = daemon.tally
+    tally.adapter, tally.messages = "json", 70
+    daemon.stats.rejected[of.REASONS.index("infinite")] = 5
+    tally.refuse([Refused("infinite", b"a", ""), Refused("value", b"a", ""), Refused("value", b"b", "")])
+    families = daemon.scrape()
+    assert samples_of(families, "streamrnn_adapter_messages") == {("json",): 70}
+    refused = samples_of(families, "streamrnn_frames_rejected")
+    assert set(refused) == {(reason,) for reason in of.REASONS}
+    assert {reason: count for (reason,), count in refused.items() if count} == {"infinite": 6, "value": 2}
+
+
 def test_every_scrape_reads_the_arrays_anew(daemon):
     assert value(daemon.scrape(), "streamrnn_predictions_total") == 0
     daemon.stats.counters[of.PREDICTIONS] = 2**40
@@ -180,7 +211,7 @@ def test_histograms_are_in_seconds_and_cumulative(daemon):
 def test_a_histogram_never_falls_and_counts_all_it_holds(plain):
     stats = Stats.zeros()
     stats.batch[:] = plain
-    text = generate_latest(make_registry(stats, 1, MODEL, Snapshots())).decode()
+    text = generate_latest(make_registry(stats, 1, MODEL, Snapshots(), IntakeTally())).decode()
     (family,) = [family for family in parse(text) if family.name == "streamrnn_batch_size"]
     buckets = [s.value for s in family.samples if s.name.endswith("_bucket")]
     assert buckets == sorted(buckets)
@@ -358,7 +389,7 @@ def test_an_address_of_another_machine_says_what_to_do(host):
 
 def test_ipv6_addresses_have_brackets():
     daemon = Daemon()
-    registry = make_registry(daemon.stats, 1, MODEL, Snapshots())
+    registry = make_registry(daemon.stats, 1, MODEL, Snapshots(), IntakeTally())
     server = WebServer("::1", 0, registry, lambda: (True, "ok"), lambda: (True, "ok"), {}.get)
     try:
         server.start()

@@ -19,7 +19,7 @@ FUZZER = Path(__file__).parents[1] / "fuzz_decoder.py"
 PLANTS = {
     "a message that is too long": ("if size == expected:", "if size >= expected:"),
     "a header that is cut short": ("if size < _HEAD:", "if size < 8:"),
-    "an unknown flag": ("header[FLAGS] & ~_KNOWN_FLAGS", "header[FLAGS] & ~31"),
+    "an unknown flag": ("flags & ~_KNOWN_FLAGS", "flags & ~31"),
     "a row of another width": (
         "np.float32(read_f64(at + 8 * channel))",
         "np.float32(read_f64(at + 4 * channel))",

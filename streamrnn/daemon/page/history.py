@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.daemon.page.read_records import read_pairs, slot_of
+from streamrnn.daemon.page.read_records import read_records, slot_of
 from streamrnn.engine.engine import Engine
 from streamrnn.model.parts import Channel
-from streamrnn.streams.record import EPOCH, FILLED, ID_WORDS, MISSED, RECEIVED, STEP
-from streamrnn.streams.score import EVENT, UNUSUAL, last_scores
+from streamrnn.streams.last_score import last_scores
+from streamrnn.streams.record import COUNT, EPOCH, FILLED, FORESEEN, ID_WORDS, MISSED, RECEIVED, STEP
+from streamrnn.streams.score import EVENT, UNUSUAL
 from streamrnn.streams.slots import id_words
 
 KEPT = 64  # streams
@@ -107,19 +108,12 @@ class History:
         if not places.size:
             return
         which = self._slot[places]
-        pairs = read_pairs(slots, which)
-        good = (pairs.counter != 0) & (ids[which] == self._name[places]).all(1)
-        self._enter(places[good], *[part[good] for part in pairs])
+        records = read_records(slots, which)
+        good = (records.view(np.uint64)[:, COUNT] != 0) & (ids[which] == self._name[places]).all(1)
+        self._enter(places[good], records[good])
 
-    def _enter(
-        self,
-        places: np.ndarray,
-        count: np.ndarray,
-        now: np.ndarray,
-        earlier: np.ndarray,
-        follows: np.ndarray,
-    ) -> None:
-        """Enters one sample of each of ``places``, from its last two records."""
+    def _enter(self, places: np.ndarray, now: np.ndarray) -> None:
+        """Enters one sample of each of ``places``, from its record."""
         slots, to = self._engine.core.slots, self._taken[places] % self.samples
         halves = now.view(np.uint32)
         epoch, missed, step = halves[:, EPOCH], halves[:, MISSED], now.view(np.uint64)[:, STEP]
@@ -128,21 +122,20 @@ class History:
         mark = RESET * (known & ((epoch != self._epoch[places]) | (step < self._step[places])))
         mark += GAP * (known & (missed > self._missed[places]))
         mark += IMPUTED * (halves[:, FILLED] != 0)
-        forecast = slice(slots.prediction_at, slots.prediction_at + self._outputs)
-        score, forecasts = np.full(len(places), np.nan), now[:, forecast]
+        score = np.full(len(places), np.nan)
+        forecasts = now[:, slots.prediction_at : slots.prediction_at + self._outputs]
         if self._engine.core.net.forecasts:
             parts = now[:, slots.score_at :]
             score = last_scores(parts)
             mark += ANOMALY * (parts[:, EVENT] == UNUSUAL)
-            same = earlier.view(np.uint32)[:, [EPOCH, MISSED]] == halves[:, [EPOCH, MISSED]]
-            of_this = follows & same.all(1)
-            forecasts = np.where(of_this[:, np.newaxis], earlier[:, forecast], np.float32("nan"))
+            of_this = now[:, slots.forecast_at : slots.forecast_at + self._outputs]
+            forecasts = np.where(halves[:, [FORESEEN]] != 0, of_this, np.float32("nan"))
         self._when[places, to] = now.view(np.uint64)[:, RECEIVED] / 1e9
         self._score[places, to] = score
         self._mark[places, to] = mark
         self._values[places, to] = now[:, slots.input_at : slots.input_at + self._channels]
         self._forecasts[places, to] = forecasts
-        self._count[places], self._epoch[places] = count, epoch
+        self._count[places], self._epoch[places] = now.view(np.uint64)[:, COUNT], epoch
         self._step[places], self._missed[places] = step, missed
         self._taken[places] += 1
 

@@ -5,19 +5,27 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.daemon.page.read_records import read_pairs, slot_of
+from streamrnn.daemon.page.read_records import read_records, slot_of
 from streamrnn.engine.engine import Engine
-from streamrnn.streams.record import EPOCH, ID_WORDS, RECEIVED, SEQ, STEP, TS
-from streamrnn.streams.score import EVENT, LATEST, SCALARS, UNUSUAL, last_scores, last_shares
+from streamrnn.rows.assembler import Standing
+from streamrnn.rows.layout import FRESH, HELD, SILENT
+from streamrnn.streams.last_score import last_scores, last_shares
+from streamrnn.streams.record import COUNT, EPOCH, ID_WORDS, RECEIVED, SEQ, STEP, TS
+from streamrnn.streams.score import EVENT, LATEST, SCALARS, UNUSUAL
 from streamrnn.streams.slots import id_words
 from streamrnn.wire.shortest import number
 
+_SENSOR = {FRESH: "fresh", HELD: "held", SILENT: "silent"}
 
-def look(engine: Engine, name: str, slot: int | None = None) -> dict[str, Any] | None:
+
+def look(
+    engine: Engine, name: str, slot: int | None = None, standing: Standing | None = None
+) -> dict[str, Any] | None:
     """A stream, JSON-ready; None where there is none of that id. ``slot``: where it was last.
 
     ``channels`` have the last ``value`` and, of one that is forecast, the ``forecast`` of the next, the
-    last ``residual`` in its running deviations, and its ``share`` in the score.
+    last ``residual`` in its running deviations, and its ``share`` in the score; where rows are assembled,
+    whether the ``sensor`` was fresh, held or silent, and ``value_age_s``, how old its last value was then.
     """
     model, core = engine.model, engine.core
     try:
@@ -30,10 +38,9 @@ def look(engine: Engine, name: str, slot: int | None = None) -> dict[str, Any] |
         slot = slot_of(slots, words)
     if slot is None:
         return None
-    pair = read_pairs(slots, np.array([slot]))
-    if not pair.counter[0] or (ids[slot] != words).any():  # let go meanwhile
+    (record,) = read_records(slots, np.array([slot]))
+    if not record.view(np.uint64)[COUNT] or (ids[slot] != words).any():  # let go meanwhile
         return None
-    record = pair.now[0]
     found, halves = record.view(np.uint64), record.view(np.uint32)
     age_ns = time.monotonic_ns() - int(found[RECEIVED])
     said: dict[str, Any] = {
@@ -50,11 +57,15 @@ def look(engine: Engine, name: str, slot: int | None = None) -> dict[str, Any] |
         channel.stated() | {"value": number(record[slots.input_at + k], channel.offset)}
         for k, channel in enumerate(model.channels)
     ]
+    if standing is not None:
+        for channel, how, when in zip(channels, standing.how.tolist(), standing.ts_ns.tolist(), strict=True):
+            age_s = None if when < 0 else max(said["ts_ns"] - when, 0) / 1e9
+            channel |= {"sensor": _SENSOR[how], "value_age_s": age_s}
     forecasts = record[slots.prediction_at : slots.prediction_at + len(model.outputs)]
     if core.net.forecasts:
         part = record[slots.score_at : slots.adapt_at]
         shares = last_shares(core.net, part)
-        latest = part[SCALARS:].reshape(-1, core.net.out_width)[LATEST]
+        latest = part[SCALARS:].reshape(-1, core.net.score_width)[LATEST]
         score = number(last_scores(part[np.newaxis])[0])
         said |= {"score": score, "anomaly": bool(part[EVENT] == UNUSUAL)}
         for k, channel in enumerate(channels[: len(model.outputs)]):

@@ -2,14 +2,17 @@
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from streamrnn import stats as of
+from streamrnn.adapters.tally import IntakeTally
 from streamrnn.stats import Stats
 
 _SPAN_S = 10.0
+_NAMED = 5  # streams without all of their channels
 _PERCENTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
 
@@ -18,20 +21,24 @@ class _Reading(NamedTuple):
     counters: np.ndarray
     latency: np.ndarray
     age: np.ndarray
+    messages: int  # that an adapter read
+    rows: int  # that were made of them
+    values: dict[str, int]  # the assembler's counts
 
 
 class Rates:
     """Looks back ``_SPAN_S`` seconds. ``note`` is to be called once a second or so."""
 
-    def __init__(self, stats: Stats) -> None:
-        self._stats = stats
+    def __init__(self, stats: Stats, tally: IntakeTally) -> None:
+        self._stats, self._tally = stats, tally
         self._readings: deque[_Reading] = deque()
         self.note()
 
     def note(self) -> None:
         """Remembers what is counted by now."""
-        stats, now = self._stats, time.monotonic()
-        self._readings.append(_Reading(now, stats.counters.copy(), stats.latency.copy(), stats.age.copy()))
+        stats, tally, now = self._stats, self._tally, time.monotonic()
+        counts = stats.counters.copy(), stats.latency.copy(), stats.age.copy()
+        self._readings.append(_Reading(now, *counts, tally.messages, tally.rows, tally.values()))
         while len(self._readings) > 2 and self._readings[1].when <= now - _SPAN_S:
             self._readings.popleft()
 
@@ -45,6 +52,7 @@ class Rates:
         per_s = (now.counters - then.counters) / span
         latency = zip(of.STAGES, now.latency - then.latency, strict=True)
         return {
+            "intake": self._intake(then, now, span) if self._tally.adapter else None,
             "frames": int(now.counters[of.RECEIVED]),
             "frames_per_s": round(float(per_s[of.RECEIVED]), 1),
             "predictions": int(now.counters[of.PREDICTIONS]),
@@ -53,11 +61,33 @@ class Rates:
             "anomalies": int(now.counters[of.ANOMALIES]),
             "late": int(now.counters[of.LATE]),
             "missing_rows": int(now.counters[of.MISSING_ROWS]),
-            "rejected": _by_reason(of.REASONS, stats.rejected),
+            "rejected": self._tally.joined(_by_reason(of.REASONS, stats.rejected)),
             "resets": _by_reason(of.RESETS, stats.resets),
             "latency_s": {stage: _percentiles(counts, of.LATENCY_BOUNDS_NS) for stage, counts in latency},
             "age_s": _percentiles(now.age - then.age, of.AGE_BOUNDS_NS),
         }
+
+    def _intake(self, then: _Reading, now: _Reading, span: float) -> dict[str, Any]:
+        """What came of messages of other formats; ``assembled`` is None where a message is a row."""
+
+        def rates(names: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
+            counts = {name: after for name, (_, after) in names.items()}
+            return counts | {
+                f"{name}_per_s": round((after - before) / span, 1) for name, (before, after) in names.items()
+            }
+
+        said = rates({"messages": (then.messages, now.messages), "rows": (then.rows, now.rows)})
+        said |= {"adapter": self._tally.adapter, "assembled": None}
+        if self._tally.assembler is not None:
+            incomplete = self._tally.incomplete()
+            said["assembled"] = rates(
+                {name: (then.values[name], now.values[name]) for name in ("held", "missing", "late")}
+            ) | {
+                "dropped": {why: count for why, count in self._tally.dropped().items() if count},
+                "incomplete": len(incomplete),
+                "first_incomplete": incomplete[:_NAMED],
+            }
+        return said
 
 
 def _by_reason(reasons: tuple[str, ...], counts: np.ndarray) -> dict[str, int]:

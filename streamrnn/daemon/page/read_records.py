@@ -5,18 +5,34 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.streams.record import CHECK, COUNT, DEGRADED, ENDED, ID_WORDS, RECEIVED, SEQ, STEP, check_of
-from streamrnn.streams.score import EVENT, UNUSUAL, last_scores
-from streamrnn.streams.slots import COMMIT, Slots, newest
+from streamrnn.streams.choose import first, holding
+from streamrnn.streams.last_score import last_scores
+from streamrnn.streams.record import (
+    CHECK,
+    COUNT,
+    DEGRADED,
+    ENDED,
+    ID_WORDS,
+    RECEIVED,
+    RESTORED,
+    SEQ,
+    STEP,
+    check_of,
+)
+from streamrnn.streams.score import EVENT, UNUSUAL
+from streamrnn.streams.slots import Slots, record
+from streamrnn.wire.memory import address_of, copy_bytes, load_ordered, prefetch
 
-_TRIES = 8  # of what was written to while it was read
+_TRIES = 100  # of what was written to while it was read
+_AHEAD = 8  # slots whose memory is asked for before they are read
+_NONE = np.uint64(0)
 
 
 class Heads(NamedTuple):
     """What the list of streams tells of each: columns over n streams, in the order of their slots."""
 
     slot: np.ndarray  # (n,) int64
-    name: np.ndarray  # (n, 128) uint8: the id, zeros, its length
+    ids: np.ndarray  # (n, ID_WORDS) uint64
     seq: np.ndarray  # (n,) uint64
     step: np.ndarray  # (n,) uint64
     received: np.ndarray  # (n,) int64, CLOCK_MONOTONIC ns of the last row
@@ -24,6 +40,7 @@ class Heads(NamedTuple):
     anomaly: np.ndarray  # (n,) bool: an event goes on
     degraded: np.ndarray  # (n,) bool
     ended: np.ndarray  # (n,) bool: the next row begins a new sequence
+    restored: np.ndarray  # (n,) bool: it was put back, and has had no row since
 
 
 def read_heads(slots: Slots, forecasts: bool) -> Heads:
@@ -32,94 +49,102 @@ def read_heads(slots: Slots, forecasts: bool) -> Heads:
     Every field is of a whole row, but for streams that are stepped faster than they can be read. A slot that
     changes hands meanwhile is left out.
     """
-    counts = slots.committed.copy()
-    held = np.flatnonzero(counts)
-    counts = counts[held]
-    read = _columns(slots, held, counts, forecasts)
-    torn = np.flatnonzero(slots.committed[held] != counts)
-    for _ in range(_TRIES):
-        if not torn.size:
-            break
-        now = slots.committed[held[torn]]
-        for column, again in zip(read, _columns(slots, held[torn], now, forecasts), strict=True):
-            column[torn] = again
-        counts[torn] = now
-        torn = torn[slots.committed[held[torn]] != now]
-    there = (counts != 0) & (slots.committed[held] != 0) & (read[0][:, -1] != 0)
-    return Heads(held[there], *[column[there] for column in read])
+    room = slots.capacity  # memory is taken as it is written to
+    heads = Heads(
+        np.empty(room, np.int64),
+        np.empty((room, ID_WORDS), np.uint64),
+        np.empty(room, np.uint64),
+        np.empty(room, np.uint64),
+        np.empty(room, np.int64),
+        np.empty(room),
+        *np.empty((4, room), np.bool_),
+    )
+    parts = np.empty((room if forecasts else 0, EVENT + 1), np.float32)
+    count = _read_heads(slots, heads, heads.ids.reshape(-1), parts.reshape(-1))
+    heads = Heads(*[column[:count] for column in heads])
+    heads.score[:] = last_scores(parts[:count]) if forecasts else np.nan
+    heads.anomaly[:] = parts[:count, EVENT] == UNUSUAL if forecasts else False
+    return heads
 
 
-def _columns(slots: Slots, which: np.ndarray, counts: np.ndarray, forecasts: bool) -> list[np.ndarray]:
-    """The columns of ``Heads`` after its first."""
-    at = _places(slots, which, counts)
-    none = np.full(len(which), np.nan)
-    score, event = none, none
-    if forecasts:
-        parts = slots.state[(at + slots.score_at)[:, np.newaxis] + np.arange(EVENT + 1)]
-        score, event = last_scores(parts), parts[:, EVENT]
-    return [
-        slots.ids.view(np.uint8).reshape(slots.capacity, 8 * ID_WORDS)[which],
-        slots.state_64[at // 2 + SEQ],
-        slots.state_64[at // 2 + STEP],
-        slots.state_64[at // 2 + RECEIVED].view(np.int64),
-        score,
-        event == UNUSUAL,
-        slots.state_32[at + DEGRADED] > 0,
-        slots.state_32[at + ENDED] > 0,
-    ]
+@compiled
+def _read_heads(slots: Slots, heads: Heads, ids: np.ndarray, parts: np.ndarray) -> int:
+    """Fills in all but the scores and, if wanted, the ``parts`` behind them. Returns how many."""
+    width = EVENT + 1 if parts.size > 0 else 0
+    count = 0
+    for slot in range(slots.capacity):
+        ahead = min(slot + _AHEAD, slots.capacity - 1)
+        if slots.committed[ahead] != _NONE:
+            for byte in range(0, 4 * (slots.score_at + width), 64):
+                prefetch(address_of(slots.state, record(slots, ahead)) + byte)
+        at = record(slots, slot)
+        seen = load_ordered(slots.committed, slot)
+        for _ in range(_TRIES):
+            if seen == _NONE:
+                break
+            written = load_ordered(slots.state_64, at // 2 + COUNT)
+            to, source = address_of(ids, count * ID_WORDS), address_of(slots.ids, slot * ID_WORDS)
+            copy_bytes(to, source, 8 * ID_WORDS)
+            heads.seq[count] = slots.state_64[at // 2 + SEQ]
+            heads.step[count] = slots.state_64[at // 2 + STEP]
+            heads.received[count] = np.int64(slots.state_64[at // 2 + RECEIVED])
+            heads.degraded[count] = slots.state_32[at + DEGRADED] > 0
+            heads.ended[count] = slots.state_32[at + ENDED] > 0
+            heads.restored[count] = slots.state_32[at + RESTORED] > 0
+            for word in range(width):
+                parts[count * width + word] = slots.state[at + slots.score_at + word]
+            before, seen = seen, load_ordered(slots.committed, slot)
+            if written == before and seen == before:
+                break
+        if seen != _NONE and ids[count * ID_WORDS + ID_WORDS - 1] != _NONE:
+            heads.slot[count] = slot
+            count += 1
+    return count
 
 
-def _places(slots: Slots, which: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Where, in ``slots.state``, the records stand that the counters name, (n,) int64."""
-    return newest(which, counts) * slots.words
+def compile_reading(slots: Slots) -> None:
+    """Compiles what the list of streams runs, or loads it from the cache. ``slots``: a few that are free."""
+    heads = read_heads(slots, forecasts=True)
+    first(heads.score, heads.ids, holding(heads.ids, b"?", anywhere=True), 1)
+    read_records(slots, np.zeros(1, np.int64))
 
 
-class Pairs(NamedTuple):
-    """The last two records of n streams."""
+def read_records(slots: Slots, which: np.ndarray) -> np.ndarray:
+    """The records of the slots ``which``, (n,) int64, less their pasts: (n, past_at) float32.
 
-    counter: np.ndarray  # (n,) uint64: the slot's counter; 0 = no whole record was to be had
-    now: np.ndarray  # (n, words) float32
-    before: np.ndarray  # (n, words) float32
-    follows: np.ndarray  # (n,) bool: whether ``before`` is whole, and what ``now`` came from
-
-
-def read_pairs(slots: Slots, which: np.ndarray) -> Pairs:
-    """The last two records of the slots ``which``, (n,) int64, each of them vouched for by its check."""
-    by_record = slots.state.reshape(-1, slots.words)
-    names = slots.id_checks[which]
-    now, before = _pair(slots, by_record, which)
-    whole = vouched(now, names)
+    Each is vouched for by its check; of one that is not to be had whole, COUNT is 0.
+    """
+    by_record = slots.state.reshape(-1, slots.words)[:, : slots.past_at]
+    names = slots.notes["id_check"][which]
+    read = by_record[which]
+    whole = vouched(read, names)
     for _ in range(_TRIES):
         again = np.flatnonzero(~whole & (slots.committed[which] != 0))
         if not again.size:
             break
-        now[again], before[again] = _pair(slots, by_record, which[again])
-        whole[again] = vouched(now[again], names[again])
-    counter, earlier = now.view(np.uint64)[:, COUNT], before.view(np.uint64)[:, COUNT]
-    follows = whole & vouched(before, names) & (earlier == counter - COMMIT)
-    return Pairs(np.where(whole, counter, 0), now, before, follows)
-
-
-def _pair(slots: Slots, by_record: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    at = newest(which, slots.committed[which])
-    return by_record[at], by_record[at ^ 1]
+        read[again] = by_record[which[again]]
+        whole[again] = vouched(read[again], names[again])
+    read.view(np.uint64)[~whole, COUNT] = 0
+    return read
 
 
 def vouched(records: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Whether records, (n, words) float32, have the check that ``record.check_of`` gives them, (n,) bool.
+    """Whether records, (n, past_at) float32, have the check that ``record.check_of`` gives them, (n,) bool.
 
     ``names``, (n,), are the ``id_check`` of their streams.
     """
     whole = np.zeros(len(records), np.uint8)
-    _vouch(records.view(np.uint64).reshape(-1), records.shape[1], names, whole)
+    _vouch(records.reshape(-1), records.view(np.uint64).reshape(-1), records.shape[1], names, whole)
     return whole.astype(bool)
 
 
 @compiled
-def _vouch(records: np.ndarray, words: int, names: np.ndarray, whole: np.ndarray) -> None:
+def _vouch(
+    records: np.ndarray, records_64: np.ndarray, words: int, names: np.ndarray, whole: np.ndarray
+) -> None:
     for which in range(whole.size):
-        first = which * (words // 2)
-        whole[which] = records[first + CHECK] == check_of(records, first, words, names[which])
+        at = which * words
+        whole[which] = records_64[at // 2 + CHECK] == check_of(records, at, words, names[which])
 
 
 def slot_of(slots: Slots, words: np.ndarray) -> int | None:

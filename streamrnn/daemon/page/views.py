@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 from streamrnn import __version__
+from streamrnn.adapters.tally import IntakeTally
 from streamrnn.daemon.page.history import KEPT, History
 from streamrnn.daemon.page.one_stream import look
 from streamrnn.daemon.page.overview import Overview
 from streamrnn.daemon.page.rates import Rates
 from streamrnn.daemon.refusals import refusals
 from streamrnn.engine.engine import Engine
+from streamrnn.rows.layout import SILENT
 from streamrnn.web.metrics import Snapshots
 from streamrnn.wire.shortest import shortest
 
@@ -24,11 +26,15 @@ class PageViews:
     """The streams and figures of an engine for those who look at the page, and for the next one who will."""
 
     def __init__(
-        self, engine: Engine, snapshots: Snapshots, readiness: Callable[[], tuple[bool, str]]
+        self,
+        engine: Engine,
+        tally: IntakeTally,
+        snapshots: Snapshots,
+        readiness: Callable[[], tuple[bool, str]],
     ) -> None:
-        self._engine, self._snapshots, self._readiness = engine, snapshots, readiness
+        self._engine, self._tally, self._snapshots, self._readiness = engine, tally, snapshots, readiness
         self._overview, self._history = Overview(engine), History(engine)
-        self._rates = Rates(engine.stats)
+        self._rates = Rates(engine.stats, tally)
         self._began = time.time()
         self._second = self._chosen = self._watched = 0.0
 
@@ -73,17 +79,25 @@ class PageViews:
 
     def refusals(self) -> dict[str, Any]:
         """See ``refusals.refusals``."""
-        return {"refusals": refusals(self._engine)}
+        return {"refusals": refusals(self._engine, self._tally)}
 
     def streams(self, sort: str, limit: int, search: str) -> dict[str, Any]:
-        """See ``Overview.streams``; none before all is ready."""
+        """See ``Overview.streams``, with the channels that are ``silent``; none before all is ready."""
         if not self._readiness()[0]:
             return {"held": 0, "found": 0, "streams": []}
-        return self._overview.streams(sort, limit, search)
+        said = self._overview.streams(sort, limit, search)
+        for stream in said["streams"]:
+            stream["silent"] = self._silent_in(stream["stream"])
+        return said
+
+    def _silent_in(self, name: str) -> int | None:
+        """How many channels of a stream had no value in its last row; None where rows are not assembled."""
+        standing = self._tally.standing(name)
+        return None if standing is None else int((standing.how == SILENT).sum())
 
     def stream(self, name: str) -> dict[str, Any] | None:
         """See ``look``."""
-        return look(self._engine, name, self._history.slot(name))
+        return look(self._engine, name, self._history.slot(name), self._tally.standing(name))
 
     def watch(self, name: str) -> None:
         """Has a stream sampled for whoever asks with ``since``. Raises ValueError for what is no id."""

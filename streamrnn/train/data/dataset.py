@@ -12,7 +12,13 @@ from streamrnn.errors import UserError
 from streamrnn.table.moments import Moments
 from streamrnn.table.progress import counted
 from streamrnn.train.data.recording import DataOptions, Part, Recording, read_recording
-from streamrnn.train.data.steps import find_begins, find_period_s, runs_back, without_twice
+from streamrnn.train.data.steps import (
+    find_begins,
+    find_period_s,
+    runs_back,
+    without_ticks_again,
+    without_twice,
+)
 from streamrnn.train.data.useless import useless_rows
 from streamrnn.train.data.warnings import DataFacts, advise
 
@@ -107,9 +113,12 @@ def arrange(recording: Recording, options: DataOptions) -> Dataset:
     ahead = _check(options)
     names, width = recording.names, len(recording.channels)
     outputs = [names.index(name) for name in recording.outputs]
-    period_s = find_period_s(recording.parts)
+    period_s = options.period_s or find_period_s(recording.parts)
     read = sum(len(part.seq) for part in recording.parts)
-    recording = recording._replace(parts=[without_twice(part, period_s) for part in recording.parts])
+    parts_once = [without_twice(part, period_s) for part in recording.parts]
+    if options.period_s and len(options.sources) > 1:
+        parts_once = without_ticks_again(parts_once)
+    recording = recording._replace(parts=parts_once)
     parts = Parts([], [])
     moments = Moments(len(names))
     rows = gaps = kept = missing = 0

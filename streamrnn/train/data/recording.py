@@ -11,7 +11,7 @@ import pyarrow as pa
 from streamrnn.errors import UserError
 from streamrnn.table import Reading, RowReader, Rows, open_rows
 from streamrnn.table.cell_values import to_float32
-from streamrnn.table.columns import find_columns, joined_names
+from streamrnn.table.columns import find_any, find_columns, joined_names
 from streamrnn.table.first import FirstRows
 
 
@@ -29,6 +29,11 @@ class DataOptions:
     first: Mapping[str, int] | None = None  # of those, by stream, how many are read; None = all
     max_step_s: float | None = None  # the longest time step that is no gap; None = by the sample period
     labels: bool = False  # targets may be text: the class that a row belongs to
+
+    @property
+    def period_s(self) -> float:
+        """From row to row, where rows are made; 0 = as the files have it."""
+        return 0.0 if self.reading.raster is None else self.reading.raster.period_ns / 1e9
 
 
 class Part(NamedTuple):
@@ -99,6 +104,8 @@ def read_recording(options: DataOptions, progress: Callable[[int], object]) -> R
             _take_units(recording, names, reader, source)
             _take_words(recording, reader, source)
             recording.said.append(reader.said)
+            if reading.raster is not None:
+                recording.said.extend(reader.closing().splitlines())
             recording.notes.extend(note for note in notes if note not in recording.notes)
             parts += found
             skipped += reader.skipped + infinite
@@ -219,7 +226,7 @@ def _choose(reader: RowReader, source: str, options: DataOptions) -> tuple[list[
     """Channels and outputs as a file spells them."""
     found, names = reader.channels, reader.names
     channels, outputs = _named(options)
-    gone = {names[place] for place in find_columns(options.exclude, names, source)}
+    gone = {found[place] for place in find_any(options.exclude, found)}  # of the targets; others are not read
     if options.channels is not None:
         channels, outputs = joined_names(channels, names), joined_names(outputs, names)
         spelled = dict(zip(column_names(channels, outputs), found, strict=True))

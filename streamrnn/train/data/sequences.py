@@ -60,7 +60,7 @@ def load_sequences(
         [one for one, validated in zip(sequences, kept, strict=True) if validated == which]
         for which in (False, True)
     )
-    period_s = find_period_s(parts)
+    period_s = options.period_s or find_period_s(parts)
     facts = _facts(parts, usable, width, period_s, options)._replace(skipped=recording.skipped)
     if len(train) < 2 or not validation:
         useless = Counter(reason for reason in found if isinstance(reason, str))

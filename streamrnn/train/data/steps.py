@@ -65,6 +65,22 @@ def without_twice(part: Part, period_s: float) -> Part:
     return part._replace(values=part.values[~twice], seq=seq[~twice], ts_ns=part.ts_ns[~twice])
 
 
+def without_ticks_again(parts: list[Part]) -> list[Part]:
+    """Rows that were made of values, of files that follow each other, without ticks that an earlier one has.
+
+    Where one file ends and the next begins, values a little late have the last ticks come again.
+    """
+    newest: dict[str, int] = {}  # of each stream: the last tick so far
+    found: dict[int, Part] = {}
+    for place in sorted(range(len(parts)), key=lambda place: int(parts[place].seq[0])):
+        part = parts[place]
+        keep = part.seq.astype(np.int64) > newest.get(part.stream, -1)
+        newest[part.stream] = max(newest.get(part.stream, -1), int(part.seq[-1]))
+        if keep.any():
+            found[place] = part._replace(values=part.values[keep], seq=part.seq[keep], ts_ns=part.ts_ns[keep])
+    return [found[place] for place in sorted(found)]
+
+
 def runs_back(part: Part) -> int:
     """In how many places the time is below that of the row before."""
     return int((_time_steps(part)[0] < 0).sum())

@@ -8,13 +8,14 @@ import numpy as np
 
 from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.simd import LANES
-from streamrnn.streams.rarity import first_levels
+from streamrnn.streams.rarity import WORK, first_levels
 from streamrnn.streams.score import (
     INSTANT,
     LEARNING,
     MEMORY,
     SMOOTHED,
     event_after,
+    score_width,
     score_words,
     update,
 )
@@ -36,6 +37,7 @@ class _Residuals(NamedTuple):
 
     outputs: int
     out_width: int
+    score_width: int
     out_scale: np.ndarray
     run_scale: np.ndarray
 
@@ -104,10 +106,10 @@ def score_residuals(residuals: np.ndarray, levels: np.ndarray) -> tuple[np.ndarr
     values[:, :outputs] = residuals
     scale = np.zeros(width, np.float32)
     scale[:outputs] = 1
-    words = score_words(width)
+    words = score_words(outputs)
     state, scores = np.zeros(2 * words + width, np.float32), np.zeros(count, np.float32)
-    net = _Residuals(outputs, width, scale, np.zeros(width, np.float32))
-    last = _score(net, levels, state, words, values.reshape(-1), scores)
+    net = _Residuals(outputs, width, score_width(outputs), scale, np.zeros(width, np.float32))
+    last = _score(net, levels, state, words, values.reshape(-1), scores, np.zeros(WORK, np.float32))
     return scores, state[last : last + words]
 
 
@@ -124,11 +126,11 @@ def _events(scores: np.ndarray, threshold: float) -> int:
 
 
 @compiled
-def _score(net: Any, first: Any, state: Any, words: Any, values: Any, scores: Any) -> Any:
+def _score(net: Any, first: Any, state: Any, words: Any, values: Any, scores: Any, work: Any) -> Any:
     """``state`` holds two parts and a forecast of zeros. Returns where the last part begins."""
     old, new = 0, words
     for row in range(scores.size):
-        scores[row] = update(net, first, state, old, new, values, row * net.out_width, 2 * words)
+        scores[row] = update(net, first, state, old, new, values, row * net.out_width, 2 * words, work)
         old, new = new, old
     return old
 

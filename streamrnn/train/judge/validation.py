@@ -1,9 +1,12 @@
 """The errors of a trained network on the validation part."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamrnn.model.model import Model
 from streamrnn.train.data.dataset import Dataset
 from streamrnn.train.relations import Trained, residuals_of
 
@@ -18,6 +21,17 @@ class Validated(NamedTuple):
     def over_rows(self, errors: np.ndarray) -> np.ndarray:
         """Mean squares (O,) of another method, from those of each row in turn, (K * O,)."""
         return (errors.reshape(self.counts.shape) * self.counts).sum(axis=0) / self.counts.sum(axis=0)
+
+
+@contextmanager
+def weights_of(model: Model, network: Trained) -> Iterator[None]:
+    """Has a network run with the weights of a model for as long."""
+    kept = network.weights.copy()
+    network.load(model.tensors())
+    try:
+        yield
+    finally:
+        network.weights[:] = kept
 
 
 def validate(network: Trained, dataset: Dataset) -> Validated:

@@ -13,7 +13,7 @@ import numpy as np
 
 from streamrnn.compiling.jit import compiled, inlined
 from streamrnn.kernels.activations import exp, sigmoid, tanh
-from streamrnn.kernels.affine import TILE_BLOCKS
+from streamrnn.kernels.affine import GROUP, TILES
 from streamrnn.kernels.cells import CAP, GRU, KEPT, LSTM, RNN_RELU, SLSTM, exponential_gates
 from streamrnn.kernels.simd import (
     LANES,
@@ -23,13 +23,11 @@ from streamrnn.kernels.simd import (
     load,
     positive,
     store,
-    tile_fma,
-    tile_load,
-    tile_store,
 )
+from streamrnn.kernels.tiles import tile_fma, tile_load, tile_store
 
 # Sixteen accumulators of 512 bits leave room in the registers of AVX-512; elsewhere four, of two or four.
-ROWS = 16 if TILE_BLOCKS > 1 else 4
+ROWS = 16 if TILES[6] == GROUP else 4
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
 _LEAST = np.float32(1e-25)  # a gradient below is none: what vanishes would be denormal, and slow, for long

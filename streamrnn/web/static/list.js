@@ -49,11 +49,14 @@ function listItem() {
   return item;
 }
 
+const silentSensors = (number) => (number ? `${count(number)} sensor${number > 1 ? "s" : ""} silent` : "");
+
 function note(stream) {
   const said = [];
   if (stream.anomaly) said.push("anomaly");
   if (stream.health !== "ok") said.push(stream.health);
   if (stream.age_s > 5) said.push(`silent for ${seconds(stream.age_s)}`);
+  else if (stream.silent) said.push(silentSensors(stream.silent));
   return said.join(", ");
 }
 

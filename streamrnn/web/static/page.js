@@ -7,6 +7,7 @@ const TYPING_MS = 250;
 const AGAIN_MS = 3000;
 const SILENT_S = 60; // after which a stream that nobody chose gives way to one that goes on
 const MOST_LISTED = 40;
+const HELD_S = 2; // how long a sensor that was held is marked so: slower than its rows, it is so again and again
 
 const at = (id) => document.getElementById(id);
 const store = {
@@ -16,6 +17,7 @@ const store = {
   samples: new Samples(),
   stream: "", // its id
   chosen: false, // by a person, not by its score
+  held: [], // when each of its channels was seen held last, by the daemon's clock, s
   told: 0, // when it stood so, by the daemon's clock, s
   paused: null, // since when, by the daemon's clock, s
   all: false, // channels
@@ -60,81 +62,6 @@ function say(kind, text) {
 
 document.addEventListener("visibilitychange", connect);
 
-// --- the daemon
-
-const count = (value) => value.toLocaleString("en");
-const clock = () => Date.now() / 1000 + store.skew; // the daemon's, s since the Unix epoch
-
-function seconds(value) {
-  if (value === null) return "–";
-  for (const [unit, size] of [["µs", 1e-6], ["ms", 1e-3], ["s", 1], ["min", 60], ["h", 3600]]) {
-    if (value < size * (unit === "µs" || unit === "ms" ? 1000 : unit === "h" ? Infinity : 60 * (unit === "s" ? 2 : 1))) {
-      const scaled = value / size;
-      return `${scaled >= 100 ? scaled.toFixed(0) : Number(scaled.toPrecision(3))}\u00a0${unit}`;
-    }
-  }
-}
-
-const reasons = (counts) => Object.entries(counts).map(([reason, times]) => `${reason} ${count(times)}`).join(", ");
-
-function showStatus(status) {
-  store.status = status;
-  store.skew = status.now - Date.now() / 1000;
-  const ready = status.state === "ready";
-  say(ready ? "live" : "", ready ? "live" : status.state);
-  const { model, latency_s: latency, age_s: age } = status;
-  const layers = model.layers > 1 ? ` × ${model.layers}` : "";
-  at("model").textContent =
-    `${model.cell} ${model.channels.length} → ${model.hidden}${layers} → ${model.outputs.length}, ` +
-    `${model.relation}, ${model.fingerprint.slice(0, 12)}; version ${status.version}`;
-  const rejected = Object.values(status.rejected).reduce((sum, times) => sum + times, 0);
-  const snapshot = status.snapshot_age_s;
-  const figures = [
-    ["Streams", count(status.streams), `of ${count(status.capacity)} at most`],
-    ["Frames", `${count(Math.round(status.frames_per_s))} /s`, `${count(status.frames)} so far`],
-    ["Latency, median", seconds(latency.total.p50), `p99 ${seconds(latency.total.p99)}, p99.9 ${seconds(latency.total["p99.9"])}`],
-    ["Age, median", seconds(age.p50), `p99 ${seconds(age.p99)}`],
-    ["Dropped", count(rejected + status.late), [status.late && `late ${count(status.late)}`, reasons(status.rejected)].filter(Boolean).join(", ") || "nothing"],
-    ["Rows missing", count(status.missing_rows), `resets: ${reasons(status.resets) || "none"}`],
-    ["Anomalies", count(status.anomalies), status.forecasts ? `from a score of ${status.threshold} on` : "this model has no score"],
-    ["Snapshot", snapshot === null ? "off" : `${seconds(snapshot)} old`, status.snapshot_failures ? `${count(status.snapshot_failures)} failed` : snapshot === null ? "state is lost at a power cut" : "none failed"],
-  ];
-  const place = at("figures");
-  while (place.children.length < figures.length) {
-    const box = element("div");
-    box.append(element("dt"), element("dd", "main"), element("dd", "more"));
-    place.append(box);
-  }
-  figures.forEach((texts, k) => texts.forEach((text, part) => (place.children[k].children[part].textContent = text)));
-  draw();
-}
-
-function showRefusals(refusals) {
-  at("refusals").hidden = refusals.length === 0;
-  refusals.sort((a, b) => a.first - b.first); // so that rows stay where they are
-  const rows = refusals.map(({ reason, count: times, topic, what, latest, remedy }) =>
-    [reason, count(times), topic, what, new Date(1000 * latest).toLocaleString(), remedy],
-  );
-  fill(at("refusals").querySelector("tbody"), rows, "");
-}
-
-// Fills a table: rows of texts, the first of each its header.
-function fill(body, rows, kind) {
-  while (body.rows.length > rows.length) body.lastChild.remove();
-  rows.forEach((texts, k) => {
-    if (!body.rows[k]) {
-      const row = element("tr");
-      const name = element("th");
-      name.scope = "row";
-      row.append(name, ...texts.slice(1).map(() => element("td", kind)));
-      body.append(row);
-    }
-    [...body.rows[k].cells].forEach((cell, c) => {
-      if (cell.textContent !== texts[c]) cell.textContent = texts[c];
-    });
-  });
-}
-
 // --- one stream
 
 // Unless a person chose, the most unusual stream is shown; it stays until another has an anomaly and it has none.
@@ -151,6 +78,7 @@ function show(stream) {
   store.stream = stream;
   store.samples = new Samples();
   store.stands = null;
+  store.held = [];
   setPaused(null);
   for (const item of at("streams").children) {
     item.firstChild.setAttribute("aria-current", String(item.dataset.stream === stream));
@@ -174,6 +102,9 @@ function showStream(event) {
   store.samples.take(event);
   store.stands = event.now;
   store.told = clock();
+  event.now.channels.forEach(({ sensor }, k) => {
+    if (sensor === "held") store.held[k] = store.told;
+  });
   draw();
 }
 
@@ -185,6 +116,12 @@ const titleOf = ({ name, offset }) => (offset ? `${name} \u2212 ${offset}` : nam
 const withoutOffset = (columns, { offset }) =>
   offset ? columns.map((column, k) => (k ? column.map((value) => (value === null ? null : value - offset)) : column)) : columns;
 const figure = (value, offset) => (offset && typeof value === "number" ? String(Number(value.toPrecision(13))) : number(value));
+
+// How a channel's sensor stands where rows are assembled, as [kind, text]; "fresh" needs no mark.
+function sensorOf({ sensor, value_age_s: age }, k) {
+  const kind = sensor === "fresh" && store.held[k] > store.told - HELD_S ? "held" : sensor;
+  return [kind, kind !== "fresh" && age > 5 ? `${kind} for ${seconds(age)}` : kind];
+}
 
 function draw() {
   if (!frame) frame = requestAnimationFrame(redraw);
@@ -199,7 +136,10 @@ function makeCharts({ model, forecasts, threshold }) {
   const shown = store.all ? model.channels.length : Math.min(CHARTS, model.channels.length);
   model.channels.slice(0, shown).forEach((channel, k) => {
     const both = forecasts && k < model.outputs.length;
-    made.channels.push(charts.make(at("charts"), { title: titleOf(channel), unit: channel.unit, lines: both ? lines : lines.slice(0, 1), sync: "page" }));
+    const chart = charts.make(at("charts"), { title: titleOf(channel), unit: channel.unit, lines: both ? lines : lines.slice(0, 1), sync: "page" });
+    chart.sensor = element("span", "sensor");
+    chart.figure.querySelector(".title").append(" ", chart.sensor);
+    made.channels.push(chart);
   });
   if (!forecasts && model.relation === "sequence-to-sequence") {
     made.outputs = model.outputs.map((output) =>
@@ -238,7 +178,8 @@ function showFacts(stands, status, age) {
   at("stream-title").textContent = stands.stream;
   const silent = age > 5 ? `silent for ${seconds(age)}` : "";
   const badges = at("badges");
-  badges.textContent = [stands.anomaly ? "anomaly" : "", silent].filter(Boolean).join(", ");
+  const lost = silentSensors(stands.channels.filter(({ sensor }) => sensor === "silent").length);
+  badges.textContent = [stands.anomaly ? "anomaly" : "", silent || lost].filter(Boolean).join(", ");
   badges.className = stands.anomaly ? "alarm" : "muted";
   const taken = stands.ts_ns ? `, taken ${new Date(stands.ts_ns / 1e6).toLocaleString()}` : "";
   at("facts").textContent =
@@ -246,7 +187,13 @@ function showFacts(stands, status, age) {
   const unusual = stands.score >= 2;
   const causes = (channel) => unusual && channel.share >= 0.2;
   const cause = stands.channels.filter(causes).sort((a, b) => b.share - a.share);
-  drawn?.channels.forEach((chart, k) => chart.figure.classList.toggle("cause", causes(stands.channels[k])));
+  drawn?.channels.forEach((chart, k) => {
+    chart.figure.classList.toggle("cause", causes(stands.channels[k]));
+    const [kind, text] = sensorOf(stands.channels[k], k);
+    chart.sensor.className = `sensor ${kind ?? ""}`;
+    const shown = kind === "fresh" || !kind ? "" : text;
+    if (chart.sensor.textContent !== shown) chart.sensor.textContent = shown;
+  });
   at("cause").textContent =
     cause.length
       ? `Score ${stands.score.toFixed(1)}, mostly of ${cause.map(({ name, share }) => `${name} (${Math.round(100 * share)} %)`).join(", ")}.`
@@ -254,9 +201,10 @@ function showFacts(stands, status, age) {
   showTable(stands, status);
 }
 
-function showTable(stands, { forecasts }) {
+function showTable(stands, { forecasts, intake }) {
   const table = at("channels");
-  const titles = ["channel", "value", ...(forecasts ? ["forecast of the next row", "residual, in its deviations", "share in the score"] : [])];
+  const sensors = Boolean(intake?.assembled);
+  const titles = ["channel", ...(sensors ? ["sensor"] : []), "value", ...(forecasts ? ["forecast of the next row", "residual, in its deviations", "share in the score"] : [])];
   if (table.hidden || table.tHead.rows[0]?.cells.length !== titles.length) {
     const row = element("tr");
     titles.forEach((title, k) => {
@@ -265,18 +213,22 @@ function showTable(stands, { forecasts }) {
       row.append(cell);
     });
     table.tHead.replaceChildren(row);
+    table.tBodies[0].replaceChildren();
     table.hidden = false;
+    table.classList.toggle("sensors", sensors);
   }
   const rows = [...stands.channels, ...(stands.outputs ?? []).map((output) => ({ ...output, name: `${output.name}, output` }))];
-  const texts = rows.map(({ name, unit, offset, value, forecast, residual, share }) =>
-    [
+  const texts = rows.map((row, k) => {
+    const { name, unit, offset, value, forecast, residual, share } = row;
+    return [
       unit ? `${name} (${unit})` : name,
+      ...(sensors ? [sensorOf(row, k)[1] ?? "–"] : []),
       figure(value, offset),
       figure(forecast, offset),
       number(residual),
       share === undefined || share === null ? "–" : `${Math.round(100 * share)} %`,
-    ].slice(0, titles.length),
-  );
+    ].slice(0, titles.length);
+  });
   fill(table.tBodies[0], texts, "figure");
 }
 

@@ -1,0 +1,68 @@
+"""Helpers: threads that take their share of an engine's batches, beside the one that leads."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from streamrnn.compiling.jit import compiled
+from streamrnn.engine.advance import Core, step_streams
+from streamrnn.engine.crew import OPEN, bell_of, report, stay
+from streamrnn.kernels.network import aligned
+from streamrnn.kernels.packing import make_scratch
+from streamrnn.streams.batch import make_tile
+from streamrnn.streams.slots import WORK_RECORDS
+from streamrnn.system.semaphores import post_from_python
+
+log = logging.getLogger("streamrnn")
+
+
+@compiled
+def help_out(core):
+    """What a helper's thread does until it is called off; ``core`` is of its own."""
+    while stay(core.crew):
+        streams = step_streams(core, True, 0)
+        if streams > 0:
+            report(core.crew, streams)
+
+
+def compile_help(core: Core) -> None:
+    """Compiles what helpers run, or loads it from the cache; nothing where there are none."""
+    if core.crew.workers > 1:
+        help_out.prepare(core)
+
+
+def core_of(core: Core, number: int) -> Core:
+    """The leader's core with what helper ``number`` works in."""
+    slots, work = core.slots, core.adaptation.work
+    return core._replace(
+        adaptation=core.adaptation._replace(work=aligned(work.size)),
+        scratch=make_scratch(core.net),
+        tile=make_tile(core.net.out_width, (slots.capacity + number * WORK_RECORDS) * slots.words),
+        crew=core.crew._replace(number=number),
+    )
+
+
+@contextmanager
+def helped(core: Core) -> Iterator[None]:
+    """Has a leader's helpers, if any, at hand for the block, in which its thread calls ``advance``."""
+    compile_help(core)
+    crew, threads = core.crew, list[threading.Thread]()
+    crew.board[OPEN] = 1
+    for number in range(1, crew.workers):
+        thread = threading.Thread(target=help_out, args=(core_of(core, number),), name=f"worker-{number}")
+        thread.daemon = True
+        try:
+            thread.start()
+        except RuntimeError as error:  # the others do its part
+            log.warning("worker %d of %d cannot start: %s", 1 + number, crew.workers, error)
+        else:
+            threads.append(thread)
+    try:
+        yield
+    finally:
+        crew.board[OPEN] = 0
+        for number in range(1, crew.workers):
+            post_from_python(bell_of(crew.bells, number))
+        for thread in threads:
+            thread.join()

@@ -1,0 +1,51 @@
+"""What a prediction is as JSON, read byte by byte from the table in README; slow, and of nothing of ours."""
+
+import datetime
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+KINDS = {1: "row", 2: "sequence", 3: "rows", 4: "event"}
+FLAGS = ["WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED", "ANOMALY"]
+EPOCH = datetime.datetime(1970, 1, 1)
+
+
+def decimal(value: float, offset: float = 0.0) -> float | None:
+    return None if math.isnan(value) else float(str(np.float32(value))) + offset
+
+
+def instant(ns: int) -> str | None:
+    if ns in (0, -(2**63)):
+        return None
+    seconds, rest = divmod(ns, 10**9)
+    return f"{EPOCH + datetime.timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
+
+
+def plain_object(
+    stream: str, payload: bytes, names: Sequence[str], offsets: Sequence[float] | None = None
+) -> dict[str, Any]:
+    magic, version, kind, flags, horizon = struct.unpack_from("<2sBBHH", payload)
+    seq, ts_ns, step, _, _, score, gap, epoch, residual = struct.unpack_from("<QqQqqfIIf", payload, 8)
+    assert (magic, version) == (b"SP", 1)
+    values = struct.unpack_from(f"<{horizon * len(names)}f", payload, 64)
+    assert len(payload) == 64 + 4 * len(values)
+    prediction: dict[str, Any] = {}
+    for k, name in enumerate(names if horizon else ()):
+        column = [decimal(value, (offsets or [0.0] * len(names))[k]) for value in values[k :: len(names)]]
+        prediction[name] = column if horizon > 1 else column[0]
+    return {
+        "stream": stream,
+        "seq": seq,
+        "time": instant(ts_ns),
+        "step": step,
+        "kind": KINDS[kind],
+        "flags": [name for bit, name in enumerate(FLAGS) if flags & 1 << bit],
+        "score": decimal(score),
+        "residual": decimal(residual),
+        "gap": gap,
+        "epoch": epoch,
+        "prediction": prediction,
+    }
