@@ -420,7 +420,10 @@ def test_stop_frees_the_port_in_time_whoever_is_connected():
 def test_stop_does_not_wait_for_a_peer_that_never_reads(caplog):
     daemon = Daemon()
     daemon.server.start()
-    with daemon.connect() as peer:
+    with socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # or they fit the system's buffers
+        peer.settimeout(DEADLINE_S)
+        peer.connect(daemon.at)
         peer.sendall(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n" * 2000)
         connections = daemon.server._server.server_state.connections
         wait_for(lambda: any(connection.flow.write_paused for connection in list(connections)))
