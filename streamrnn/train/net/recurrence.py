@@ -26,8 +26,9 @@ from streamrnn.kernels.simd import (
 )
 from streamrnn.kernels.tiles import tile_fma, tile_load, tile_store
 
+ROWS = 16  # lanes are a multiple of it on every processor, so that what is learned does not depend on that
 # Sixteen accumulators of 512 bits leave room in the registers of AVX-512; elsewhere four, of two or four.
-ROWS = 16 if TILES[6] == GROUP else 4
+_AT_ONCE = ROWS if TILES[6] == GROUP else 4
 _ONE = np.float32(1)
 _ZERO = np.float32(0)
 _LEAST = np.float32(1e-25)  # a gradient below is none: what vanishes would be denormal, and slow, for long
@@ -57,8 +58,8 @@ class Unrolled(NamedTuple):
 
 @inlined
 def _product(w, at, z, first, stride, count, zeros, out, to, out_stride):
-    """out[r] = W z[r] for ROWS rows of z and sixteen rows of W, packed [count][16] from ``at`` on."""
-    tile = tile_load(zeros, 0, 1, ROWS)
+    """out[r] = W z[r] for _AT_ONCE rows of z and sixteen rows of W, packed [count][16] from ``at`` on."""
+    tile = tile_load(zeros, 0, 1, _AT_ONCE)
     for k in range(count):
         tile = tile_fma(tile, w, at + k * LANES, z, first + k, stride)
     tile_store(tile, out, to, out_stride)
@@ -139,7 +140,7 @@ def forward(cell, unrolled, w):
                 for unit in range(width):
                     z[first + unit] = 0
         for block in range(width // LANES):
-            for low in range(step * lanes, (step + 1) * lanes, ROWS):
+            for low in range(step * lanes, (step + 1) * lanes, _AT_ONCE):
                 for gate in range(count):
                     _product(
                         w,
@@ -153,7 +154,7 @@ def forward(cell, unrolled, w):
                         low * row_gates + (block * count + gate) * LANES,
                         row_gates,
                     )
-                for row in range(low, low + ROWS):
+                for row in range(low, low + _AT_ONCE):
                     at, unit = row * row_gates + block * count * LANES, row * width + block * LANES
                     here = row * stride + inputs + block * LANES
                     memory = row * unrolled.memories * width + block * LANES
@@ -266,7 +267,7 @@ def backward(cell, unrolled, w_back, dh, carry, d_memory):
                     else:
                         store(gates, at, d * (fill(h, _ONE) - h * h))
         for block in range(width // LANES):
-            for low in range(0, lanes, ROWS):
+            for low in range(0, lanes, _AT_ONCE):
                 _product(
                     w_back,
                     block * row_gates * LANES,
