@@ -8,6 +8,8 @@ import numpy as np
 from streamrnn.compiling.jit import compiled
 from streamrnn.train.data.dataset import Scaling, Sequence
 
+_ALL_WEIGH_ONE = np.zeros(0, np.float32)
+
 
 class Chunk(NamedTuple):
     """T steps of B lanes, C-contiguous, in standard deviations."""
@@ -95,19 +97,46 @@ class Lanes:
         count = min(piece.end - piece.begin - skip, len(chunk.x) - at)
         if count <= 0:
             return
-        sequence, scaling = self._sequences[piece.sequence], self._scaling
-        rows = slice(piece.begin + skip, piece.begin + skip + count)
-        chunk.x[at : at + count, lane] = (sequence.values[rows] - scaling.input_mean) / scaling.input_std
-        targets = sequence.targets[rows]
-        known = ~np.isnan(targets)
-        known[: max(piece.run_up - skip, 0)] = False
-        weights = np.ones((count, 1)) if sequence.weights is None else sequence.weights[rows, None]
-        known &= weights > 0
-        scaled = (targets - scaling.output_mean) / scaling.output_std
-        chunk.y[at : at + count, lane] = np.where(known, scaled, 0)
-        chunk.weight[at : at + count, lane] = known * weights
+        sequence = self._sequences[piece.sequence]
+        rows, steps = slice(piece.begin + skip, piece.begin + skip + count), slice(at, at + count)
+        _standardise(
+            sequence.values[rows],
+            sequence.targets[rows],
+            _ALL_WEIGH_ONE if sequence.weights is None else sequence.weights[rows],
+            max(piece.run_up - skip, 0),
+            *self._scaling,
+            *(array[steps, lane] for array in (chunk.x, chunk.y, chunk.weight)),
+        )
         if skip == 0:
             chunk.begins[at, lane] = 1
+
+
+@compiled
+def _standardise(
+    values: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    run_up: int,
+    input_mean: np.ndarray,
+    input_std: np.ndarray,
+    output_mean: np.ndarray,
+    output_std: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+) -> None:
+    """Writes n rows to ``x``, ``y`` and ``weight``, of which the first ``run_up`` weigh nothing."""
+    for row in range(len(x)):
+        for channel in range(x.shape[1]):
+            x[row, channel] = (values[row, channel] - input_mean[channel]) / input_std[channel]
+        counts = weights[row] if weights.size > 0 else np.float32(1)
+        for output in range(y.shape[1]):
+            target = targets[row, output]
+            if row < run_up or np.isnan(target) or not counts > 0:
+                y[row, output] = weight[row, output] = 0
+            else:
+                y[row, output] = (target - output_mean[output]) / output_std[output]
+                weight[row, output] = counts
 
 
 def _pieces(edges: np.ndarray, begin: int, end: int, overlap: int) -> list[Piece]:
