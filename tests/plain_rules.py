@@ -10,7 +10,7 @@ import numpy as np
 from slots_by_hand import find_slot
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.engine.advance import advance, slot_for, stage
+from streamrnn.engine.advance import advance, prepared, slot_for, stage
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults, Predict
@@ -313,7 +313,7 @@ def feed(engine: Engine, rows: list[Row]) -> list[Said]:
     ]
 
 
-@compiled
+@compiled(unknown="core")
 def _stage(core, row, name, flags, seq, ts, received):
     slot = slot_for(core, address_of(name, 0), row)
     if slot >= 0:
@@ -321,14 +321,14 @@ def _stage(core, row, name, flags, seq, ts, received):
     return slot
 
 
-@compiled
+@compiled(unknown="core")
 def _advance(core, count):
     advance(core, count)
 
 
 def feed_by_hand(engine: Engine, rows: Sequence[Row]) -> list[Said]:
     """What comes of a batch of rows with the flags of their frames, each at the time it says."""
-    core, batch, staged = engine.core, engine.core.batch, 0
+    (core, _kept), batch, staged = prepared(engine.core), engine.core.batch, 0
     assert len(rows) <= ROWS
     said: list[Said] = []
     for row in rows:

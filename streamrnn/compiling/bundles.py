@@ -9,6 +9,7 @@ Of an array in it, the address of its words is what is handed on. An index into 
 negative one is no place near its end.
 """
 
+import hashlib
 import operator
 from typing import Any
 
@@ -62,6 +63,14 @@ class Bundle(types.Type):
     def key(self) -> str:
         """What makes two of them one type: a text, of which Python knows the hash."""
         return self._key
+
+    @property
+    def mangling_args(self) -> tuple[str, tuple[()]]:
+        """What stands for it in the name of a function, by which LLVM finds it.
+
+        Numba's number in there does not tell two functions apart that two processes put into the cache.
+        """
+        return f"{self.name}.{hashlib.sha256(self._key.encode()).hexdigest()[:16]}", ()
 
 
 @register_model(ArrayAt)

@@ -18,23 +18,23 @@ _bundle: Any = functools.cache(Bundle)
 class Handed:
     """A named tuple as compiled code takes it: ``kind`` is its type there, ``address`` that of its words.
 
-    Good for as long as this and the named tuple are.
+    ``known``: the type says what is known of its numbers. Good for as long as this and the named tuple are.
     """
 
-    def __init__(self, named_tuple: Any) -> None:
+    def __init__(self, named_tuple: Any, known: bool = True) -> None:
         words: list[int] = []
-        self.kind = _take_apart(named_tuple, words)
+        self.kind = _take_apart(named_tuple, words, known)
         self._words = np.array(words, np.uint64)
         self.address = self._words.ctypes.data
 
 
-def _take_apart(named_tuple: Any, words: list[int]) -> Bundle:
-    """Appends the words of a named tuple. Returns their type."""
-    known = _known_fields(type(named_tuple))
+def _take_apart(named_tuple: Any, words: list[int], told: bool) -> Bundle:
+    """Appends the words of a named tuple. Returns their type, which is ``told`` what is known of them."""
+    known = _known_fields(type(named_tuple)) if told else {}
     kinds = list[types.Type]()
     for name, value in zip(named_tuple._fields, named_tuple, strict=True):
         if isinstance(value, tuple):
-            kinds.append(_take_apart(value, words))
+            kinds.append(_take_apart(value, words, told))
         elif isinstance(value, np.ndarray):
             flags = value.flags
             kinds.append(_array_at(value.dtype, value.ndim, flags.c_contiguous, flags.aligned))

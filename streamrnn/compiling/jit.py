@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -105,10 +105,13 @@ _OPTIONS: dict[str, Any] = {
 _part: Any = functools.partial(numba.njit, forceinline=True, no_cpython_wrapper=True, **_OPTIONS)
 
 
-def compiled(function: Any = None, *, cache: bool = True, **options: Any) -> Any:
-    """An entry point: called from Python without the GIL, kept in the ``cache``. ``options`` are Numba's."""
+def compiled(function: Any = None, *, cache: bool = True, unknown: str = "", **options: Any) -> Any:
+    """An entry point: called from Python without the GIL, kept in the ``cache``. ``options`` are Numba's.
+
+    Of the argument ``unknown`` nothing is known when it is compiled, so that this is done once.
+    """
     if function is None:
-        return functools.partial(compiled, cache=cache, **options)
+        return functools.partial(compiled, cache=cache, unknown=unknown, **options)
     source = Path(function.__code__.co_filename)
     cache = cache and CACHE is not None and source.is_file()
     if cache:  # Numba reads it as it makes the function
@@ -117,14 +120,16 @@ def compiled(function: Any = None, *, cache: bool = True, **options: Any) -> Any
         from streamrnn.compiling.inlining import EntryCompiler
 
         options = {"pipeline_class": EntryCompiler} | options
-    return Entry(numba.njit(function, cache=cache, **_OPTIONS | options))
+    return Entry(numba.njit(function, cache=cache, **_OPTIONS | options), unknown)
 
 
 class Entry:
     """An entry point. What it knows of itself is Numba's."""
 
-    def __init__(self, dispatcher: Any) -> None:
+    def __init__(self, dispatcher: Any, unknown: str) -> None:
         self._dispatcher = dispatcher
+        names = dispatcher.py_func.__code__.co_varnames
+        self._unknown = names.index(unknown) if unknown else None
         self._ready: dict[tuple[Any, ...], Any] = {}
         functools.update_wrapper(self, dispatcher.py_func)
 
@@ -134,19 +139,36 @@ class Entry:
     def __call__(self, *arguments: Any) -> Any:
         if not (KNOWN and any(isinstance(one, tuple) for one in arguments)):
             return self._dispatcher(*arguments)
-        handed = [Handed(one) if isinstance(one, tuple) else one for one in arguments]
+        handed = self._handed(arguments)
         given = [one.address if isinstance(one, Handed) else one for one in handed]
         return self._for(handed)(*given)
 
     def prepare(self, *like: Any) -> None:
         """Compiles it for arguments like these, or loads it from the cache."""
-        self._for([Handed(one) if KNOWN and isinstance(one, tuple) else one for one in like])
+        self._for(self._handed(like))
 
-    def _for(self, handed: list[Any]) -> Any:
-        kinds = tuple(one.kind if isinstance(one, Handed) else numba.typeof(one) for one in handed)
+    def address_for(self, *handed: Any) -> int:
+        """Compiles it for arguments like these, or loads it. Returns where its code begins."""
+        self._for(handed)
+        found = self._dispatcher.overloads[_kinds(handed)]
+        address: int = found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
+        return address
+
+    def _handed(self, arguments: Sequence[Any]) -> list[Any]:
+        return [
+            Handed(one, place != self._unknown) if KNOWN and isinstance(one, tuple) else one
+            for place, one in enumerate(arguments)
+        ]
+
+    def _for(self, handed: Sequence[Any]) -> Any:
+        kinds = _kinds(handed)
         if kinds not in self._ready:
             self._ready[kinds] = self._dispatcher.compile(kinds)
         return self._ready[kinds]
+
+
+def _kinds(handed: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(one.kind if isinstance(one, Handed) else numba.typeof(one) for one in handed)
 
 
 if not KNOWN:

@@ -2,7 +2,7 @@
 
 A field annotated with one of these has its value in the type of the named tuple in compiled code. A branch
 that such a number decides is not compiled where it cannot be taken, see ``pruning``; for another value the
-function is compiled anew.
+function is compiled anew; but not for an argument of its entry point that stays ``unknown``.
 """
 
 from typing import Annotated, Any, get_type_hints

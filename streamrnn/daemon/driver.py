@@ -55,8 +55,8 @@ class Driver:
         # a handler run on this thread would interrupt libzmq between the two parts of a message
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
-            with self._engine.helped():
-                run(self.pump, self._core())
+            with self._engine.helped() as core:
+                run(self.pump, self._said(core))
             if self.pump.control[STOP] != PAUSE:
                 break
             self._parked.set()
@@ -66,8 +66,7 @@ class Driver:
             log.error("the input socket broke: %s; ending", os.strerror(error))
             self._on_failure()
 
-    def _core(self) -> Core:
-        core = self._engine.core
+    def _said(self, core: Core) -> Core:
         if not self._bare:
             return core
         return core._replace(net=core.net._replace(out_offsets=core.net.out_offsets[:0]))

@@ -233,7 +233,7 @@ def gather(pump, core):
     return count
 
 
-@compiled
+@compiled(unknown="core")
 def run(pump, core):
     """Runs until the stop flag is set or the input socket breaks (its errno is in ``control``).
 

@@ -33,7 +33,7 @@ from streamrnn.daemon.sockets import Sockets
 from streamrnn.daemon.state_keeper import Keeper
 from streamrnn.daemon.systemd import notify, watchdog_s
 from streamrnn.engine.engine import Core, Engine
-from streamrnn.engine.helpers import compile_help
+from streamrnn.engine.helpers import compile_steps
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import read_model
@@ -271,7 +271,7 @@ class Service:
         try:
             with compiling(log.info):
                 run.prepare(self._make_pump(0, 0), self.engine.core)
-                compile_help(self.engine.core)
+                compile_steps(self.engine.core)
                 self.keeper.compile(self.engine)
                 if self.config.input.adapted:
                     compile_intake()

@@ -1,14 +1,17 @@
 """From staged rows to what is said of them: the one compiled way that every row takes.
 
 The daemon's pump and ``Engine.feed`` (replay, tests, benchmarks) call the same ``advance``, so what a
-replay shows is what the daemon does.
+replay shows is what the daemon does. What depends on the kind of network, ``step_streams``, is compiled by
+itself; whoever calls ``advance`` is compiled once for all of them.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from streamrnn.compiling.jit import inlined
+from streamrnn.compiling.calls import Callee, Prepared, call
+from streamrnn.compiling.inside import KNOWN
+from streamrnn.compiling.jit import compiled, inlined
 from streamrnn.engine.crew import Crew, join, lay_out, take
 from streamrnn.engine.stopwatch import COMMIT, ORDER, RULES, SCORE, STEP, TALLY, Stopwatch, lap
 from streamrnn.kernels.affine import TILE_STREAMS
@@ -47,6 +50,7 @@ class Core(NamedTuple):
     crew: Crew
     stats: Stats
     watch: Stopwatch
+    stepping: Callee  # ``take_through``, once it is prepared
 
 
 def message_bytes(core: Core) -> int:
@@ -178,6 +182,37 @@ def step_streams(core, shared, streams):
                 hand += 1
 
 
+@compiled
+def take_through(core, shared, streams):
+    """``step_streams`` by itself, for ``call``."""
+    return step_streams(core, shared == 1, streams)
+
+
+def prepared(core: Core) -> tuple[Core, object]:
+    """A core for ``advance``, good for as long as what comes with it."""
+    if not KNOWN:
+        return core, None
+    stepping = Prepared(take_through, core)
+    return core._replace(stepping=stepping.callee), stepping
+
+
+if KNOWN:
+
+    @inlined
+    def _take_through(core, shared, streams):
+        stepping = core.stepping
+        return call(stepping.code, stepping.words, np.int64(shared), streams)
+
+else:
+    _take_through = step_streams
+
+
+@inlined
+def help_through(core):
+    """Takes of the streams that are laid out for all workers. Returns how many it took through."""
+    return _take_through(core, True, 0)
+
+
 @inlined
 def advance(core, count):
     """Takes rows 0 to ``count`` of the batch through the rules and the network, and commits each.
@@ -186,7 +221,7 @@ def advance(core, count):
     """
     streams = _link(core.slots, core.batch, core.crew.ready, count)
     shared = lay_out(core.crew, core.batch, streams, count)
-    taken = step_streams(core, shared, streams)
+    taken = _take_through(core, shared, streams)
     if shared:
         join(core.crew, taken)
     lap(core.watch, ORDER)

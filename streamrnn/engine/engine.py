@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamrnn.compiling.calls import NOBODY
 from streamrnn.compiling.jit import UNCACHED, compiled, inlined
-from streamrnn.engine.advance import Core, advance, slot_for, stage
+from streamrnn.engine.advance import Core, advance, prepared, slot_for, stage
 from streamrnn.engine.crew import make_crew, usual_workers
 from streamrnn.engine.helpers import helped
 from streamrnn.engine.options import (
@@ -86,7 +87,7 @@ def _several(core, several, row, to):
             several[to, step, output] = core.decoder.values[(row * rows + step) * width + output]
 
 
-@compiled
+@compiled(unknown="core")
 def _feed(core, names, stream, values, seq, flags, ts, answers, several, done):
     """Steps rows from ``done`` on until ``several`` may be full. Returns the rows done, and its answers."""
     net, batch, stats = core.net, core.batch, core.stats
@@ -175,7 +176,9 @@ class Engine:
             crew=make_crew(network, workers),
             stats=Stats.zeros(),
             watch=make_stopwatch(),
+            stepping=NOBODY,
         )
+        self._alone: tuple[Core, Core, object] | None = None  # the core, and as it is when prepared
 
     def replacement(self, model: Model, faults: FaultPolicies) -> Core:
         """A core that goes on with these streams, for ``replace``. Raises ConfigError for another shape."""
@@ -281,10 +284,11 @@ class Engine:
 
     def _step(self, names: np.ndarray, *rows: Any) -> np.ndarray:
         """All rows through the network, and their answers of several rows, in pieces of bounded size."""
-        stream, answers, core = rows[0], rows[-1], self.core
-        size = 4 * max(core.decoder.rows * core.net.outputs, 1)
+        stream, answers = rows[0], rows[-1]
+        size = 4 * max(self.core.decoder.rows * self.core.net.outputs, 1)
         pieces, done = [answers.several], 0
-        with self.helped() if len(stream) > core.batch.rows else nullcontext():
+        many = len(stream) > self.core.batch.rows
+        with self.helped() if many else nullcontext(self._without_help()) as core:
             while True:
                 room = 0
                 if core.decoder.rows:
@@ -295,9 +299,14 @@ class Engine:
                 if done == len(stream):
                     return np.concatenate(pieces)
 
-    def helped(self) -> AbstractContextManager[None]:
-        """Has all workers at hand for the block, in which one thread leads them."""
+    def helped(self) -> AbstractContextManager[Core]:
+        """Has all workers at hand for the block, in which one thread leads them, with the core it gets."""
         return helped(self.core)
+
+    def _without_help(self) -> Core:
+        if self._alone is None or self._alone[0] is not self.core:
+            self._alone = self.core, *prepared(self.core)
+        return self._alone[1]
 
     def _id_words(self, ids: Sequence[str]) -> np.ndarray:
         """The ids as the slots keep them. A list only grows from call to call: what is new is packed."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.engine.advance import Core, step_streams
+from streamrnn.engine.advance import Core, help_through, prepared
 from streamrnn.engine.crew import OPEN, bell_of, report, stay
 from streamrnn.kernels.network import aligned
 from streamrnn.kernels.packing import make_scratch
@@ -17,17 +17,18 @@ from streamrnn.system.semaphores import post_from_python
 log = logging.getLogger("streamrnn")
 
 
-@compiled
+@compiled(unknown="core")
 def help_out(core):
     """What a helper's thread does until it is called off; ``core`` is of its own."""
     while stay(core.crew):
-        streams = step_streams(core, True, 0)
+        streams = help_through(core)
         if streams > 0:
             report(core.crew, streams)
 
 
-def compile_help(core: Core) -> None:
-    """Compiles what helpers run, or loads it from the cache; nothing where there are none."""
+def compile_steps(core: Core) -> None:
+    """Compiles what workers run, or loads it from the cache."""
+    prepared(core)
     if core.crew.workers > 1:
         help_out.prepare(core)
 
@@ -43,14 +44,23 @@ def core_of(core: Core, number: int) -> Core:
     )
 
 
+def _help(core: Core) -> None:
+    core, _kept = prepared(core)
+    help_out(core)
+
+
 @contextmanager
-def helped(core: Core) -> Iterator[None]:
-    """Has a leader's helpers, if any, at hand for the block, in which its thread calls ``advance``."""
-    compile_help(core)
+def helped(core: Core) -> Iterator[Core]:
+    """Has a leader's helpers, if any, at hand for the block, in which its thread calls ``advance``.
+
+    With the core that it calls it with.
+    """
+    compile_steps(core)
+    leader, _kept = prepared(core)
     crew, threads = core.crew, list[threading.Thread]()
     crew.board[OPEN] = 1
     for number in range(1, crew.workers):
-        thread = threading.Thread(target=help_out, args=(core_of(core, number),), name=f"worker-{number}")
+        thread = threading.Thread(target=_help, args=(core_of(core, number),), name=f"worker-{number}")
         thread.daemon = True
         try:
             thread.start()
@@ -59,7 +69,7 @@ def helped(core: Core) -> Iterator[None]:
         else:
             threads.append(thread)
     try:
-        yield
+        yield leader
     finally:
         crew.board[OPEN] = 0
         for number in range(1, crew.workers):

@@ -21,8 +21,11 @@ from numba.core.registry import cpu_target
 
 from streamrnn.compiling import sources
 from streamrnn.compiling.bundles import Bundle
+from streamrnn.compiling.calls import Prepared, call
+from streamrnn.compiling.handing import Handed
 from streamrnn.compiling.inside import is_known
 from streamrnn.compiling.jit import Entry, compiled, compiling, inlined
+from streamrnn.compiling.known import Known
 
 FIRST_START_S = 20.0
 
@@ -81,6 +84,47 @@ def test_a_part_is_compiled_for_types_and_not_for_values():
     handed_on(outer(), 4)
     assert all(numba.types.unliteral(kind) == kind for kinds in _add.overloads for kind in kinds)
     assert sum(isinstance(kinds[0], Bundle) for kinds in _add.overloads) == 1
+
+
+class Kind(NamedTuple):
+    what: Known
+    values: np.ndarray
+
+
+@compiled(cache=False)
+def _of_kind(kind, one, other):
+    return kind.what * 100 + np.int64(kind.values[one]) + other
+
+
+@compiled(cache=False, unknown="kind")
+def of_any_kind(kind):
+    return np.int64(kind.values[0]) + kind.what
+
+
+@compiled(cache=False)
+def by_address(callee, one, other):
+    return call(callee.code, callee.words, one, other)
+
+
+def kind_of(what: int) -> Kind:
+    return Kind(what, np.array([3, 4], np.float32))
+
+
+def test_an_entry_point_is_called_by_its_address():
+    prepared = [Prepared(_of_kind, kind_of(what)) for what in (1, 2)]
+    assert [by_address(one.callee, 1, 5) for one in prepared] == [109, 209]
+
+
+def test_functions_that_know_different_things_have_different_names():
+    """By which LLVM finds them; two processes may have given both the same number."""
+    names = {Handed(kind_of(what)).kind.mangling_args for what in (1, 2)}
+    assert len(names) == 2
+    assert {name.split(".")[0] for name, _ in names} == {"Kind"}
+
+
+def test_what_stays_unknown_is_compiled_once():
+    assert [of_any_kind(kind_of(what)) for what in (1, 2, 3)] == [4, 5, 6]
+    assert len(of_any_kind.overloads) == 1
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])

@@ -261,7 +261,7 @@ class Remembering(RuleBasedStateMachine):
 
 
 TestRemembering = Remembering.TestCase
-TestRemembering.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRemembering.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)
 
 
 def test_a_slot_that_changed_hands_between_two_snapshots():

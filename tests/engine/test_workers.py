@@ -95,7 +95,7 @@ def made(model: Model, workers: int, faults: dict[str, Any], predict: Predict, m
     return Engine(model, STREAMS - 2, Faults(**faults), predict=predict, memory=memory, workers=workers)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(SETTINGS, st.integers(0, 2**32 - 1))
 def test_rows_of_any_kind(setting, seed):
     model, *how = setting
