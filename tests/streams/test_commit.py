@@ -23,7 +23,7 @@ from models import ADDED, untrained
 from slots_by_hand import find_slot, live_streams, release_slot
 
 from streamrnn.compiling.jit import compiled
-from streamrnn.engine.advance import advance
+from streamrnn.engine.advance import advance, prepared
 from streamrnn.engine.engine import Engine, _feed
 from streamrnn.engine.helpers import core_of
 from streamrnn.kernels.network import Network
@@ -60,10 +60,11 @@ def stopping(function: Any, count: int) -> Any:
     return compiled(known["stepped"], cache=False)
 
 
-def between_stops(function: Any, *arguments: Any) -> Callable[[], object]:
+def between_stops(function: Any, *arguments: Any, kept: object = None) -> Callable[[], object]:
+    """``kept`` is what must stay for as long as the arguments are used."""
     stepped = stopping(function, len(arguments))
     stepped.prepare(*arguments)
-    return lambda: stepped(*arguments)
+    return lambda: (stepped(*arguments), kept)
 
 
 def step_through(work: Callable[[], object], block: np.ndarray) -> Iterator[bytes]:
@@ -139,7 +140,8 @@ def feed(engine: Engine, seq: int) -> Callable[[], object]:
     answers = type(answers)(*(np.zeros((1, *part.shape[1:]), part.dtype) for part in answers))
     flags, none = np.array([SEQ], np.uint16), np.zeros((0, 0, values.shape[1]), np.float32)
     arrays = (id_words("a").copy(), one, values, np.array([seq], np.uint64), flags, one.copy(), answers)
-    return between_stops(_feed, engine.core, *arrays, none, 0)
+    core, kept = prepared(engine.core)
+    return between_stops(_feed, core, *arrays, none, 0, kept=kept)
 
 
 def feed_one(engine: Engine) -> None:
@@ -150,12 +152,12 @@ def feed_one(engine: Engine) -> None:
 def advance_one(engine: Engine, seq: int, flags: int, value: float, worker: int = 0) -> Callable[[], object]:
     """One row of stream "a" with flags, ready in the batch, to be stepped where ``worker`` steps rows."""
     core, batch = engine.core, engine.core.batch
-    core = core._replace(tile=core_of(core, worker).tile)
+    core, kept = prepared(core._replace(tile=core_of(core, worker).tile))
     batch.slot[0] = find_slot(core.slots, id_words("a"))
     batch.flags[0], batch.received[0] = flags | SEQ, 7
     batch.said["seq"][0], batch.said["ts_ns"][0] = seq, 5
     batch.values[: len(engine.model.channels)] = value
-    return between_stops(advance, core, 1)
+    return between_stops(advance, core, 1, kept=kept)
 
 
 def states(engine: Engine, block: np.ndarray, work: Callable[[], object]) -> list[dict[str, bytes]]:
