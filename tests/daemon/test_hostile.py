@@ -20,7 +20,7 @@ from streamrnn.daemon.backlog import HELD_BYTES
 from streamrnn.stats import REASONS
 from streamrnn.wire.frame import EVENT, EVICTED, pack_frame
 
-MESSAGES, MANY_MESSAGES = 1_000_000, 10_000_000  # without and with --long
+MESSAGES, MANY_MESSAGES = 400_000, 10_000_000  # without and with --long
 EACH = 120  # different messages of every kind
 BLOCK = 100  # messages between two good rows on the same socket, and between two streams never seen before
 CAPACITY = 200

@@ -255,9 +255,9 @@ ASSEMBLED = {
 @pytest.mark.parametrize(
     ("snapshots", "more", "rounds", "long"),
     [
-        (False, {}, 100, 5000),
-        (False, {"streams.workers": 3}, 50, 5000),
-        (True, {}, 100, 5000),
+        (False, {}, 60, 5000),
+        (False, {"streams.workers": 3}, 30, 5000),
+        (True, {}, 60, 5000),
         (False, ASSEMBLED, 10, 200),
     ],
     ids=["live", "workers", "snapshots", "assembled"],

@@ -331,7 +331,7 @@ def ways(draw) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data(), ways())
 def test_whatever_is_said_the_rows_are_those_of_plain_python(data, how):
     both = Both(**how)
@@ -362,7 +362,7 @@ EXTREMES = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(
         st.tuples(

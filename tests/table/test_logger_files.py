@@ -12,7 +12,7 @@ from logger_check import Verdict, check, check_suggested, check_told
 from logger_files import Case, make
 from plain_logger import read_told
 
-FILES, MANY_FILES = 150, 1000  # without and with --long
+FILES, MANY_FILES = 100, 1000  # without and with --long
 FLOOR = 0.0  # of files that come out right without an error first
 
 

@@ -19,7 +19,7 @@ from logger_check import read
 
 from streamrnn.errors import UserError
 
-FILES, MANY_FILES = 200, 100_000  # without and with --long
+FILES, MANY_FILES = 120, 100_000  # without and with --long
 # seeds of fields too long between spaces, digits without end, names alone, no time column, a year too high,
 # long names, hundreds of columns of times, or of commas, hundreds of digits behind a point, and of 100,000
 # spaces in a name

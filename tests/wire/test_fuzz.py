@@ -13,7 +13,7 @@ from streamrnn.wire.frame import DTYPES, SEQ, TS
 
 pytest.importorskip("atheris", reason="the fuzzer has no wheel for this machine")
 
-RUNS, MANY_RUNS = 100_000, 2_000_000  # without and with --long
+RUNS, MANY_RUNS = 50_000, 2_000_000  # without and with --long
 FUZZER = Path(__file__).parents[1] / "fuzz_decoder.py"
 # wrong pieces of streamrnn/wire/codec.py, in place of right ones
 PLANTS = {
