@@ -50,8 +50,10 @@ MOST = max(TILES)
 HALVES = 6 if _is_avx512() else 2  # streams of a single block of eight rows
 _PAIRS = not _is_avx512()  # of columns: twelve fma alone take as long as what is counted beside them
 _AT_ONCE = 2 if _is_avx512() else 1  # groups of one stream
-_WORD_BLOCKS = _AT_ONCE * GROUP
-_AHEAD = 4  # pairs of columns: two kB of words, or one
+# Blocks of one stream whose words are read together, and groups in which they come out even. Sixteen
+# registers of half a block do not hold the sums, words and inputs of four: one sum went by way of memory.
+_WORD_BLOCKS, _WORD_GROUPS = (8, 2) if _is_avx512() else (3, 3)
+_AHEAD = 4  # pairs of columns: two kB of words, or less than one
 TILE_STREAMS = 24  # streams stepped together: several tiles
 FIRST_CACHE = 32 << 10  # bytes; what is more comes from the second one
 COLUMNS = 160  # of a group, at most, that all of them pass at once: 40 kB of weights
@@ -88,9 +90,9 @@ def pack(matrix: np.ndarray, together: int = 1) -> np.ndarray:
 
 def pack_words(matrix: np.ndarray) -> np.ndarray:
     """The words of a (R, K) matrix of ``round_in_twos``, in the order in which one stream reads them."""
-    span = _AT_ONCE * _SPAN
-    words = words_of(matrix[: len(matrix) // span * span])
-    return words.reshape(-1, span, words.shape[1]).swapaxes(1, 2).ravel()
+    whole = len(matrix) // (_WORD_GROUPS * _SPAN) * _WORD_GROUPS * _SPAN
+    words = words_of(matrix[:whole])
+    return words.reshape(-1, _WORD_BLOCKS * LANES, words.shape[1]).swapaxes(1, 2).ravel()
 
 
 def pack_bias(bias: np.ndarray, together: int = 1) -> np.ndarray:
@@ -180,10 +182,10 @@ def _one_stream(w, at, b, bias, groups, k_count, z, first, out, to):
 
 @inlined
 def _one_stream_in_words(w, at, words, words_at, b, bias, groups, k_count, z, first, out, to):
-    """The same with half of the bytes, two columns a word; a last group that is alone as it is."""
-    whole = groups // _AT_ONCE * _AT_ONCE
-    for group in range(0, whole, _AT_ONCE):
-        here, row = words_at + group * _SPAN * ((k_count + 1) // 2), group * _SPAN
+    """The same with half of the bytes, two columns a word; groups that are left over as they are."""
+    whole = groups // _WORD_GROUPS * _WORD_GROUPS
+    for row in range(0, whole * _SPAN, _WORD_BLOCKS * LANES):
+        here = words_at + row * ((k_count + 1) // 2)
         tile = tile_load(b, bias + row, _WORD_BLOCKS, 1)
         for k in range(0, k_count - 1, 2):
             tile = tile_fma_words(tile, words, here, z, first + k, _AHEAD)
