@@ -123,6 +123,11 @@ def compiled(function: Any = None, *, cache: bool = True, unknown: str = "", **o
     return Entry(numba.njit(function, cache=cache, **_OPTIONS | options), unknown)
 
 
+def hand_over(named_tuple: Any) -> Any:
+    """What an entry point takes in place of a named tuple that it is called with often; see ``Handed``."""
+    return Handed(named_tuple) if KNOWN else named_tuple
+
+
 class Entry:
     """An entry point. What it knows of itself is Numba's."""
 
@@ -137,7 +142,7 @@ class Entry:
         return getattr(self._dispatcher, name)
 
     def __call__(self, *arguments: Any) -> Any:
-        if not (KNOWN and any(isinstance(one, tuple) for one in arguments)):
+        if not (KNOWN and any(isinstance(one, tuple | Handed) for one in arguments)):
             return self._dispatcher(*arguments)
         handed = self._handed(arguments)
         given = [one.address if isinstance(one, Handed) else one for one in handed]

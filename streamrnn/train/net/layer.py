@@ -1,9 +1,10 @@
 """A recurrent layer in training: from tensors in PyTorch's layout to what is compiled, and gradients back."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from streamrnn.compiling.jit import hand_over
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import aligned
 from streamrnn.kernels.simd import LANES
@@ -41,7 +42,9 @@ class RecurrentLayer:
         self.tensors, self.gradient = tensors, gradient
         self._cell, self._code = find_cell(cell, activation), code_of(cell, activation)
         self._blocks = len(self._cell.gates + self._cell.apart)  # of preactivations
-        self._unrolled: Unrolled | None = None
+        self._room: Unrolled | None = None  # for the longest chunk so far
+        self._parts = dict[tuple[int, int], tuple[Unrolled, Any]]()  # of it, and as compiled code takes them
+        self._steps = 0
 
     def _weights(self) -> np.ndarray:
         """All weights as one matrix over [x | h | 1]: (blocks, W, I + W + 1)."""
@@ -68,10 +71,13 @@ class RecurrentLayer:
         first step, None zeros.
         """
         steps, lanes = begins.shape
-        if self._unrolled is None or (self._unrolled.steps, self._unrolled.lanes) != (steps, lanes):
-            self._unrolled = self._unroll(steps, lanes)
-        self._unrolled.begins[:] = begins.ravel()
-        part = self._part(0, 0)
+        room = self._room
+        if room is None or room.steps < steps or room.lanes != lanes:
+            self._room = room = self._unroll(steps, lanes)
+            self._parts.clear()
+        self._steps = steps
+        room.begins[: begins.size] = begins.ravel()
+        part, _ = self._part(0, 0)
         h, memory = part.z.reshape(lanes, -1)[:, self.inputs : -1], part.memory.reshape(lanes, -1, self.width)
         h[:] = 0 if before is None else before.h
         memory[:] = 0 if before is None else before.memory
@@ -85,29 +91,28 @@ class RecurrentLayer:
 
     def forward(self, x: np.ndarray, at: int = 0) -> np.ndarray:
         """Hidden states (t, B, W) for the inputs (t, B, I) of the steps from ``at`` on."""
-        part = self._part(at, at + len(x))
+        part, handed = self._part(at, at + len(x))
         by_step = part.z.reshape(len(x) + 1, part.lanes, -1)
         by_step[:-1, :, : self.inputs] = x
-        forward(self._code, part, self._packed)
+        forward(self._code, handed, self._packed)
         return part.h.reshape(len(x), part.lanes, -1)
 
     def state(self, step: int) -> LayerState:
         """The state after a step, as views."""
-        part = self._part(step, step + 1)
+        part, _ = self._part(step, step + 1)
         memory = part.memory.reshape(2, part.lanes, -1, self.width)
         return LayerState(part.h.reshape(part.lanes, -1), memory[1])
 
     def states(self, steps: np.ndarray, lanes: np.ndarray) -> LayerState:
         """Those after some steps, (n,), each in a lane of its own, (n,), as copies."""
-        assert self._unrolled is not None
-        part = self._part(0, self._unrolled.steps)
+        part, _ = self._part(0, self._steps)
         h = part.h.reshape(-1, part.lanes, self.width)
         memory = part.memory.reshape(part.steps + 1, part.lanes, -1, self.width)
         return LayerState(h[steps, lanes], memory[steps + 1, lanes])
 
     def end(self) -> LayerState | None:
         """The state after the last chunk; None before the first one."""
-        return None if self._unrolled is None else self.state(self._unrolled.steps - 1)
+        return self.state(self._steps - 1) if self._steps else None
 
     def backward(self, dh: np.ndarray, wanted: bool, at: int = 0) -> np.ndarray | None:
         """Goes back through the steps from ``at`` on, from dL/dh (t, B, H); of several calls the last first.
@@ -121,9 +126,9 @@ class RecurrentLayer:
         if not self._gone_back:
             self._gone_back = at + steps
             self._back = _flat(self._recurrent.transpose(3, 1, 0, 2, 4))
-        part = self._part(at, at + steps)
+        part, handed = self._part(at, at + steps)
         carry = self.carry.h.reshape(-1), self.carry.memory.reshape(-1)
-        backward(self._code, part, self._back, _flat(dh), *carry)
+        backward(self._code, handed, self._back, _flat(dh), *carry)
         if at == 0:
             self._add_all()
         if not wanted:
@@ -131,9 +136,15 @@ class RecurrentLayer:
         into = self._into_inputs.reshape(-1, self.inputs)
         return (part.gates.reshape(-1, len(into)) @ into).reshape(steps, part.lanes, self.inputs)
 
-    def _part(self, begin: int, end: int) -> Unrolled:
-        """The memory of some steps, as views."""
-        unrolled = self._unrolled
+    def _part(self, begin: int, end: int) -> tuple[Unrolled, Any]:
+        """The memory of some steps, as views, and that as compiled code takes it."""
+        if (begin, end) not in self._parts:
+            part = self._views(begin, end)
+            self._parts[begin, end] = part, hand_over(part)
+        return self._parts[begin, end]
+
+    def _views(self, begin: int, end: int) -> Unrolled:
+        unrolled = self._room
         assert unrolled is not None
         lanes, size = unrolled.lanes, unrolled.lanes * self.width
         stride, room = lanes * (self.inputs + self.width + 1), size * unrolled.memories
@@ -149,7 +160,7 @@ class RecurrentLayer:
 
     def _add_all(self) -> None:
         """Adds to the gradient what the steps that were gone back through say."""
-        part = self._part(0, self._gone_back)
+        part, _ = self._part(0, self._gone_back)
         d_gates = part.gates.reshape(part.steps * part.lanes, -1)
         z = part.z.reshape(-1, self.inputs + self.width + 1)[: len(d_gates)]
         d_whole = (d_gates.T @ z).reshape(-1, self._blocks, LANES, z.shape[1])
