@@ -182,7 +182,7 @@ def step_streams(core, shared, streams):
                 hand += 1
 
 
-@compiled
+@compiled(no_cpython_wrapper=True)
 def take_through(core, shared, streams):
     """``step_streams`` by itself, for ``call``."""
     return step_streams(core, shared == 1, streams)
