@@ -45,10 +45,7 @@ def processor() -> str:
 
 @compiled
 def _multiply_add(factors, out, turns):
-    """Five chains of multiply-adds, or ten where a vector is one register: more than any latency needs.
-
-    More would not stay in registers.
-    """
+    """Chains of multiply-adds in ten registers or more, as any latency needs, and not in too many."""
     x, y = splat(factors[0]), splat(factors[1])
     a = b = c = d = e = f = g = h = i = j = x
     for _ in range(turns):

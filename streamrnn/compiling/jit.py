@@ -157,6 +157,8 @@ class Entry:
         self._for(handed)
         found = self._dispatcher.overloads[_kinds(handed)]
         address: int = found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
+        if not address:  # whoever calls it there would end the process
+            raise RuntimeError(f"the code of {self.__name__} cannot be found")
         return address
 
     def _handed(self, arguments: Sequence[Any]) -> list[Any]:

@@ -189,7 +189,10 @@ def take_through(core, shared, streams):
 
 
 def prepared(core: Core) -> tuple[Core, object]:
-    """A core for ``advance``, good for as long as what comes with it."""
+    """A core for ``advance``, good for as long as what comes with it.
+
+    What is replaced in it afterwards, the steps do not see.
+    """
     if not KNOWN:
         return core, None
     stepping = Prepared(take_through, core)

@@ -55,8 +55,9 @@ def helped(core: Core) -> Iterator[Core]:
 
     With the core that it calls it with.
     """
-    compile_steps(core)
     leader, _kept = prepared(core)
+    if core.crew.workers > 1:
+        help_out.prepare(leader)
     crew, threads = core.crew, list[threading.Thread]()
     crew.board[OPEN] = 1
     for number in range(1, crew.workers):

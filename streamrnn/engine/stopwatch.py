@@ -1,4 +1,4 @@
-"""Where the time of a batch goes, by what is done with it: compiled where it is asked for, else nothing."""
+"""Where the time of a batch goes, by what is done with it; compiled into the steps where it is asked for."""
 
 import time
 from typing import NamedTuple

@@ -98,14 +98,14 @@ class Lanes:
         if count <= 0:
             return
         sequence = self._sequences[piece.sequence]
-        rows, steps = slice(piece.begin + skip, piece.begin + skip + count), slice(at, at + count)
         _standardise(
-            sequence.values[rows],
-            sequence.targets[rows],
-            _ALL_WEIGH_ONE if sequence.weights is None else sequence.weights[rows],
-            max(piece.run_up - skip, 0),
+            sequence.values,
+            sequence.targets,
+            _ALL_WEIGH_ONE if sequence.weights is None else sequence.weights,
             *self._scaling,
-            *(array[steps, lane] for array in (chunk.x, chunk.y, chunk.weight)),
+            *chunk[:3],
+            *(piece.begin + skip, count, piece.run_up - skip),
+            *(at, lane),
         )
         if skip == 0:
             chunk.begins[at, lane] = 1
@@ -116,7 +116,6 @@ def _standardise(
     values: np.ndarray,
     targets: np.ndarray,
     weights: np.ndarray,
-    run_up: int,
     input_mean: np.ndarray,
     input_std: np.ndarray,
     output_mean: np.ndarray,
@@ -124,19 +123,29 @@ def _standardise(
     x: np.ndarray,
     y: np.ndarray,
     weight: np.ndarray,
+    begin: int,
+    count: int,
+    run_up: int,
+    at: int,
+    lane: int,
 ) -> None:
-    """Writes n rows to ``x``, ``y`` and ``weight``, of which the first ``run_up`` weigh nothing."""
-    for row in range(len(x)):
-        for channel in range(x.shape[1]):
-            x[row, channel] = (values[row, channel] - input_mean[channel]) / input_std[channel]
+    """Enters rows of a sequence, ``count`` from ``begin`` on, into a lane of a chunk, from step ``at`` on.
+
+    The first ``run_up`` weigh nothing. Arrays are whole: a part of one row has another type to Numba, which
+    would compile this once more.
+    """
+    for k in range(count):
+        row, step = begin + k, at + k
+        for channel in range(x.shape[2]):
+            x[step, lane, channel] = (values[row, channel] - input_mean[channel]) / input_std[channel]
         counts = weights[row] if weights.size > 0 else np.float32(1)
-        for output in range(y.shape[1]):
+        for output in range(y.shape[2]):
             target = targets[row, output]
-            if row < run_up or np.isnan(target) or not counts > 0:
-                y[row, output] = weight[row, output] = 0
+            if k < run_up or np.isnan(target) or not counts > 0:
+                y[step, lane, output] = weight[step, lane, output] = 0
             else:
-                y[row, output] = (target - output_mean[output]) / output_std[output]
-                weight[row, output] = counts
+                y[step, lane, output] = (target - output_mean[output]) / output_std[output]
+                weight[step, lane, output] = counts
 
 
 def _pieces(edges: np.ndarray, begin: int, end: int, overlap: int) -> list[Piece]:

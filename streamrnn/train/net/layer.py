@@ -147,12 +147,12 @@ class RecurrentLayer:
         unrolled = self._room
         assert unrolled is not None
         lanes, size = unrolled.lanes, unrolled.lanes * self.width
-        stride, room = lanes * (self.inputs + self.width + 1), size * unrolled.memories
+        stride, further = lanes * (self.inputs + self.width + 1), size * unrolled.memories
         return unrolled._replace(
             steps=end - begin,
             z=unrolled.z[begin * stride : (end + 1) * stride],
             gates=unrolled.gates[begin * size * self._blocks : end * size * self._blocks],
-            memory=unrolled.memory[begin * room : (end + 1) * room],
+            memory=unrolled.memory[begin * further : (end + 1) * further],
             kept=unrolled.kept[begin * size : end * size],
             h=unrolled.h[begin * size : end * size],
             begins=unrolled.begins[begin * lanes : end * lanes],
