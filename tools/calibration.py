@@ -104,7 +104,7 @@ def of_replay(source: Path, learned: int, folder: Path) -> np.ndarray:
     """Scores of a file, (1, n), by a model of its first rows."""
     model, output = folder / "model.safetensors", folder / "output.parquet"
     with contextlib.redirect_stderr(io.StringIO()):
-        train(TrainOptions(DataOptions((str(source),), limit=learned), model))
+        train(TrainOptions(DataOptions((str(source),), reading=Reading(limit=learned)), model))
         replay(ReplayOptions(str(source), model, Faults(), str(output)))
     return pyarrow.parquet.read_table(output)["score"].to_numpy()[None]
 

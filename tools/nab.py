@@ -38,6 +38,7 @@ from streamrnn.model.model_file import read_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.rarity import first_levels
+from streamrnn.table import Reading
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import TrainSettings
 from streamrnn.train.job import TrainOptions, train
@@ -177,7 +178,8 @@ def streamrnn_score(
     """The score of each row by a model of the file's first ones, (n,), and the threshold that is in it."""
     model, output = scratch / "model.safetensors", scratch / "output.parquet"
     with contextlib.redirect_stderr(io.StringIO()):
-        train(TrainOptions(DataOptions((str(source),), limit=series.probation), model, settings=settings))
+        data = DataOptions((str(source),), reading=Reading(limit=series.probation))
+        train(TrainOptions(data, model, settings=settings))
         replay(ReplayOptions(str(source), model, Faults(), str(output)))
     chosen = read_model(model).score
     if chosen is None:

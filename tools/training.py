@@ -278,11 +278,11 @@ def recordings(folder: Path) -> None:
             load(DataOptions((str(pumps[1]),), reading=by_machine, validation=0.99)),
         )
     skab = str(folder / "skab" / "anomaly-free" / "anomaly-free.csv")
-    learned = load(DataOptions((skab,), limit=7524))
+    learned = load(DataOptions((skab,), reading=Reading(limit=7524)))
     beside("SKAB, anomaly-free", learned, load(DataOptions((skab,))))
     ett = str(folder / "ett" / "ETTh1.csv")
-    learned = load(DataOptions((ett,), limit=11520, validation=0.25))
-    beside("ETTh1", learned, load(DataOptions((ett,), limit=14400)))
+    learned = load(DataOptions((ett,), reading=Reading(limit=11520), validation=0.25))
+    beside("ETTh1", learned, load(DataOptions((ett,), reading=Reading(limit=14400))))
 
 
 def beside(what: str, learned: Dataset, tested: Dataset) -> None:

@@ -30,6 +30,7 @@ import pyarrow.parquet
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.rarity import first_levels
+from streamrnn.table import Reading
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.job import TrainOptions, train
 from streamrnn.train.judge.calibration import score_residuals
@@ -83,7 +84,7 @@ def product_score(file: File) -> np.ndarray:
         )
         table = pyarrow.parquet.read_table(file.path).drop_columns([LABEL])
         pyarrow.parquet.write_table(table, source)
-        train(TrainOptions(DataOptions((str(source),), limit=file.learned), model))
+        train(TrainOptions(DataOptions((str(source),), reading=Reading(limit=file.learned)), model))
         replay(ReplayOptions(str(source), model, Faults(), str(told)))
         return np.nan_to_num(pyarrow.parquet.read_table(told)["score"].to_numpy())
 

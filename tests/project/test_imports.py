@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import importlib
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -186,3 +187,25 @@ def test_what_a_tool_imports_is_there(path):
                 if not hasattr(module, alias.name) and f"{node.module}.{alias.name}" not in MODULES
             ]
             assert not gone, f"{node.module} has no {', '.join(gone)}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tools").glob("*.py")), ids=lambda path: path.name)
+def test_a_tool_calls_what_it_imports_with_what_that_takes(path):
+    tree, known = ast.parse(path.read_text()), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "streamrnn":
+            module = importlib.import_module(node.module)
+            known |= {name.asname or name.name: getattr(module, name.name, None) for name in node.names}
+    calls = [one for one in ast.walk(tree) if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)]
+    for node in calls:
+        called = known.get(node.func.id)
+        if not (inspect.isclass(called) or inspect.isfunction(called)):  # what is compiled has Numba's look
+            continue
+        signature, named = inspect.signature(called), [word.arg for word in node.keywords]
+        given = [None for one in node.args if not isinstance(one, ast.Starred)]
+        spread = len(given) < len(node.args) or None in named
+        bind = signature.bind_partial if spread else signature.bind
+        try:
+            bind(*given, **{name: None for name in named if name is not None})
+        except TypeError as error:
+            pytest.fail(f"line {node.lineno}, {node.func.id}: {error}")
