@@ -212,6 +212,22 @@ def launch(
                 process.kill()
 
 
+def curve_client(
+    context: zmq.Context, kind: int, keys: tuple[bytes, bytes], server: bytes, address: str, **options: int
+) -> zmq.Socket:
+    """A connected socket with keys of its own, which knows the server's public one."""
+    socket = context.socket(kind)
+    socket.linger = 0
+    for name, value in options.items():
+        setattr(socket, name, value)
+    socket.curve_publickey, socket.curve_secretkey = keys
+    socket.curve_serverkey = server
+    if kind == zmq.SUB:
+        socket.subscribe(b"")
+    socket.connect(address)
+    return socket
+
+
 @contextmanager
 def serving(model: Path, settings: dict[str, Any] | None = None, **options: str) -> Iterator[Daemon]:
     """A daemon that is ready; arguments as ``launch``'s."""

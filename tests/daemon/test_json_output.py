@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
-from daemons import DEADLINE_S, Daemon, Line, Prediction, serving, take, wait_for
+from daemons import DEADLINE_S, Daemon, Line, Prediction, curve_client, serving, take, wait_for
 from models import RELATIONS, untrained
 from neighbours import bound
 from plain_object import plain_object
@@ -197,20 +197,12 @@ def test_a_key_that_is_taken_from_the_list_hears_no_more(model_file, tmp_path, f
         "security.output_clients": [desk[0].decode(), lobby[0].decode()],
     }
 
-    def client(kind: int, keys: tuple[bytes, bytes], address: str) -> zmq.Socket:
-        socket = context.socket(kind)
-        socket.linger = 0
-        socket.curve_publickey, socket.curve_secretkey = keys
-        socket.curve_serverkey = server
-        if kind == zmq.SUB:
-            socket.subscribe(b"")
-        socket.connect(address)
-        return socket
-
     with zmq.Context() as context, serving(model_file, settings) as daemon:
         assert daemon.publishes.startswith("tcp://127.0.0.1:")
-        publisher = client(zmq.PUB, pumps, daemon.receives)
-        reader, removed = (client(zmq.SUB, keys, daemon.publishes) for keys in (desk, lobby))
+        publisher = curve_client(context, zmq.PUB, pumps, server, daemon.receives)
+        reader, removed = (
+            curve_client(context, zmq.SUB, keys, server, daemon.publishes) for keys in (desk, lobby)
+        )
 
         def hears(socket: zmq.Socket) -> bool:
             publisher.send_multipart([b"a", row])

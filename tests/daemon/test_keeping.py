@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
-from daemons import COMPILE_S, Answer, Daemon, launch, rows_answers, serving, take, wait_for
+from daemons import COMPILE_S, Answer, Daemon, curve_client, launch, rows_answers, serving, take, wait_for
 from models import untrained
 
 from streamrnn.daemon.sockets import largest_frame
@@ -429,20 +429,13 @@ def test_a_key_that_is_taken_from_the_list_is_cut_off(model_file, tmp_path):
         "security.output_clients": [desk[0].decode()],
         "input.socket": "pull",
     }
-
-    def client(kind: int, keys: tuple[bytes, bytes], address: str) -> zmq.Socket:
-        socket = context.socket(kind)
-        socket.linger, socket.rcvtimeo, socket.sndhwm = 0, 30_000, 1
-        socket.curve_publickey, socket.curve_secretkey = keys
-        socket.curve_serverkey = server
-        if kind == zmq.SUB:
-            socket.subscribe(b"")
-        socket.connect(address)
-        return socket
-
+    options = {"rcvtimeo": 30_000, "sndhwm": 1}
     with zmq.Context() as context, serving(model_file, settings) as daemon:
-        removed, stays = (client(zmq.PUSH, keys, daemon.receives) for keys in (valves, pumps))
-        reader = client(zmq.SUB, desk, daemon.publishes)
+        removed, stays = (
+            curve_client(context, zmq.PUSH, keys, server, daemon.receives, **options)
+            for keys in (valves, pumps)
+        )
+        reader = curve_client(context, zmq.SUB, desk, server, daemon.publishes, **options)
 
         def heard() -> str:
             """Both send; the stream of a prediction that arrives, if one does."""
