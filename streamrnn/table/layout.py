@@ -90,8 +90,7 @@ def find_layout(
     record = seq is None and time is not None and stream is None and not reading.count_rows
     if record:
         seq = _record(file, head, {*(named or ()), *excluded})
-    gone = excluded - {*asked}
-    free = {*range(len(names))} - {seq, stream, *(time.places if time else ())} - gone
+    free = {*range(len(names))} - {seq, stream, *(time.places if time else ())} - (excluded - {*asked})
     text = frozenset(place for place in asked if is_label(head[place]) or is_empty(head[place]))
     decimals, left_out = _decimals(file, head, reading.decimal), dict[int, str]()
     if named is None:

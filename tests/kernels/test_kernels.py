@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -501,7 +502,9 @@ def test_nothing_of_a_named_tuple_is_in_memory(native):
     (code,) = native.inspect_llvm().values()
     # two words are what clock_gettime fills in, where a row is turned away; one and an address what is said
     # and raised by what is called by its address
-    assert {*re.findall(r"alloca ([^,\n]*)", code)} <= {"[2 x i64]", "i64", "ptr", "i8*"}
+    found = Counter(re.findall(r"alloca ([^,\n]*)", code))
+    assert found.pop("[2 x i64]", 0) >= 1
+    assert found in ({"i64": 1, "ptr": 1}, {"i64": 1, "i8*": 1})
 
 
 def test_multiply_adds_are_fused_on_vector_registers(native):
