@@ -69,7 +69,7 @@ class _Notice(event.Listener):
     """Says why a start takes so long, from the first function on that is compiled, and not loaded."""
 
     def __init__(self, say: Callable[[str], object]) -> None:
-        words = "compiling kernels for this machine; this takes some ten seconds, once for each command"
+        words = "compiling kernels for this machine; this takes some ten seconds, once"
         self._timer = threading.Timer(_QUIET_S, say, [words])
         self._timer.daemon = True
         self._begun = False

@@ -17,7 +17,7 @@ import numpy as np
 from numba.core.registry import cpu_target
 
 from streamrnn.compiling.jit import inlined
-from streamrnn.kernels.simd import LANES, load, splat
+from streamrnn.kernels.simd import HALF_LANES, LANES, load, splat
 from streamrnn.kernels.tiles import (
     STRANDS,
     tile_add,
@@ -62,6 +62,11 @@ COLUMNS = 160  # of a group, at most, that all of them pass at once: 40 kB of we
 def packed_rows(rows: int) -> int:
     """``rows`` rounded up to whole blocks."""
     return -(-rows // LANES) * LANES
+
+
+def packed_halves(rows: int) -> int:
+    """``rows`` rounded up to halves of a block, where a whole one would be mostly empty."""
+    return -(-rows // HALF_LANES) * HALF_LANES
 
 
 def strands_together(rows: int, units: int) -> int:

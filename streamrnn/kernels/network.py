@@ -65,7 +65,7 @@ class Network(NamedTuple):
     width: int
     states: int  # that each unit carries, the hidden state first
     out_width: int
-    score_width: int  # of a vector of the score, see ``score.score_width``
+    score_width: int  # of a vector of the score
     forecasts: Known  # 1 when output k forecasts channel k one period ahead
     memory: KnownIfZero  # rows over which a stream's correction of these is learned; 0 = there is none
     past_rows: int  # of a stream's past; 0 where the head sees no further than the current frame

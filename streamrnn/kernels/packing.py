@@ -11,6 +11,7 @@ from streamrnn.kernels.affine import (
     pack,
     pack_bias,
     pack_words,
+    packed_halves,
     packed_rows,
     strands_together,
 )
@@ -26,7 +27,7 @@ from streamrnn.kernels.network import (
     Scratch,
     aligned,
 )
-from streamrnn.kernels.simd import HALF_LANES, LANES
+from streamrnn.kernels.simd import LANES
 from streamrnn.model.cells import Cell, code_of, find_cell
 from streamrnn.model.model import Model
 from streamrnn.model.parts import Dense, Layer
@@ -133,8 +134,7 @@ def pack_network(model: Model, memory: int = 0) -> Network:
     chain = _Chain()
     for dense in model.before:
         chain.add_dense(dense)
-    chain.in_words = model.weights == "bfloat16"
-    held = model.as_run()
+    held, chain.in_words = model.as_run(), model.weights == "bfloat16"
     chain.add_layers(cell, held.layers)
     row_products = len(chain.products)
     chain.add_layers(cell, held.decoder)
@@ -159,7 +159,7 @@ def pack_network(model: Model, memory: int = 0) -> Network:
         width=width,
         states=len(cell.states),
         out_width=out_width,
-        score_width=-(-outputs // HALF_LANES) * HALF_LANES,
+        score_width=packed_halves(outputs),
         forecasts=int(model.relation == "sequence-to-sequence" and model.target == "next"),
         memory=memory,
         past_rows=past_rows,

@@ -19,6 +19,7 @@ While the smoothed way or this one is high, all is learned slower.
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
+from streamrnn.kernels.affine import packed_halves
 from streamrnn.kernels.finite import any_nonzero, filled, given
 from streamrnn.kernels.simd import (
     HALF_LANES,
@@ -52,7 +53,7 @@ from streamrnn.streams.rarity import (
     run_rarity,
 )
 
-# The score's part of a record, in float32 words: these, then VECTORS of ``score_width`` values.
+# The score's part of a record, in float32 words: these, then VECTORS of ``Network.score_width`` values.
 # Of either way, in log2: the level of one row in 10, and the gaps to those of 100 and 1000.
 INSTANT, SMOOTHED = 0, 3
 ROWS = 6  # scored so far, up to MEMORY
@@ -89,14 +90,9 @@ _LONGEST = np.float32(2.0**24)  # rows that a float32 can count
 _NAN = np.float32("nan")
 
 
-def score_width(outputs: int) -> int:
-    """float32 words of a vector of the score: half a register is left out where it would be empty."""
-    return -(-outputs // HALF_LANES) * HALF_LANES
-
-
 def score_words(outputs: int) -> int:
     """float32 words that the score takes in a record; a multiple of 16."""
-    return SCALARS + VECTORS * score_width(outputs)
+    return SCALARS + VECTORS * packed_halves(outputs)
 
 
 @inlined

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamrnn.compiling.jit import compiled
+from streamrnn.kernels.affine import packed_halves
 from streamrnn.streams import score
 from streamrnn.streams.rarity import HIGHEST, WORK, first_levels
 from streamrnn.streams.score import event_after, keep, score_words, update
@@ -37,7 +38,7 @@ def net_of(outputs: int, usual: Sequence[int] = (), unit: Sequence[float] | floa
     out_scale, run_scale = np.zeros((2, 16), np.float32)
     out_scale[:outputs] = 1 / np.array(unit)
     run_scale[: len(usual)] = [1 / run if run else 0 for run in usual]
-    return Net(outputs, 16, score.score_width(outputs), out_scale, run_scale)
+    return Net(outputs, 16, packed_halves(outputs), out_scale, run_scale)
 
 
 @compiled

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import compiled
+from streamrnn.kernels.affine import packed_halves
 from streamrnn.kernels.simd import LANES
 from streamrnn.streams.rarity import WORK, first_levels
 from streamrnn.streams.score import (
@@ -15,7 +16,6 @@ from streamrnn.streams.score import (
     MEMORY,
     SMOOTHED,
     event_after,
-    score_width,
     score_words,
     update,
 )
@@ -108,7 +108,7 @@ def score_residuals(residuals: np.ndarray, levels: np.ndarray) -> tuple[np.ndarr
     scale[:outputs] = 1
     words = score_words(outputs)
     state, scores = np.zeros(2 * words + width, np.float32), np.zeros(count, np.float32)
-    net = _Residuals(outputs, width, score_width(outputs), scale, np.zeros(width, np.float32))
+    net = _Residuals(outputs, width, packed_halves(outputs), scale, np.zeros(width, np.float32))
     last = _score(net, levels, state, words, values.reshape(-1), scores, np.zeros(WORK, np.float32))
     return scores, state[last : last + words]
 
