@@ -126,10 +126,11 @@ class Engine:
     """A model, its streams and the rules for their faults.
 
     ``predict`` says when a sequence is answered, and by how many rows; ``memory`` over how many rows the
-    correction of forecasts is learned, 0 for none. ``home`` gives, for the network and the number of records
-    to work in, the memory that the live state is to be kept in (see ``make_slots``); without one it is this
-    process's own, and ends with it. ``workers`` threads step the streams of a batch, the one that calls among
-    them, 0 for what the network and the processor suggest; no bit depends on how many.
+    correction of forecasts is learned, 0 for none; ``spread`` whether the spread of their errors is kept.
+    ``home`` gives, for the network and the number of records to work in, the memory that the live state is
+    to be kept in (see ``make_slots``); without one it is this process's own, and ends with it. ``workers``
+    threads step the streams of a batch, the one that calls among them, 0 for what the network and the
+    processor suggest; no bit depends on how many.
 
     Raises ConfigError for a model or rules that this version cannot run. Not for use from two
     threads at once.
@@ -144,6 +145,7 @@ class Engine:
         predict: AnswerPolicies = AT_END,
         memory: int = 0,
         workers: int = 1,
+        spread: bool = False,
     ):
         if UNCACHED is not None:
             logging.getLogger("streamrnn").warning(UNCACHED)
@@ -153,7 +155,7 @@ class Engine:
         self._predict = predict
         self._ids: list[str] = []
         self._names = np.zeros(0, np.uint64)
-        network = pack_network(model, memory)
+        network = pack_network(model, memory, spread)
         workers = workers or usual_workers(network, len(os.sched_getaffinity(0)))
         work = workers * WORK_RECORDS
         try:
@@ -206,7 +208,7 @@ class Engine:
                     "model: its channels or outputs have other offsets than those of the running one, less "
                     "which its streams are remembered; start the daemon anew to use it"
                 )
-        network = pack_network(model, self.core.net.memory)
+        network = pack_network(model, self.core.net.memory, bool(self.core.net.spread))
         if network.forecasts != self.core.net.forecasts:
             raise ConfigError(
                 f'model: target "{model.target}", the running one has "{self.model.target}"; a model of '

@@ -48,7 +48,7 @@ class EarlierLayout(NamedTuple):
 
 
 def earlier_layout(network: Network) -> EarlierLayout:
-    now = layout_of(network)
+    now = layout_of(network._replace(spread=0))  # there was none
     score = SCALARS + VECTORS * network.out_width if network.forecasts else 0
     prediction_at = now.score_at + score + now.forecast_at - now.adapt_at
     hidden_at = prediction_at + network.out_width + packed_rows((network.past_rows or 1) * now.row - now.row)
@@ -82,7 +82,7 @@ def _parts(network: Network) -> np.ndarray:
     was, now = earlier_layout(network), layout_of(network)
     parts = [
         (0, 0, now.score_at),
-        (was.adapt_at, now.adapt_at, now.forecast_at - now.adapt_at),
+        (was.adapt_at, now.adapt_at, was.prediction_at - was.adapt_at),
         (was.prediction_at, now.prediction_at, network.out_width),
         (was.hidden_at, now.hidden_at, now.past_at - now.hidden_at),
     ]

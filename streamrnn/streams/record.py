@@ -1,9 +1,10 @@
 """A record: all that is remembered of one stream, and how its bits are vouched for.
 
 A record is float32 words: ``HEADER`` words, the last input (in_width), the statistics behind the score of a
-network that forecasts, what was learned to correct its forecasts, what was forecast of the last input
-(out_width), the last prediction (out_width), the hidden states of all layers, those of each further state of
-the cell, and the past: the rows that the highway looks back to, see ``past``. All begin at multiples of 16.
+network that forecasts, what was learned to correct its forecasts, the spread of their errors where that is
+kept, what was forecast of the last input (out_width), the last prediction (out_width), the hidden states of
+all layers, those of each further state of the cell, and the past: the rows that the highway looks back to,
+see ``past``. All begin at multiples of 16.
 
 A step writes all of a record anew but for the past, of which it writes one row. So the check covers what is
 before the past, and in it a sum of the past's rows, which goes on from step to step as they come and go.
@@ -20,6 +21,7 @@ from streamrnn.kernels.network import Network
 from streamrnn.kernels.rls import make_adaptation
 from streamrnn.kernels.simd import LANES
 from streamrnn.streams.score import score_words
+from streamrnn.streams.spread import spread_words
 from streamrnn.wire.frame import ID_WORDS
 
 HEADER = 32  # words
@@ -51,8 +53,8 @@ class RecordLayout(NamedTuple):
     words: int  # in all
     input_at: int
     score_at: int  # where the prediction begins, for a network that forecasts nothing
-    adapt_at: int  # likewise, without adaptation
-    forecast_at: int  # likewise
+    adapt_at: int  # likewise; where the spread, or what was forecast, begins without adaptation
+    forecast_at: int  # likewise; where the spread ends
     prediction_at: int
     hidden_at: int  # (layers, width)
     cell_at: int  # (states but the hidden one, layers, width); where the past begins, if there are none
@@ -73,7 +75,8 @@ def layout_of(network: Network) -> RecordLayout:
     input_at = HEADER
     score_at = input_at + network.in_width
     adapt_at = score_at + (score_words(network.outputs) if network.forecasts else 0)
-    forecast_at = adapt_at + make_adaptation(network, network.memory).words
+    spread_begin = adapt_at + make_adaptation(network, network.memory).words
+    forecast_at = spread_begin + (spread_words(network.outputs) if network.spread else 0)
     prediction_at = forecast_at + (network.out_width if network.forecasts else 0)
     hidden_at = prediction_at + network.out_width
     past_at = hidden_at + network.states * network.layers * network.width

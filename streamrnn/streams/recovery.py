@@ -36,6 +36,7 @@ from streamrnn.streams.slots import (
     record,
     work_records,
 )
+from streamrnn.streams.spread import possible_spread, spread_at
 from streamrnn.wire.memory import address_of, copy_bytes
 
 PUT, DAMAGED, NO_ROOM = range(3)  # what became of a record that was put back
@@ -65,8 +66,11 @@ def sane(net, slots, at):
 
 @inlined
 def _learned(net, slots, at):
-    """Whether a sane record has statistics behind its score, if any, that rows can lead to."""
-    return net.forecasts == 0 or possible(slots.state, at + slots.score_at, net.score_width)
+    """Whether a sane record has statistics of its forecasts' errors, if any, that rows can lead to."""
+    good = net.forecasts == 0 or possible(slots.state, at + slots.score_at, net.score_width)
+    if net.spread == 1:
+        good = good and possible_spread(net, slots.state, spread_at(net, slots, at))
+    return good
 
 
 @compiled

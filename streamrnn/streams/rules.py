@@ -19,6 +19,7 @@ from streamrnn.streams.commit import commit, seal
 from streamrnn.streams.record import ENDED, FILLED, FIRST, PLACE, RESTORED, SEQ, STEP, rows_kept
 from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.slots import record, work_records, zero_record
+from streamrnn.streams.spread import keep_spread, spread_at
 from streamrnn.streams.unusual import measure
 from streamrnn.wire import frame
 
@@ -202,6 +203,8 @@ def _fill_gap(core, old, new):
     copy(slots.state, new + slots.input_at, slots.state, old + filler, net.in_width)
     if net.forecasts == 1:
         score.keep(net, slots.state, old + slots.score_at, new + slots.score_at, True)
+    if net.spread == 1:
+        keep_spread(net, slots.state, spread_at(net, slots, old), spread_at(net, slots, new))
 
 
 @inlined

@@ -9,6 +9,7 @@ from streamrnn.kernels.simd import LANES, load, store, widened
 from streamrnn.streams import score
 from streamrnn.streams.batch import SHARED
 from streamrnn.streams.rarity import rate
+from streamrnn.streams.spread import keep_spread, spread_at, update_spread
 from streamrnn.wire import frame
 
 _ZERO = np.float32(0)
@@ -41,10 +42,15 @@ def measure(core, row, lane, old, new, continues):
     state, before, after = slots.state, old + slots.score_at, new + slots.score_at
     if not continues or batch.said[row].gap > np.uint32(0):  # the forecast was of another row
         score.keep(net, state, before, after, continues)
+        if net.spread == 1:
+            keep_spread(net, state, spread_at(net, slots, old), spread_at(net, slots, new))
     else:
         at, forecast, values = row * net.in_width, old + slots.prediction_at, batch.values
         known = score.measure(net, rules.levels, state, before, after, values, at, forecast, tile.rated, lane)
         tile.measured[lane] = np.uint8(known)
+        if net.spread == 1:
+            before, after = spread_at(net, slots, old), spread_at(net, slots, new)
+            update_spread(net, state, before, after, values, at, forecast)
 
 
 @inlined
