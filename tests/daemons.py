@@ -65,6 +65,7 @@ class Prediction(NamedTuple):
     stream: str
     header: Any  # a PREDICTION record, or the object
     values: np.ndarray  # (horizon, outputs) float32
+    bands: np.ndarray = NO_VALUES  # (2 bands, horizon, outputs) float32
 
     @property
     def answer(self) -> Answer:
@@ -248,6 +249,7 @@ class Line:
         self._daemon, self._context = daemon, context
         settings = daemon.config.input
         self._raw, self._prefix = settings.format == "raw", settings.topics[0]
+        self._bands = len(daemon.config.predict.bands)
         kind = zmq.XPUB if settings.socket == "sub" else zmq.PUSH
         self.publisher = context.socket(kind)
         self.publisher.sndhwm = 0
@@ -293,7 +295,7 @@ class Line:
             assert time.monotonic() < end, f"the daemon answers nothing:\n{self._daemon.said}"
             self.send(name, row, **(more if model.answers_sequences else {}))
             sent += 1
-        while (last := take(self.subscriber)).stream != name or last.header["seq"] < sent - 1:
+        while (last := take(self.subscriber, self._bands)).stream != name or last.header["seq"] < sent - 1:
             pass
 
     def close(self) -> None:
@@ -317,7 +319,7 @@ class Line:
         """The next ``count`` predictions of any stream but those that open lines."""
         found: list[Prediction] = []
         while len(found) < count:
-            prediction = take(self.subscriber)
+            prediction = take(self.subscriber, self._bands)
             if not prediction.stream.startswith(self._prefix + PROBE):
                 found.append(prediction)
         return found
@@ -332,11 +334,14 @@ class Line:
         return found
 
 
-def take(subscriber: zmq.Socket) -> Prediction:
-    """The next message of a subscriber, which must be a whole prediction; as JSON, it is its own header."""
+def take(subscriber: zmq.Socket, bands: int = 0) -> Prediction:
+    """The next message of a subscriber, which must be a whole prediction; as JSON, it is its own header.
+
+    ``bands``: how many one has that says so.
+    """
     parts = subscriber.recv_multipart()
     assert len(parts) == 2, parts
     assert 1 <= len(parts[0]) <= TOPIC_BYTES
     if parts[1].startswith(b"{"):
         return Prediction(parts[0].decode(), json.loads(parts[1]), NO_VALUES)
-    return Prediction(parts[0].decode(), *unpack_prediction(parts[1]))
+    return Prediction(parts[0].decode(), *unpack_prediction(parts[1], bands))

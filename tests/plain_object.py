@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 KINDS = {1: "row", 2: "sequence", 3: "rows", 4: "event"}
-FLAGS = ["WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED", "ANOMALY"]
+FLAGS = ["WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED", "ANOMALY", "BANDS"]
+SIDES = "low", "high"
 EPOCH = datetime.datetime(1970, 1, 1)
 
 
@@ -25,17 +26,27 @@ def instant(ns: int) -> str | None:
 
 
 def plain_object(
-    stream: str, payload: bytes, names: Sequence[str], offsets: Sequence[float] | None = None
+    stream: str,
+    payload: bytes,
+    names: Sequence[str],
+    offsets: Sequence[float] | None = None,
+    percents: Sequence[str] = (),
 ) -> dict[str, Any]:
+    """``percents`` are those of the bands, as in "50"."""
     magic, version, kind, flags, horizon = struct.unpack_from("<2sBBHH", payload)
     seq, ts_ns, step, _, _, score, gap, epoch, residual = struct.unpack_from("<QqQqqfIIf", payload, 8)
     assert (magic, version) == (b"SP", 1)
-    values = struct.unpack_from(f"<{horizon * len(names)}f", payload, 64)
+    ends = ["", *(f"_{side}{percent}" for percent in (percents if flags & 256 else ()) for side in SIDES)]
+    size = horizon * len(names)
+    values = struct.unpack_from(f"<{len(ends) * size}f", payload, 64)
     assert len(payload) == 64 + 4 * len(values)
-    prediction: dict[str, Any] = {}
+    said: dict[str, Any] = {"prediction": {}} | ({side: {} for side in SIDES} if len(ends) > 1 else {})
     for k, name in enumerate(names if horizon else ()):
-        column = [decimal(value, (offsets or [0.0] * len(names))[k]) for value in values[k :: len(names)]]
-        prediction[name] = column if horizon > 1 else column[0]
+        for at, end in enumerate(ends):
+            part = values[at * size : (at + 1) * size]
+            column = [decimal(value, (offsets or [0.0] * len(names))[k]) for value in part[k :: len(names)]]
+            field = "prediction" if not end else "low" if end.startswith("_low") else "high"
+            said[field][name + end] = column if horizon > 1 else column[0]
     return {
         "stream": stream,
         "seq": seq,
@@ -47,5 +58,4 @@ def plain_object(
         "residual": decimal(residual),
         "gap": gap,
         "epoch": epoch,
-        "prediction": prediction,
-    }
+    } | said

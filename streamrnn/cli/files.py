@@ -21,6 +21,7 @@ from streamrnn.cli.shared import (
     client_keys,
     endpoint,
     example,
+    levels,
     secret_option,
     server_key_option,
     speed_option,
@@ -99,6 +100,12 @@ def share_or_rows(ctx: click.Context, param: click.Parameter, value: str | None)
     help="Rows that a rollout forecasts ahead; 0: none.  [default: the file's, or 0]",
 )
 @click.option(
+    "--bands",
+    callback=levels,
+    metavar="P,P,...",
+    help="Bands around forecasts that hold shares P of what comes: 0.5,0.9.  [default: the file's, or none]",
+)
+@click.option(
     "-c",
     "--config",
     "file",
@@ -112,6 +119,7 @@ def replay(
     as_json: bool,
     every: int | None,
     horizon: int | None,
+    bands: tuple[float, ...] | None,
     learn: float | None,
     channels: tuple[str, ...] | None,
     exclude: tuple[str, ...] | None,
@@ -139,7 +147,7 @@ def replay(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in `train`, so that it learns the same
     from streamrnn.settings.config import load_config
 
-    asked = {"predict.every": every, "predict.horizon": horizon}
+    asked = {"predict.every": every, "predict.horizon": horizon, "predict.bands": bands}
     config = load_config(file, {key: value for key, value in asked.items() if value is not None})
     from streamrnn.replay import Learning, ReplayOptions
     from streamrnn.replay import replay as run
@@ -217,6 +225,9 @@ def send(
 @click.option("--topic", "topics", multiple=True, metavar="PREFIX", help="Of stream ids.  [default: all]")
 @click.option("--limit", type=COUNT, metavar="N", help="Stop after N predictions.")
 @click.option("-m", "--model", type=MODEL, help="Model file, to name the outputs.")
+@click.option(
+    "--bands", callback=levels, metavar="P,P,...", help="The daemon's predict.bands, where it has any."
+)
 @click.option("--bind", is_flag=True, help="Bind to E instead of connecting.")
 @server_key_option
 @secret_option
@@ -226,6 +237,7 @@ def tail(
     topics: tuple[str, ...],
     limit: int | None,
     model: Path | None,
+    bands: tuple[float, ...] | None,
     bind: bool,
     server_key: str | None,
     secret: Path | None,
@@ -235,7 +247,7 @@ def tail(
     keys = client_keys(server_key, secret)
     from streamrnn.client.tail import tail as run
 
-    return run(address, topics, as_json, limit, model, bind, keys)
+    return run(address, topics, as_json, limit, model, bind, keys, bands or ())
 
 
 @click.command(epilog=example("streamrnn inspect model.safetensors"))

@@ -165,12 +165,13 @@ def check(file: Path) -> None:
 
         make_readers(settings.input, settings.mqtt, lambda *told: False, lambda: None)
     if settings.model.is_file():
-        from streamrnn.engine.options import rows_of_answer, rules_for
+        from streamrnn.engine.options import bands_for, rows_of_answer, rules_for
         from streamrnn.model.model_file import read_model
 
         model = read_model(settings.model)
         rules_for(model, settings.faults, settings.adapt.rows)
         rows_of_answer(model, settings.predict)
+        bands_for(model, settings.predict)
         if settings.input.adapted:
             from streamrnn.adapters.setup import make_gatherer
             from streamrnn.adapters.tally import IntakeTally

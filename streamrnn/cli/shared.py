@@ -79,6 +79,18 @@ def speed(ctx: click.Context, param: click.Parameter, value: str) -> float | Non
     return factor
 
 
+def levels(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """Levels of bands, in rising order."""
+    from streamrnn.settings.values import check_levels
+
+    if value is None:
+        return None
+    try:
+        return check_levels(tuple(float(level) for level in value.split(",")))
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.") from None
+
+
 def endpoint(text: str, bind: bool, hint: str) -> str:
     """``text`` if a socket can bind (or connect) to it, else wrong usage of ``hint``."""
     from streamrnn.settings.values import check_endpoint

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from streamrnn.wire.frame import OBJECT_FIELDS, WireError
+from streamrnn.wire.frame import BAND_FIELDS, OBJECT_FIELDS, WireError
 
 
 def read_object(payload: bytes) -> dict[str, Any]:
@@ -22,6 +22,9 @@ def read_object(payload: bytes) -> dict[str, Any]:
         if name not in fields:
             raise WireError(f"a prediction as JSON has {name}, this has not: {payload[:60]!r}")
         if not _RULES[name](fields[name]):
+            raise WireError(f"{name} of a prediction cannot be {str(fields[name])[:60]!r}")
+    for name in BAND_FIELDS:
+        if not _are_outputs(fields.get(name, {})):
             raise WireError(f"{name} of a prediction cannot be {str(fields[name])[:60]!r}")
     return fields
 

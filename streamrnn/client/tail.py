@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zmq
@@ -17,10 +17,13 @@ from streamrnn.model.model_file import read_model
 from streamrnn.settings.curve_keys import ClientKeys, KeyRefusals
 from streamrnn.wire.alive import ALIVE
 from streamrnn.wire.frame import (
+    BAND_FIELDS,
+    BANDS,
     KIND_NAMES,
     PER_FRAME,
     PREDICTION,
     WireError,
+    band_names,
     flag_names,
     unpack_prediction,
 )
@@ -28,6 +31,13 @@ from streamrnn.wire.shortest import number
 
 QUEUE = 100_000  # predictions held while the reader of the output is slow
 RECONNECT_MS = 10  # a daemon that has just started should not have to wait for its reader
+
+
+class Outputs(NamedTuple):
+    """What predictions do not say of themselves."""
+
+    names: Sequence[str] | None  # of the outputs, where they are known
+    levels: Sequence[float]  # of their bands
 
 
 def tail(
@@ -38,13 +48,14 @@ def tail(
     model: Path | None,
     bind: bool = False,
     keys: ClientKeys | None = None,
+    levels: Sequence[float] = (),
 ) -> int:
     """Prints a line per prediction of the streams whose ids begin with one of ``topics`` (none = all).
 
     Returns 0 after ``limit`` predictions; without one it ends by KeyboardInterrupt, or by
     BrokenPipeError once nobody reads. Messages that are no predictions are counted on stderr, the first
-    one named. Raises UserError for an endpoint or a model that cannot be used, or where the other end
-    refuses the keys.
+    one named. ``levels`` are those of their bands. Raises UserError for an endpoint or a model that cannot
+    be used, where the other end refuses the keys, or for bands of which nothing was said.
     """
     names = None if model is None else [output.name for output in read_model(model).outputs]
     with zmq.Context() as context, context.socket(zmq.SUB) as socket, contextlib.ExitStack() as close:
@@ -65,7 +76,7 @@ def tail(
         except zmq.ZMQError as error:
             how = "bound" if bind else "connected to"
             raise UserError(f"{endpoint}: cannot be {how}: {error.strerror}") from error
-        return _print(_messages(socket, monitor, refusals), as_json, limit, names)
+        return _print(_messages(socket, monitor, refusals), as_json, limit, Outputs(names, levels))
 
 
 def _messages(socket: zmq.Socket, monitor: zmq.Socket, refusals: KeyRefusals) -> Iterator[list[bytes]]:
@@ -78,15 +89,13 @@ def _messages(socket: zmq.Socket, monitor: zmq.Socket, refusals: KeyRefusals) ->
         yield socket.recv_multipart()
 
 
-def _print(
-    messages: Iterator[list[bytes]], as_json: bool, limit: int | None, names: Sequence[str] | None
-) -> int:
+def _print(messages: Iterator[list[bytes]], as_json: bool, limit: int | None, outputs: Outputs) -> int:
     printed = rubbish = 0
     try:
         while limit is None or printed < limit:
             parts = next(messages)
             try:
-                line = _line(parts, as_json, names)
+                line = _line(parts, as_json, outputs)
             except WireError as error:
                 rubbish += 1
                 if rubbish == 1:
@@ -101,8 +110,8 @@ def _print(
     return 0
 
 
-def _line(parts: Sequence[bytes], as_json: bool, names: Sequence[str] | None) -> str:
-    """What is printed of a message of either format. ``names`` are for one without. Raises WireError."""
+def _line(parts: Sequence[bytes], as_json: bool, outputs: Outputs) -> str:
+    """What is printed of a message of either format. Raises WireError."""
     if len(parts) != 2:
         raise WireError(f"a prediction has 2 parts, this has {len(parts)}")
     topic, payload = parts
@@ -113,19 +122,30 @@ def _line(parts: Sequence[bytes], as_json: bool, names: Sequence[str] | None) ->
     if payload.startswith(b"{"):
         fields = read_object(payload)
         return json.dumps(fields, ensure_ascii=False) if as_json else object_line(fields)
-    fields = read_prediction(stream, payload)
-    return json_line(fields, names) if as_json else text_line(fields, names)
+    fields = read_prediction(stream, payload, outputs.levels)
+    return json_line(fields, outputs.names) if as_json else text_line(fields, outputs.names)
 
 
-def read_prediction(stream: str, payload: bytes) -> dict[str, Any]:
+def read_prediction(stream: str, payload: bytes, levels: Sequence[float] = ()) -> dict[str, Any]:
     """The fields of a prediction by their names on the wire, ``stream`` first and ``values`` last.
 
     NaN is None; a float32 is the float of fewest digits that rounds to it; ``flags`` are their names;
-    ``values`` has ``horizon`` lists of outputs. Raises WireError.
+    ``values`` has ``horizon`` lists of outputs. One with bands of these ``levels`` has ``low`` and ``high``,
+    too: for each level, ``low50`` and the like, such lists. Raises WireError, and UserError for bands where
+    there are no levels.
     """
-    header, values = unpack_prediction(payload)
+    if not levels and payload[:2] == b"SP" and _has_bands(payload):
+        raise UserError("its predictions have bands; name their levels, as --bands 0.5,0.9")
+    header, values, sides = unpack_prediction(payload, len(levels))
     fields: dict[str, Any] = dict(zip(PREDICTION.names or (), header.item(), strict=True))
     del fields["magic"], fields["version"]
+    said = [[[number(value) for value in row] for row in part] for part in (values, *sides)]
+    bands = {
+        field: {
+            names[side]: rows for names, rows in zip(band_names(levels), said[1 + side :: 2], strict=True)
+        }
+        for side, field in enumerate(BAND_FIELDS if len(sides) else ())
+    }
     return (
         {"stream": stream}
         | fields
@@ -133,8 +153,15 @@ def read_prediction(stream: str, payload: bytes) -> dict[str, Any]:
             "flags": flag_names(fields["flags"]),
             "score": number(header["score"]),
             "residual": number(header["residual"]),
-            "values": [[number(value) for value in row] for row in values],
+            "values": said[0],
         }
+        | bands
+    )
+
+
+def _has_bands(payload: bytes) -> bool:
+    return len(payload) >= PREDICTION.itemsize and bool(
+        np.frombuffer(payload, PREDICTION, 1)["flags"][0] & BANDS
     )
 
 
@@ -142,7 +169,7 @@ def json_line(fields: dict[str, Any], names: Sequence[str] | None) -> str:
     """The fields as one JSON object.
 
     ``values`` is a list of outputs, or an object of them by their ``names``; where the horizon is not 1,
-    a list of such lists, or an object of lists.
+    a list of such lists, or an object of lists. ``low`` and ``high`` are objects, as the daemon writes them.
     """
     rows = fields["values"]
     values = rows[0] if len(rows) == 1 else rows
@@ -150,24 +177,50 @@ def json_line(fields: dict[str, Any], names: Sequence[str] | None) -> str:
         _check_names(rows, names)
         columns = rows[0] if len(rows) == 1 else zip(*rows, strict=True)
         values = dict(zip(names, columns, strict=bool(rows)))
-    return json.dumps(fields | {"values": values}, ensure_ascii=False)
+    bands = {
+        field: {
+            label: column if len(rows) != 1 else column[0] for label, column in _sides(fields, field, names)
+        }
+        for field in BAND_FIELDS
+        if field in fields
+    }
+    return json.dumps(fields | {"values": values} | bands, ensure_ascii=False)
 
 
 def text_line(fields: dict[str, Any], names: Sequence[str] | None) -> str:
-    """Stream, kind but for a row's own, number, time, step, outputs (all rows), score, residual and flags."""
+    """Stream, kind but for a row's own, number, time, step, outputs (all rows), bands, score and so on."""
     rows = fields["values"]
     if names is not None:
         _check_names(rows, names)
-    labels = names if names is not None else [f"y{k}" for k in range(len(rows[0]) if rows else 0)]
-    outputs = zip(labels, zip(*rows, strict=True), strict=bool(rows))
+    outputs = [*zip(_labels(rows, names), zip(*rows, strict=True), strict=bool(rows))]
+    outputs += [side for field in BAND_FIELDS if field in fields for side in _sides(fields, field, names)]
     time = f"{np.datetime64(fields['ts_ns'], 'ns')}Z" if fields["ts_ns"] else None
     return _words(fields, KIND_NAMES.get(fields["kind"], ""), time, outputs, fields["flags"])
+
+
+def _labels(rows: Sequence[Sequence[float | None]], names: Sequence[str] | None) -> Sequence[str]:
+    return names if names is not None else [f"y{k}" for k in range(len(rows[0]) if rows else 0)]
+
+
+def _sides(
+    fields: dict[str, Any], field: str, names: Sequence[str] | None
+) -> list[tuple[str, tuple[float | None, ...]]]:
+    """Each output's low or high of each band, and what it is called."""
+    labels = _labels(fields["values"], names)
+    return [
+        (f"{label}_{side}", column)
+        for place, label in enumerate(labels)
+        for side, rows in fields[field].items()
+        for column in [tuple(row[place] for row in rows)]
+    ]
 
 
 def object_line(fields: dict[str, Any]) -> str:
     """The same of a prediction that came as JSON."""
     outputs = (
-        (name, value if isinstance(value, list) else [value]) for name, value in fields["prediction"].items()
+        (name, value if isinstance(value, list) else [value])
+        for field in ("prediction", *BAND_FIELDS)
+        for name, value in fields.get(field, {}).items()
     )
     return _words(fields, fields["kind"], fields["time"], outputs, "|".join(fields["flags"]))
 

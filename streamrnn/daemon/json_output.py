@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -42,15 +42,17 @@ class JsonOutput:
         self,
         context: zmq.Context,
         model: Model,
+        levels: Sequence[float],
         message_bytes: int,
         counters: np.ndarray,
         on_failure: Callable[[], object],
     ):
-        """``message_bytes``: of the largest prediction; ``counters``: of ``Stats``.
+        """``levels``: of bands; ``message_bytes``: of the largest prediction; ``counters``: of ``Stats``.
 
         ``on_failure`` is called on this thread when it breaks.
         """
-        self._objects = _objects(model)
+        self._levels = levels
+        self._objects = _objects(model, levels)
         values = (message_bytes - _HEADER_BYTES) // 4
         self.message_bytes = self._objects.largest(values)  # of the longest JSON
         self._waiting = max(min(_WAITING, _WAITING_VALUES // values), 1)
@@ -77,7 +79,7 @@ class JsonOutput:
 
     def adopt(self, model: Model) -> None:
         """What comes from here on is another model's."""
-        objects = _objects(model)
+        objects = _objects(model, self._levels)
         self._ask(lambda: setattr(self, "_objects", objects))
 
     def reopen(self, open_output: Callable[[], Connections]) -> None:
@@ -171,8 +173,8 @@ class JsonOutput:
             self._told = self._lost
 
 
-def _objects(model: Model) -> Objects:
-    return Objects([output.name for output in model.outputs], model.output_offsets)
+def _objects(model: Model, levels: Sequence[float]) -> Objects:
+    return Objects([output.name for output in model.outputs], model.output_offsets, levels)
 
 
 def _is_farewell(payload: bytes) -> bool:

@@ -26,8 +26,8 @@ UNANSWERED = 0
 HEADER_BYTES = frame.PREDICTION.itemsize
 _AHEAD = 4  # rows
 _TOPIC = libzmq.DONTWAIT | libzmq.SNDMORE
-_KIND_AT, _HORIZON_AT, _RECV_AT, _PUB_AT = (
-    codec.offset(frame.PREDICTION, name) for name in ("kind", "horizon", "recv_ns", "pub_ns")
+_KIND_AT, _FLAGS_AT, _HORIZON_AT, _RECV_AT, _PUB_AT = (
+    codec.offset(frame.PREDICTION, name) for name in ("kind", "flags", "horizon", "recv_ns", "pub_ns")
 )
 
 
@@ -52,6 +52,18 @@ def _send_answer(pump, core, row, message, size):
 
 
 @inlined
+def _write_values(net, to, vectors, count):
+    """Writes the outputs of ``count`` vectors, from address ``vectors`` on, to ``to``. How many bytes."""
+    for vector in range(count):
+        here, values = to + 4 * vector * net.outputs, vectors + 4 * vector * net.out_width
+        if net.out_offsets.size > 0:
+            codec.encode_values(here, values, net.out_offsets)
+        else:
+            copy_words(here, values, net.outputs)
+    return 4 * count * net.outputs
+
+
+@inlined
 def _publish_row(pump, core, row, kind, offset, published):
     """Sends one answer to a row: its own, the one of several rows, or that an event begins."""
     net, batch, decoder = core.net, core.batch, core.decoder
@@ -67,13 +79,13 @@ def _publish_row(pump, core, row, kind, offset, published):
     write_u16(message + _HORIZON_AT, np.uint16(rows))
     write_i64(message + _RECV_AT, batch.received[row] + offset)
     write_i64(message + _PUB_AT, published + offset)
-    for _ in range(rows):
-        if net.out_offsets.size > 0:
-            codec.encode_values(message + size, values, net.out_offsets)
-        else:
-            copy_words(message + size, values, net.outputs)
-        size += 4 * net.outputs
-        values += 4 * net.out_width
+    size += _write_values(net, message + size, values, rows)
+    if kind == OWN and core.bands.number > 0:
+        write_u16(message + _FLAGS_AT, batch.said[row].flags | np.uint16(frame.BANDS))
+        sides = 2 * core.bands.number
+        size += _write_values(
+            net, message + size, address_of(batch.bands, row * sides * net.out_width), sides
+        )
     _send_answer(pump, core, row, message, size)
     core.stats.counters[counted.ANOMALIES if kind == _BEGINS else counted.PREDICTIONS] += 1
 

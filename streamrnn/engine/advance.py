@@ -18,6 +18,7 @@ from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import DECODED, Network, Scratch, forward
 from streamrnn.kernels.rls import Adaptation, adapt
 from streamrnn.stats import NO_CHANNEL, REASONS, STREAMS, Stats
+from streamrnn.streams.bands import Bands
 from streamrnn.streams.batch import Batch, TileLanes
 from streamrnn.streams.commit import commit
 from streamrnn.streams.outcome import write
@@ -43,6 +44,7 @@ class Core(NamedTuple):
     slots: Slots
     rules: Rules
     adaptation: Adaptation
+    bands: Bands
     decoder: Decoder
     batch: Batch
     scratch: Scratch
@@ -55,7 +57,8 @@ class Core(NamedTuple):
 
 def message_bytes(core: Core) -> int:
     """Of the largest prediction."""
-    return PREDICTION.itemsize + 4 * max(core.decoder.rows, 1) * core.net.outputs
+    values = max(core.decoder.rows, 1) * core.net.outputs
+    return PREDICTION.itemsize + 4 * values * (1 + 2 * core.bands.number)
 
 
 @inlined

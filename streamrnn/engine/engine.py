@@ -18,6 +18,7 @@ from streamrnn.engine.options import (
     ROOM_BYTES,
     AnswerPolicies,
     FaultPolicies,
+    bands_for,
     batch_rows,
     rows_of_answer,
     rules_for,
@@ -50,6 +51,7 @@ class Answers(NamedTuple):
     begins: np.ndarray  # (n,) uint8: 1 for a row that an event begins with
     shares: np.ndarray  # (n, outputs) float32: of each in a score of SHARED or more; else zeros
     values: np.ndarray  # (n, outputs) float32, physical units less the outputs' offsets
+    bands: np.ndarray  # (n, 2 * bands, outputs) float32: low, high of each, likewise; NaN = none yet
     several: np.ndarray  # (m, rows, outputs) float32: of the rows that get SEVERAL, in their order
     step_ns: np.ndarray  # (n,) float32: time of the row's batch, divided by its rows
 
@@ -74,6 +76,9 @@ def _answer(core, answers, row, to, step_ns):
     answers.begins[to] = batch.begins[row]
     for output in range(net.outputs):
         answers.values[to, output] = batch.predicted[row * net.out_width + output]
+        for side in range(2 * core.bands.number):
+            at = (row * 2 * core.bands.number + side) * net.out_width + output
+            answers.bands[to, side, output] = batch.bands[at]
         if batch.said[row].score >= SHARED:
             answers.shares[to, output] = batch.shares[row * net.out_width + output]
 
@@ -125,12 +130,12 @@ def _feed(core, names, stream, values, seq, flags, ts, answers, several, done):
 class Engine:
     """A model, its streams and the rules for their faults.
 
-    ``predict`` says when a sequence is answered, and by how many rows; ``memory`` over how many rows the
-    correction of forecasts is learned, 0 for none; ``spread`` whether the spread of their errors is kept.
-    ``home`` gives, for the network and the number of records to work in, the memory that the live state is
-    to be kept in (see ``make_slots``); without one it is this process's own, and ends with it. ``workers``
-    threads step the streams of a batch, the one that calls among them, 0 for what the network and the
-    processor suggest; no bit depends on how many.
+    ``predict`` says when a sequence is answered, by how many rows, and with which bands; ``memory`` over how
+    many rows the correction of forecasts is learned, 0 for none. ``home`` gives, for the network and the
+    number of records to work in, the memory that the live state is to be kept in (see ``make_slots``);
+    without one it is this process's own, and ends with it. ``workers`` threads step the streams of a batch,
+    the one that calls among them, 0 for what the network and the processor suggest; no bit depends on how
+    many.
 
     Raises ConfigError for a model or rules that this version cannot run. Not for use from two
     threads at once.
@@ -145,7 +150,6 @@ class Engine:
         predict: AnswerPolicies = AT_END,
         memory: int = 0,
         workers: int = 1,
-        spread: bool = False,
     ):
         if UNCACHED is not None:
             logging.getLogger("streamrnn").warning(UNCACHED)
@@ -155,7 +159,8 @@ class Engine:
         self._predict = predict
         self._ids: list[str] = []
         self._names = np.zeros(0, np.uint64)
-        network = pack_network(model, memory, spread)
+        bands = bands_for(model, predict)
+        network = pack_network(model, memory, bool(predict.bands))
         workers = workers or usual_workers(network, len(os.sched_getaffinity(0)))
         work = workers * WORK_RECORDS
         try:
@@ -171,8 +176,9 @@ class Engine:
             slots=slots,
             rules=rules,
             adaptation=make_adaptation(network, network.memory),
+            bands=bands,
             decoder=make_decoder(network, rows, predict.every, model.target == "next", at_once),
-            batch=make_batch(network, at_once),
+            batch=make_batch(network, at_once, bands.number),
             scratch=make_scratch(network),
             tile=make_tile(network.out_width, capacity * slots.words),
             crew=make_crew(network, workers),
@@ -215,7 +221,10 @@ class Engine:
                 "another kind cannot take over its streams"
             )
         return self.core._replace(
-            net=network, rules=rules_for(model, faults, network.memory), decoder=decoder
+            net=network,
+            rules=rules_for(model, faults, network.memory),
+            bands=bands_for(model, self._predict),
+            decoder=decoder,
         )
 
     def replace(self, model: Model, core: Core) -> None:
@@ -273,6 +282,7 @@ class Engine:
             begins=np.zeros(count, np.uint8),
             shares=np.zeros((count, outputs), np.float32),
             values=np.full((count, outputs), np.nan, np.float32),
+            bands=np.full((count, 2 * self.core.bands.number, outputs), np.nan, np.float32),
             several=np.zeros((0, self.core.decoder.rows, outputs), np.float32),
             step_ns=np.zeros(count, np.float32),
         )

@@ -8,6 +8,7 @@ import numpy as np
 from streamrnn.errors import ConfigError
 from streamrnn.kernels.network import Network
 from streamrnn.model.model import Model
+from streamrnn.streams.bands import Bands, make_bands
 from streamrnn.streams.batch import ROWS
 from streamrnn.streams.rarity import first_levels
 from streamrnn.streams.rules import GAP_POLICIES, MISSING_POLICIES, Rules
@@ -38,11 +39,14 @@ class AnswerPolicies(Protocol):
     def every(self) -> int: ...  # rows from one answer to a sequence to the next; 0 = at its END only
     @property
     def horizon(self) -> int: ...  # rows of a rollout; 0 = none
+    @property
+    def bands(self) -> Sequence[float]: ...  # levels, in rising order; none = no bands
 
 
 class _AtEnd(NamedTuple):
     every: int = 0
     horizon: int = 0
+    bands: tuple[float, ...] = ()
 
 
 AT_END: AnswerPolicies = _AtEnd()
@@ -116,6 +120,21 @@ def rules_for(model: Model, faults: FaultPolicies, memory: int) -> Rules:
         threshold=np.float32(model.score["threshold"] if model.score else USUAL_THRESHOLD),
         **_raw_bounds(model),
     )
+
+
+def bands_for(model: Model, predict: AnswerPolicies) -> Bands:
+    """The bands of a model's forecasts. Raises ConfigError for what has none."""
+    if predict.bands and (model.relation, model.target) != ("sequence-to-sequence", "next"):
+        raise ConfigError(
+            "predict.bands: only forecasts of the next row turn out right or wrong with it; "
+            f"{_what_it_is(model)}; leave them out"
+        )
+    if predict.bands and predict.horizon:
+        raise ConfigError(
+            "predict.bands: they are of the next row, and a rollout has none yet; leave them or "
+            "predict.horizon out"
+        )
+    return make_bands(predict.bands, len(model.outputs))
 
 
 def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:

@@ -20,6 +20,7 @@ from streamrnn.settings.values import (
     STREAM_BYTES,
     check_endpoint,
     check_key,
+    check_levels,
     check_stream,
     check_topic,
     format_duration,
@@ -41,6 +42,7 @@ BindEndpoints = Annotated[tuple[BindEndpoint, ...], Strict(False)]
 ConnectEndpoints = Annotated[tuple[ConnectEndpoint, ...], Strict(False)]
 SourceEndpoints = Annotated[tuple[SourceEndpoint, ...], Strict(False)]
 Codes = Annotated[tuple[Annotated[float, Strict(False), AllowInfNan(False)], ...], Strict(False)]
+Levels = Annotated[Codes, AfterValidator(check_levels)]
 Keys = Annotated[tuple[Annotated[str, AfterValidator(check_key)], ...], Strict(False)]
 
 
@@ -217,6 +219,7 @@ class Predict(Section):
     horizon: int = Field(
         default=0, ge=0, le=65535, description="rows of a rollout of a next-frame model, 0 = none"
     )
+    bands: Levels = Field(default=(), description="shares of errors that bands hold, as [0.5, 0.9]")
 
 
 class Faults(Section):

@@ -12,6 +12,7 @@ FINER_NS = {"us": 1000, "ns": 1}
 LONGEST_MS = 36_500 * UNITS_MS["d"]  # keeps every duration within 64 bits of nanoseconds
 
 TCP = re.compile(r"tcp://(?P<host>\*|\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._-]+):(?P<port>\*|[0-9]{1,5})")
+MOST_BANDS = 4
 LISTEN = re.compile(r"(?P<host>\[[0-9A-Za-z:.%]+\]|[0-9A-Za-z._-]+):(?P<port>[0-9]{1,5})")
 
 Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
@@ -151,6 +152,18 @@ def check_topic(pattern: str) -> str:
             'that name them, each once, as in "plant/{stream}/{channel}", and + for others'
         )
     return pattern
+
+
+def check_levels(levels: tuple[float, ...]) -> tuple[float, ...]:
+    """``levels`` if bands can be of these; else raises ValueError."""
+    if len(levels) > MOST_BANDS:
+        raise ValueError(f"{len(levels)} bands are too many; name at most {MOST_BANDS}")
+    for level in levels:
+        if not 0.01 <= level <= 0.999:
+            raise ValueError(f"{level:g} is no share that a band can hold; name 0.01 to 0.999, as [0.5, 0.9]")
+    if list(levels) != sorted({*levels}):
+        raise ValueError("the levels do not rise; name each once, the narrowest band first, as [0.5, 0.9]")
+    return levels
 
 
 def check_key(text: str) -> str:

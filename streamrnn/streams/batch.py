@@ -34,6 +34,8 @@ class Batch(NamedTuple):
     channel: np.ndarray  # (ROWS,) int32: whose value a row was turned away for, or NO_CHANNEL
     shares: np.ndarray  # (ROWS * out_width,) float32: of the outputs in a score of SHARED or more
     predicted: np.ndarray  # (ROWS * out_width,) float32: physical units
+    # (ROWS * 2 * bands * out_width,) float32: physical units; of a row low and high of each band
+    bands: np.ndarray
     # between
     origin: np.ndarray  # (ROWS,) int64: the row's place in what is being fed
     next: np.ndarray  # (ROWS,) int64: the next row of the same stream, or -1
@@ -62,7 +64,9 @@ class TileLanes(NamedTuple):
     squares: np.ndarray  # (TILE_STREAMS * out_width,) float64: of what these differ by from the forecast
 
 
-def make_batch(network: Network, rows: int = ROWS) -> Batch:
+def make_batch(network: Network, rows: int = ROWS, bands: int = 0) -> Batch:
+    """``bands``: how many a forecast has."""
+
     def per_row(dtype: type) -> np.ndarray:
         return np.zeros(ROWS, dtype)
 
@@ -80,6 +84,7 @@ def make_batch(network: Network, rows: int = ROWS) -> Batch:
         channel=per_row(np.int32),
         shares=np.zeros(ROWS * network.out_width, np.float32),
         predicted=aligned(ROWS * network.out_width),
+        bands=aligned(ROWS * 2 * bands * network.out_width),
         origin=per_row(np.int64),
         next=per_row(np.int64),
         number=np.zeros(1, np.int64),

@@ -27,6 +27,7 @@ from streamrnn.streams.record import (
 from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.several_rows import answers_due
 from streamrnn.streams.slots import record
+from streamrnn.streams.spread import spread_at, tell_bands
 from streamrnn.wire import frame
 
 _DIVERGED = REASONS.index("diverged")
@@ -139,3 +140,7 @@ def write(core, lane):
     batch.answers[row] = answers_due(core, batch.flags[row], said.step)
     said.epoch = slots.state_32[new + EPOCH]
     copy(batch.predicted, row * net.out_width, slots.state, new + slots.prediction_at, net.out_width)
+    if core.bands.number > 0:
+        at, forecast_at = spread_at(net, slots, new), new + slots.prediction_at
+        to = row * 2 * core.bands.number * net.out_width
+        tell_bands(net, core.bands, slots.state, at, forecast_at, batch.bands, to)

@@ -204,7 +204,7 @@ def _fill_gap(core, old, new):
     if net.forecasts == 1:
         score.keep(net, slots.state, old + slots.score_at, new + slots.score_at, True)
     if net.spread == 1:
-        keep_spread(net, slots.state, spread_at(net, slots, old), spread_at(net, slots, new))
+        keep_spread(net, core.bands, slots.state, spread_at(net, slots, old), spread_at(net, slots, new))
 
 
 @inlined

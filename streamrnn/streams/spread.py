@@ -5,6 +5,8 @@
 with std the model's own of the output and n the rows counted so far: a plain mean of |e| at first, then an
 exponentially weighted one (Roberts 1959). From the row SETTLED on a row moves it by a bounded amount only
 (Huber 1964), however wild it is. A row, or a channel of it, that is missing or filled in changes nothing.
+
+What ``bands`` remembers of a stream stands beside it.
 """
 
 import numpy as np
@@ -14,11 +16,16 @@ from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.finite import filled, given
 from streamrnn.kernels.network import copy
 from streamrnn.kernels.simd import LANES, beyond, clamp, larger, load, positive, splat, store
+from streamrnn.streams.bands import FARTHEST, MOST_BANDS, move_quantiles, write_bands
 
-# The spread's part of a record: VECTORS of ``Network.out_width`` float32, just before what was forecast of
-# the last input. Of each output: r, in the model's standard deviations, 0 = nothing is known; and n.
-SPREAD, COUNT = range(2)
-VECTORS = 2
+# The spread's part of a record, just before what was forecast of the last input: these float32, then VECTORS
+# of ``Network.out_width``.
+LEVELS = 0  # MOST_BANDS of them: those that the quantiles are of, 0 = none
+BEGUN = MOST_BANDS  # 1; 0 = all of the part is zeros, and nothing known
+SCALARS = 16
+# Of each output: r, in the model's standard deviations, 0 = nothing is known; n; and ln q of each band.
+SPREAD, COUNT, QUANTILES = range(3)
+VECTORS = QUANTILES + MOST_BANDS
 
 LEAST_GAIN = np.float32(0.03)  # so it goes back some 33 rows
 SETTLED = 30  # rows
@@ -32,53 +39,100 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 
 def spread_words(outputs: int) -> int:
     """float32 words that the spread takes in a record; a multiple of 16."""
-    return VECTORS * packed_rows(outputs)
+    return SCALARS + VECTORS * packed_rows(outputs)
 
 
 @inlined
 def spread_at(net, slots, at):
     """Where the spread's part begins of the record at word ``at``."""
-    return at + slots.forecast_at - VECTORS * net.out_width
+    return at + slots.forecast_at - SCALARS - VECTORS * net.out_width
 
 
 @inlined
-def keep_spread(net, state, old, new):
+def _begin(net, bands, state, old, new):
+    """The part of a stream that has none yet, or whose quantiles are of other levels, to ``state[new:]``."""
+    width = net.out_width
+    store(state, new, splat(_ZERO))
+    copy(state, new + SCALARS, state, old + SCALARS, QUANTILES * width)
+    copy(state, new + SCALARS + QUANTILES * width, bands.first, 0, MOST_BANDS * width)
+    for band in range(MOST_BANDS):
+        state[new + LEVELS + band] = bands.levels[band]
+    state[new + BEGUN] = _ONE
+
+
+@inlined
+def _same(bands, state, old):
+    """Whether the part at ``state[old:]`` has begun, and its quantiles are of the levels asked for."""
+    same = state[old + BEGUN] == _ONE
+    for band in range(MOST_BANDS):
+        same = same and state[old + LEVELS + band] == bands.levels[band]
+    return same
+
+
+@inlined
+def keep_spread(net, bands, state, old, new):
     """The part of a record whose row says nothing of the forecast made before it: as it was.
 
     ``old`` and ``new`` are words of ``state`` at which the part begins, in the stream's record and in the one
     that follows it.
     """
-    copy(state, new, state, old, VECTORS * net.out_width)
+    if _same(bands, state, old):
+        copy(state, new, state, old, SCALARS + VECTORS * net.out_width)
+    else:
+        _begin(net, bands, state, old, new)
 
 
 @inlined
-def update_spread(net, state, old, new, values, row_at, forecast_at):
+def update_spread(net, bands, state, old, new, values, row_at, forecast_at):
     """The same of a row that was forecast: ``values[row_at:]``, NaN where a channel is missing.
 
     Its forecast is ``state[forecast_at:]``, both in physical units.
     """
+    if _same(bands, state, old):
+        copy(state, new, state, old, SCALARS)
+    else:
+        _begin(net, bands, state, old, new)
+        old = new
     one, width = splat(_ONE), net.out_width
     for unit in range(0, width, LANES):
         value, forecast = load(values, row_at + unit), load(state, forecast_at + unit)
         there = beyond(load(net.out_scale, unit), _ZERO) * given(value)  # padding never is
         error = clamp((filled(value, forecast) - forecast) * load(net.out_scale, unit), -MOST, MOST)
         size = positive(error) + positive(splat(_ZERO) - error)
-        spread, count = load(state, old + unit), load(state, old + COUNT * width + unit)
+        before, after = old + SCALARS + unit, new + SCALARS + unit
+        spread, count = load(state, before), load(state, before + COUNT * width)
+        if bands.number > 0:
+            known, first = there * beyond(spread, _ZERO), QUANTILES * width
+            move_quantiles(bands, state, before + first, after + first, width, size, spread, count, known)
         most = splat(BOUND) * spread
         wild = beyond(count, _SETTLED_BEFORE) * beyond(positive(size - most), _ZERO)
         size = wild * most + (one - wild) * size
         gain = larger(splat(LEAST_GAIN), one / (count + one))
         moved = clamp(spread + gain * (size - spread), LEAST, MOST)
-        store(state, new + unit, there * moved + (one - there) * spread)
-        store(state, new + COUNT * width + unit, clamp(count + there, _ZERO, MOST_ROWS))
+        store(state, after, there * moved + (one - there) * spread)
+        store(state, after + COUNT * width, clamp(count + there, _ZERO, MOST_ROWS))
+    for vector in range(QUANTILES + bands.number, VECTORS):
+        at = SCALARS + vector * width
+        copy(state, new + at, state, old + at, width)
+
+
+@inlined
+def tell_bands(net, bands, state, at, forecast_at, out, to):
+    """``write_bands`` by the part of a record at ``state[at:]``."""
+    spread, quantiles = at + SCALARS, at + SCALARS + QUANTILES * net.out_width
+    write_bands(net, bands, state, spread, quantiles, forecast_at, out, to)
 
 
 @inlined
 def possible_spread(net, state, at):
     """Whether rows can lead to the spread's part of a record at ``state[at:]``, all of it finite."""
-    good = True
-    for output in range(at, at + net.out_width):
+    good = state[at + BEGUN] == _ZERO or state[at + BEGUN] == _ONE
+    for band in range(MOST_BANDS):
+        good = good and 0 <= state[at + LEVELS + band] < 1
+    for output in range(at + SCALARS, at + SCALARS + net.out_width):
         spread, count = state[output], state[output + COUNT * net.out_width]
         good = good and (spread == _ZERO if count == _ZERO else LEAST <= spread <= MOST)
         good = good and 0 <= count <= MOST_ROWS
+        for band in range(MOST_BANDS):
+            good = good and abs(state[output + (QUANTILES + band) * net.out_width]) <= FARTHEST
     return good

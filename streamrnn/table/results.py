@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from streamrnn.stats import LATE_ROW, OWN, PREDICTED, REASONS, REJECTED, SEVERAL
 from streamrnn.table.rows import Rows
-from streamrnn.wire.frame import flag_names
+from streamrnn.wire.frame import band_names, flag_names
 
 if TYPE_CHECKING:
     from streamrnn.engine.engine import Answers
@@ -25,17 +25,21 @@ class ResultKind(NamedTuple):
     several: bool = False  # answers of several rows: "ahead", behind the step, numbers them from 1
     scored: bool = True  # "cause", the last column: the outputs that have most to do with a score
     offsets: tuple[float, ...] = ()  # of the outputs, where they have any: predictions are float64 then
+    bands: tuple[float, ...] = ()  # levels, in rising order: low and high of each, by output
 
 
 PLAIN = ResultKind()
 
 
 def result_schema(outputs: Sequence[str], time_type: pa.DataType, kind: ResultKind) -> pa.Schema:
-    """stream, seq, time, step, a prediction per output in physical units, score, residual, flags."""
+    """stream, seq, time, step, predictions, their bands (all in physical units), score, residual, flags."""
     offsets = kind.offsets or (0.0,) * len(outputs)
+    sides = [f"_{name}" for names in band_names(kind.bands) for name in names]
     predictions = [
-        pa.field(f"{name}{PREDICTION}", pa.float64() if offset else pa.float32())
+        pa.field(f"{name}{end}", pa.float64() if offset else pa.float32())
+        for ends in ([PREDICTION], sides)
         for name, offset in zip(outputs, offsets, strict=True)
+        for end in ends
     ]
     return pa.schema(
         [
@@ -65,7 +69,7 @@ def result_batch(
     ``learned``, (n,) bool, says which rows the model learned from; ``offsets`` are of the kind of results.
 
     A row without an answer is left out. One with an answer of several rows has as many; score and residual
-    are in the first of them.
+    are in the first of them, and bands in none.
     """
     row, place = _answered(answers)
     count = len(row)
@@ -78,10 +82,13 @@ def result_batch(
     gone = answers.outcome[row] != PREDICTED
     names = [name.removesuffix(PREDICTION) for name in schema.names if name.endswith(PREDICTION)]
     time = schema.field("time").type
+    sides = answers.bands[row]  # (rows, 2 bands, outputs)
+    values = np.concatenate([values, sides.swapaxes(1, 2).reshape(count, -1)], axis=1)
+    each = np.array(offsets or [0.0] * len(names))
     columns = [
         _with_offset(column, offset) if offset else column
         for column, offset in zip(
-            np.ascontiguousarray(values.T), offsets or [0.0] * values.shape[1], strict=True
+            np.ascontiguousarray(values.T), [*each, *np.repeat(each, sides.shape[1])], strict=True
         )
     ]
     ahead = [pa.array((place + 1).astype(np.uint16), mask=gone)] if "ahead" in schema.names else []

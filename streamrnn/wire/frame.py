@@ -4,6 +4,8 @@ Compiled code reads frames at the offsets of their dtype, and writes predictions
 and tests use the dtypes, too. Everything is little-endian.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 FRAME = np.dtype(
@@ -57,10 +59,11 @@ OBJECT_FIELDS = (
     *("stream", "seq", "time", "step", "kind", "flags"),
     *("score", "residual", "gap", "epoch", "prediction"),
 )
+BAND_FIELDS = ("low", "high")  # and behind them, of one with bands
 
 # prediction flags, bit by bit from the lowest
-WARMING, GAP, WAS_RESET, IMPUTED, DEGRADED, RESTORED, EVICTED, ANOMALY = (1 << bit for bit in range(8))
-FLAG_NAMES = ("WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED", "ANOMALY")
+WARMING, GAP, WAS_RESET, IMPUTED, DEGRADED, RESTORED, EVICTED, ANOMALY, BANDS = (1 << bit for bit in range(9))
+FLAG_NAMES = ("WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED", "ANOMALY", "BANDS")
 
 
 def blank_predictions(count: int) -> np.ndarray:
@@ -100,10 +103,16 @@ def pack_frame(
     return header.tobytes() + block.tobytes()
 
 
-def unpack_prediction(payload: bytes) -> tuple[np.void, np.ndarray]:
-    """A prediction's header (a ``PREDICTION`` record) and its values, (horizon, outputs) float32.
+def band_names(levels: Sequence[float]) -> list[tuple[str, str]]:
+    """What low and high of bands of these levels are called, behind an output's name: "low50", "high50"."""
+    return [(f"low{100 * level:.10g}", f"high{100 * level:.10g}") for level in levels]
 
-    Raises WireError when the bytes are not one prediction.
+
+def unpack_prediction(payload: bytes, bands: int = 0) -> tuple[np.void, np.ndarray, np.ndarray]:
+    """A prediction's header (a ``PREDICTION`` record), its values, (horizon, outputs) float32, and its bands.
+
+    These are (2 bands, horizon, outputs): low and high of each, the narrowest first; of a prediction that
+    says BANDS ``bands`` must tell how many. Raises WireError when the bytes are not one prediction.
     """
     if len(payload) < PREDICTION.itemsize:
         raise WireError(f"a prediction has at least {PREDICTION.itemsize} bytes, this has {len(payload)}")
@@ -111,10 +120,17 @@ def unpack_prediction(payload: bytes) -> tuple[np.void, np.ndarray]:
     if header["magic"] != b"SP" or header["version"] != VERSION:
         raise WireError(f"not a version {VERSION} prediction: it begins with {payload[:3]!r}")
     size, horizon = len(payload) - PREDICTION.itemsize, int(header["horizon"])
-    if size % (4 * max(horizon, 1)) or (horizon == 0 and size):
-        raise WireError(f"{size} bytes of values do not divide into {horizon} rows of float32")
+    parts = 1
+    if int(header["flags"]) & BANDS:
+        parts += 2 * bands
+        if bands == 0:
+            raise WireError("it has bands; how many, its reader must be told")
+    if size % (4 * max(horizon, 1) * parts) or (horizon == 0 and size):
+        among = f" and {bands} bands of each" if parts > 1 else ""
+        raise WireError(f"{size} bytes of values do not divide into {horizon} rows of float32{among}")
     values = np.frombuffer(payload, "<f4", offset=PREDICTION.itemsize)
-    return header, values.reshape(horizon, -1) if horizon else values.reshape(0, 0)
+    values = values.reshape(parts, horizon, -1) if horizon else np.zeros((parts, 0, 0), np.float32)
+    return header, values[0], values[1:]
 
 
 def flag_names(flags: int) -> str:

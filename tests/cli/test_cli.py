@@ -448,11 +448,11 @@ def test_send(stub):
 def test_tail(stub):
     calls = stub("streamrnn.client.tail", "tail", result=0)
     assert run("tail", "tcp://a:1").exit_code == 0
-    flags = ["--json", "--topic", "p", "--topic", "q", "--limit", 2, "-m", "m", "--bind"]
+    flags = ["--json", "--topic", "p", "--topic", "q", "--limit", 2, "-m", "m", "--bind", "--bands", "0.5,.9"]
     assert run("tail", "tcp://*:1", *flags).exit_code == 0
     assert [call.args for call in calls] == [
-        ("tcp://a:1", (), False, None, None, False, None),
-        ("tcp://*:1", ("p", "q"), True, 2, Path("m"), True, None),
+        ("tcp://a:1", (), False, None, None, False, None, ()),
+        ("tcp://*:1", ("p", "q"), True, 2, Path("m"), True, None, (0.5, 0.9)),
     ]
 
 
@@ -478,6 +478,7 @@ def test_the_flags_and_their_defaults_are_those_of_the_library(stub, words, modu
         assert given.predict.model_dump() == {
             "every": expected.predict.every,
             "horizon": expected.predict.horizon,
+            "bands": expected.predict.bands,
         }
         given = replace(given, predict=expected.predict)
     assert given == expected
@@ -497,7 +498,7 @@ def test_client_keys(stub, tmp_path):
     calls = stub("streamrnn.client.tail", "tail", result=0)
     flags = ["--server-key", tmp_path / "daemon.public", "--secret", tmp_path / "me.secret"]
     assert run("tail", "tcp://a:1", *flags).exit_code == 0
-    (*_, keys) = calls[0].args
+    (*_, keys, _) = calls[0].args
     assert keys.server == (tmp_path / "daemon.public").read_text().split()[-1]
     assert keys.secret == (tmp_path / "me.secret").read_text().split()[-1]
 

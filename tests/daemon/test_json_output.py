@@ -34,6 +34,7 @@ METER = 123_456_789.0
 NAMED = tuple(map(Channel, ('c "0"', "\u00fcber %s", "{2}\\")))
 SERVED: dict[str, tuple[dict[str, Any], dict[str, Any], set[str]]] = {
     "next": ({}, {"every": 20, "horizon": 5}, {"row", "rows", "event"}),
+    "bands": ({}, {"bands": (0.5, 0.975)}, {"row", "event"}),
     "sequence-to-vector": (RELATIONS["sequence-to-vector"], {"every": 30}, {"sequence", "event"}),
     "vector-to-sequence": (RELATIONS["vector-to-sequence"], {}, {"rows", "event"}),
     "encoder-decoder": (RELATIONS["encoder-decoder"], {"every": 30}, {"rows", "event"}),
@@ -64,11 +65,14 @@ def heard(model: Path, settings: dict[str, Any], offset: float = 0.0) -> list[Pr
 
 
 def objects_of(found: list[Prediction], model: Model, offsets: Any = None) -> list[dict[str, Any]]:
-    """What predictions are as JSON."""
+    """What predictions are as JSON, with bands of 50 and 97.5 % where they have any."""
     names = [output.name for output in model.outputs]
-    payloads = [message.header.tobytes() + message.values.tobytes() for message in found]
+    payloads = [
+        b"".join(part.tobytes() for part in (message.header, message.values, message.bands))
+        for message in found
+    ]
     return [
-        plain_object(message.stream, payload, names, offsets)
+        plain_object(message.stream, payload, names, offsets, ["50", "97.5"])
         for message, payload in zip(found, payloads, strict=True)
     ]
 
@@ -87,6 +91,10 @@ def test_each_prediction_is_the_same_in_json(what, tmp_path):
     assert all(message.stream == message.header["stream"] for message in found)
     said = {said["kind"] for said in wanted}
     assert said | {"event"} == kinds
+    if what == "bands":
+        rows = [said for said in found if said.header["kind"] == "row"]
+        assert all("BANDS" in said.header["flags"] for said in rows)
+        assert len(rows[20].header["low"]) == len(rows[20].header["high"]) == 6
     if what == "next":
         assert said == kinds
         flags = {flag for said in wanted for flag in said["flags"]}
@@ -170,7 +178,7 @@ def test_a_subscriber_that_never_reads_delays_nobody(model_file):
         for number in range(20):  # twice as many as are held for one that does not read
             line.send("flood", block, seq=number * len(block))
             while len(found) < (number + 1) * len(block):
-                found += [said["seq"] for _, said, _ in line.receive() if said["kind"] == "row"]
+                found += [said["seq"] for _, said, *_ in line.receive() if said["kind"] == "row"]
         assert found == [*range(len(found))]
         stuck.close()
 
@@ -269,7 +277,7 @@ class Thread:
         self.subscriber.rcvtimeo = round(1000 * DEADLINE_S)
         self.address = "inproc://subscriber"
         self.subscriber.bind(self.address)
-        self.output = JsonOutput(context, model, 68, self.counters, self._breaks)
+        self.output = JsonOutput(context, model, (), 68, self.counters, self._breaks)
         self.socket = self.publisher()
         self.sink = self.output.start(Connections(self.socket, ()))
 

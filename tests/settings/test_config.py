@@ -58,6 +58,7 @@ format = "prediction"
 [predict]
 every = 0
 horizon = 0
+bands = []
 [streams]
 capacity = 4096
 idle_timeout = "1h"
@@ -225,6 +226,22 @@ def test_all_errors_are_named_at_once(file):
         ("[streams]\ncapacity = true", "streams.capacity: true is not an integer; "),
         ("[streams]\ncapacity = 4096.0", "streams.capacity: 4096.0 is not an integer; "),
         ("[streams]\nidle_timeout = 10", "streams.idle_timeout: 10 is not a duration; "),
+        ("[predict]\nbands = 0.9", "predict.bands: 0.9 is not a list; write [0.9]"),
+        (
+            "[predict]\nbands = [0.5, 1]",
+            "predict.bands: 1 is no share that a band can hold; name 0.01 to 0.999",
+        ),
+        ("[predict]\nbands = [0]", "predict.bands: 0 is no share that a band can hold; name 0.01 to 0.999"),
+        (
+            "[predict]\nbands = [0.9, 0.5]",
+            "predict.bands: the levels do not rise; name each once, the narrowest ",
+        ),
+        ("[predict]\nbands = [0.5, 0.5]", "predict.bands: the levels do not rise; "),
+        (
+            "[predict]\nbands = [0.1, 0.2, 0.3, 0.4, 0.5]",
+            "predict.bands: 5 bands are too many; name at most 4",
+        ),
+        ("[predict]\nbands = [nan]", "predict.bands[0]: "),
         ("[faults]\nmax_gap = -1", "faults.max_gap: -1 is too small; use at least 0"),
         ('[faults]\ngap = "reject"', 'faults.gap: "reject" is not allowed; use "step", "hold" or "predict"'),
         ('[faults]\nmissing = "step"', 'faults.missing: "step" is not allowed; use "reject", "hold" or '),

@@ -12,11 +12,11 @@ from plain_rules import put_back, record_of, saved, vouch_for
 
 from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
-from streamrnn.settings.sections import Faults
+from streamrnn.settings.sections import Faults, Predict
 from streamrnn.streams import recovery
 from streamrnn.streams.record import layout_of
 from streamrnn.streams.slots import id_words
-from streamrnn.streams.spread import COUNT, LEAST, MOST, SPREAD, VECTORS, spread_words
+from streamrnn.streams.spread import COUNT, LEAST, MOST, QUANTILES, SCALARS, SPREAD, VECTORS, spread_words
 from streamrnn.wire.frame import RESET, SEQ
 
 MODEL = untrained("lstm", 3, 5, highway=2)
@@ -41,14 +41,14 @@ class PlainSpread:
 
 
 def engine_of(model: Model = MODEL, faults: Faults | None = None, capacity: int = 4) -> Engine:
-    return Engine(model, capacity, faults or Faults(), spread=True)
+    return Engine(model, capacity, faults or Faults(), predict=Predict(bands=(0.5, 0.9)))
 
 
 def kept(engine: Engine, stream: str = "s") -> tuple[np.ndarray, np.ndarray]:
     """The spreads and counts of a stream, (outputs,) each."""
     slots, net = engine.core.slots, engine.core.net
     end = slots.forecast_at
-    part = record_of(slots, stream)[end - spread_words(net.outputs) : end].reshape(VECTORS, -1)
+    part = record_of(slots, stream)[end - spread_words(net.outputs) : end][SCALARS:].reshape(VECTORS, -1)
     return part[SPREAD, : net.outputs].copy(), part[COUNT, : net.outputs].copy()
 
 
@@ -152,7 +152,8 @@ def test_nothing_else_depends_on_it():
 
 
 @pytest.mark.parametrize(
-    ("vector", "value"), [(SPREAD, 0), (SPREAD, -1), (SPREAD, 2 * MOST), (SPREAD, LEAST / 2), (COUNT, -1)]
+    ("vector", "value"),
+    [*((SPREAD, size) for size in (0, -1, 2 * MOST, LEAST / 2)), (COUNT, -1), (QUANTILES + 1, 6.1)],
 )
 def test_a_record_that_rows_cannot_lead_to_is_not_taken(vector, value):
     engine = engine_of()
@@ -160,6 +161,6 @@ def test_a_record_that_rows_cannot_lead_to_is_not_taken(vector, value):
     assert put_back(engine_of(), saved(engine), 1).tolist() == [recovery.PUT]
     slots, net = engine.core.slots, engine.core.net
     record = record_of(slots, "s")
-    record[slots.forecast_at - spread_words(net.outputs) + vector * net.out_width] = value
+    record[slots.forecast_at - spread_words(net.outputs) + SCALARS + vector * net.out_width] = value
     vouch_for(slots, record, id_words("s"))
     assert put_back(engine_of(), saved(engine), 1).tolist() == [recovery.DAMAGED]

@@ -52,6 +52,7 @@ def results(count: int = 1000, seed: int = 0) -> tuple[Rows, Answers]:
     said["step"], said["residual"] = rng.integers(0, 1 << 63, count, np.uint64), floats(count)
     answers = Answers(
         answers=np.ones(count, np.uint8),
+        bands=np.zeros((count, 0, 2), np.float32),
         several=np.zeros((0, 0, 2), np.float32),
         begins=np.zeros(count, np.uint8),
         shares=np.zeros((count, 2), np.float32),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from plain_object import plain_object
 
-from streamrnn.wire.frame import OBJECT_FIELDS, PREDICTION, TOPIC_BYTES, blank_predictions
+from streamrnn.wire.frame import BANDS, OBJECT_FIELDS, PREDICTION, TOPIC_BYTES, blank_predictions
 from streamrnn.wire.objects import Objects
 
 NAMES = ['c "0"', "\u00fcber %s", "{2}\\"]
@@ -69,6 +69,24 @@ def test_fields_are_those_of_the_bytes_in_any_mixture_of_lengths():
             plain_object(topic.decode(), payload, NAMES, offsets.tolist())
             for topic, payload in zip(topics, payloads, strict=True)
         ]
+
+
+def test_bands_are_named_by_output_and_level_and_mix_with_what_has_none():
+    rng = np.random.default_rng(3)
+    payloads = []
+    for k in range(60):
+        banded, horizon = k % 3 != 0, int(rng.integers(1, 4))
+        parts = rng.normal(0, 9, (1, horizon * (7 if banded else 1), 3))
+        payload = messages(1, parts, flags=BANDS * banded, score=1.5, residual=rng.choice([np.nan, 0.1]))[0]
+        payloads.append(payload[:6] + bytes([horizon, 0]) + payload[8:])
+    offsets = np.array([0, 123456789.25, -1e15])
+    found = read(Objects(NAMES, offsets, (0.5, 0.9, 0.975)), [b"a"] * len(payloads), payloads)
+    percents = ["50", "90", "97.5"]
+    assert found == [plain_object("a", payload, NAMES, offsets.tolist(), percents) for payload in payloads]
+    assert [*found[1]["high"]][:4] == [
+        *(f"{NAMES[0]}_high{percent}" for percent in percents),
+        f"{NAMES[1]}_high50",
+    ]
 
 
 def test_times_are_exact_and_none_is_null():

@@ -12,6 +12,7 @@ from streamrnn.compiling.jit import compiled
 from streamrnn.stats import REASONS
 from streamrnn.wire import codec, frame
 from streamrnn.wire.frame import (
+    BANDS,
     DTYPES,
     END,
     FRAME,
@@ -170,15 +171,35 @@ def test_pack_frame_refuses_what_no_header_can_describe(values):
     st.integers(0, 4),
     st.tuples(st.integers(1, 4), *[st.integers(0, 2**16 - 1)], U64, I64, U64, I64, I64),
     st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
+    st.integers(0, 4),
 )
-def test_unpack_prediction_reads_every_field(horizon, outputs, numbers, counts):
+def test_unpack_prediction_reads_every_field(horizon, outputs, numbers, counts, bands):
     kind, flags, *clocks = numbers
+    flags = flags | BANDS if bands else flags & ~BANDS
     fields = (b"SP", 1, kind, flags, horizon, *clocks, 0.5, *counts, -2.25)
-    values = np.arange(horizon * outputs, dtype="<f4").reshape(horizon, outputs)
-    header, found = unpack_prediction(struct.pack(PREDICTION_FORMAT, *fields) + values.tobytes())
+    shape = 1 + 2 * bands, horizon, outputs
+    values = np.arange(np.prod(shape), dtype="<f4").reshape(shape)
+    message = struct.pack(PREDICTION_FORMAT, *fields) + values.tobytes()
+    header, found, sides = unpack_prediction(message, bands)
     assert header.tolist() == fields
-    assert found.shape == values.shape
-    assert found.tobytes() == values.tobytes()
+    assert (found.shape, sides.shape) == (shape[1:], (2 * bands, *shape[1:]))
+    assert found.tobytes() + sides.tobytes() == values.tobytes()
+
+
+def test_how_many_bands_a_prediction_has_must_be_told():
+    fields = (b"SP", 1, 1, BANDS, 1, *[0] * 5, 0.5, 0, 0, -2.25)
+    message = struct.pack(PREDICTION_FORMAT, *fields) + bytes(4 * 5 * 3)
+    for bands, problem in (
+        (0, "it has bands; how many"),
+        (1, None),
+        (2, None),
+        (3, "do not divide into 1 rows"),
+    ):
+        if problem is None:
+            assert unpack_prediction(message, bands)[2].shape == (2 * bands, 1, 15 // (1 + 2 * bands))
+        else:
+            with pytest.raises(WireError, match=problem):
+                unpack_prediction(message, bands)
 
 
 GOOD_PREDICTION = struct.pack(PREDICTION_FORMAT, b"SP", 1, 1, 0, 2, *[0] * 5, 0.0, 0, 0, 0.0) + bytes(24)
@@ -207,7 +228,7 @@ def test_unpack_prediction_refuses_rubbish(payload):
 def test_unpack_prediction_raises_nothing_but_wire_errors(rest, honest):
     payload = b"SP\x01" + rest if honest else rest
     try:
-        header, values = unpack_prediction(payload)
+        header, values, _ = unpack_prediction(payload)
     except WireError:
         return
     assert header.tobytes() + values.tobytes() == payload
@@ -360,9 +381,11 @@ def test_a_prediction_encoded_is_the_prediction_unpacked(numbers, offset, score,
     flags, seq, ts, step, received, published, gap, epoch = numbers
     expected = (b"SP", 1, 1, flags, 1, seq, ts, step, received, published, score, gap, epoch, residual)
     assert said.tobytes() == struct.pack("<2sBBHHQqQqqfIIf", *expected)
-    header, values = unpack_prediction(said.tobytes() + bytes(8))
+    bands = int(flags & BANDS != 0)
+    header, values, sides = unpack_prediction(said.tobytes() + bytes(8 + 16 * bands), bands)
     assert header.tolist() == expected
     assert values.tolist() == [[0, 0]]
+    assert sides.tolist() == [[[0, 0]]] * 2 * bands
 
 
 def python_says(name: bytes) -> bool:

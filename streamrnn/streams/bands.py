@@ -1,0 +1,112 @@
+"""Bands around a forecast that hold their share of what comes: forecast +- q r, r the spread of its error.
+
+Of each stream, output and level p there is a q, kept right by conformal adjustment: after each row
+
+    ln q += step ((|e| > q r) - (1 - p))
+
+so that in the long run a share p of the errors e is within the band, whatever their distribution is and
+however it drifts (Gibbs & Candes 2021), with a step that shrinks over the first rows to a floor
+(Angelopoulos, Barber & Bates 2024, "Online conformal prediction with decaying step sizes"). The logarithm
+makes it a matter of ratios: what moves q is the shape of the errors' distribution, their scale is r's.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from streamrnn.compiling.jit import inlined
+from streamrnn.compiling.known import KnownIfZero
+from streamrnn.kernels.activations import exp
+from streamrnn.kernels.affine import packed_rows
+from streamrnn.kernels.finite import any_nonzero
+from streamrnn.kernels.network import aligned
+from streamrnn.kernels.simd import LANES, beyond, clamp, fma, larger, load, positive, splat, store
+from streamrnn.wire.frame import LARGEST
+
+MOST_BANDS = 4
+
+# Chosen on ETTh1, SKAB's file without faults and the demo's pumps: steps from 0.01 to 0.05 hold every level
+# of every channel within a point, smaller ones with narrower bands, larger ones sooner after a change.
+FIRST_STEP, LEAST_STEP = np.float32(0.1), np.float32(0.02)
+_PER_ROW = np.float32(1 / 100)  # after so many rows it is half of the first
+FARTHEST = np.float32(6)  # |ln q|
+_SCALE = np.float32(math.exp(6))
+_LARGEST = np.float32(LARGEST)
+_NAN = np.float32("nan")
+_ZERO, _ONE = np.float32(0), np.float32(1)
+
+
+class Bands(NamedTuple):
+    """Which bands a forecast has, and what a stream begins with."""
+
+    number: KnownIfZero  # of bands; 0 = none
+    levels: np.ndarray  # (MOST_BANDS,) float32: the share of errors in each, the narrowest first; then zeros
+    first: np.ndarray  # (MOST_BANDS * out_width,) float32: ln q
+
+
+def make_bands(levels: Sequence[float], outputs: int) -> Bands:
+    """Bands of these levels, in rising order, for so many outputs."""
+    width = packed_rows(outputs)
+    found = np.zeros(MOST_BANDS, np.float32)
+    found[: len(levels)] = levels
+    first = aligned(MOST_BANDS * width)
+    for band, level in enumerate(levels):
+        first[band * width : band * width + outputs] = math.log(usual_quantile(level))
+    return Bands(len(levels), found, first)
+
+
+def usual_quantile(level: float) -> float:
+    """That of |e| / r where nothing is known: of Student's t with 4 degrees of freedom, whose mean |t| is 1.
+
+    Its inverse by Shaw 2006, "Sampling Student's T distribution", section 2.3.
+    """
+    alpha = 1 - level * level  # 4 u (1 - u) of u = (1 + level) / 2
+    return 2 * math.sqrt(max(math.cos(math.acos(math.sqrt(alpha)) / 3) / math.sqrt(alpha) - 1, 0.0))
+
+
+@inlined
+def _reach(state, at, spread, inner):
+    """How far a band goes, in the unit of ``spread``, for the ln q at ``state[at:]``; at least ``inner``."""
+    quantile = exp(load(state, at) - splat(FARTHEST)) * splat(_SCALE)
+    return larger(quantile * spread, inner)
+
+
+@inlined
+def move_quantiles(bands, state, old, new, apart, size, spread, count, there):
+    """Moves the ln q of sixteen outputs, of which those of each band stand ``apart`` from the next's.
+
+    ``old`` and ``new`` are words of ``state``; ``size`` is |e|, ``spread`` r before the row, ``count`` the
+    rows counted so far, ``there`` 1, or 0 for an output of which nothing was learned.
+    """
+    one, reach = splat(_ONE), splat(_ZERO)
+    step = there * larger(splat(LEAST_STEP), splat(FIRST_STEP) / fma(count, splat(_PER_ROW), one))
+    for band in range(bands.number):
+        log = load(state, old + band * apart)
+        reach = _reach(state, old + band * apart, spread, reach)
+        missed = beyond(positive(size - reach), _ZERO)
+        moved = fma(step, missed - splat(_ONE - bands.levels[band]), log)
+        store(state, new + band * apart, clamp(moved, -FARTHEST, FARTHEST))
+
+
+@inlined
+def write_bands(net, bands, state, spread_at, quantiles_at, forecast_at, out, to):
+    """Low and high of each band around the forecast ``state[forecast_at:]``, to ``out[to:]``, in its units.
+
+    Vectors of ``out_width``, the narrowest band's low first. NaN where the spread is not known yet.
+    """
+    width = net.out_width
+    for unit in range(0, width, LANES):
+        spread, forecast = load(state, spread_at + unit), load(state, forecast_at + unit)
+        std, reach = load(net.out_std, unit), splat(_ZERO)
+        for band in range(bands.number):
+            reach = _reach(state, quantiles_at + band * width + unit, spread, reach)
+            at = to + 2 * band * width + unit
+            store(out, at, clamp(fma(splat(_ZERO) - reach, std, forecast), -_LARGEST, _LARGEST))
+            store(out, at + width, clamp(fma(reach, std, forecast), -_LARGEST, _LARGEST))
+        if any_nonzero(splat(_ONE) - beyond(spread, _ZERO)):
+            for output in range(unit, min(unit + LANES, net.outputs)):
+                if state[spread_at + output] == _ZERO:
+                    for vector in range(2 * bands.number):
+                        out[to + vector * width + output] = _NAN
