@@ -37,6 +37,7 @@ from streamrnn.streams.exchange import (
     whole_records,
 )
 from streamrnn.streams.record import ID_WORDS, layout_of
+from streamrnn.streams.relaid import relaid
 from streamrnn.streams.slots import Slots, id_words
 from streamrnn.streams.snapshot import HEADER_LIMIT, ID_BYTES, Snapshot, read_from, write_to
 from streamrnn.streams.summary import SORTS, sort_keys
@@ -233,7 +234,8 @@ class Control:
             raise UserError(f"more than the {capacity:,} streams of streams.capacity; nothing was imported")
         os.lseek(file, 0, os.SEEK_SET)
         with os.fdopen(file, "rb", closefd=False) as opened:
-            snapshot = brought_up(read_from(opened, "what was sent"), self._engine.core.net)
+            net = self._engine.core.net
+            snapshot = relaid(brought_up(read_from(opened, "what was sent"), net), net)
         self._refuse_another(snapshot)
         return snapshot
 

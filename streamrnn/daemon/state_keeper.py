@@ -23,6 +23,7 @@ from streamrnn.streams.exchange import compile_transfer
 from streamrnn.streams.live import LiveFile, hold_lock, is_held, mismatch
 from streamrnn.streams.record import ID_WORDS, layout_of
 from streamrnn.streams.recovery import DAMAGED, NO_ROOM, drop, recover, restore
+from streamrnn.streams.relaid import relaid
 from streamrnn.streams.rules import unlearn
 from streamrnn.streams.running_copy import copied, make_copy, refresh
 from streamrnn.streams.slots import id_text
@@ -138,7 +139,8 @@ class Keeper:
         paths = [path for path in paths if number_of(path) > after]
         for path in paths:
             try:
-                snapshot = brought_up(read_snapshot(path), self._engine.core.net)
+                snapshot = read_snapshot(path)
+                snapshot = relaid(brought_up(snapshot, self._engine.core.net), self._engine.core.net)
             except SnapshotError as error:
                 log.error("a snapshot cannot be used: %s", error)
                 continue

@@ -173,8 +173,8 @@ def refuse_another(theirs: str, ours: str, same_layout: bool) -> None:
         )
     if not same_layout:
         raise UserError(
-            "its records are laid out as with another adapt.enabled, or by another version; import it where "
-            "these are the same"
+            "its records are laid out as with another adapt.enabled, without predict.bands or with, or by "
+            "another version; import it where these are the same"
         )
 
 

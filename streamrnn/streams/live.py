@@ -35,6 +35,7 @@ from streamrnn.streams.live_header import (
 )
 from streamrnn.streams.record import ID_WORDS, RecordLayout, layout_of
 from streamrnn.streams.recovery import finish
+from streamrnn.streams.relaid import other_layout, relaid_records
 from streamrnn.streams.slots import WORK_RECORDS, live_bytes, make_slots
 
 FILE, LOCK = "state", "lock"
@@ -176,6 +177,11 @@ class LiveFile:
                 ) from None
             self._compare(header, reset)
             self.snapshot = int(header["snapshot"])
+            if tuple(header["layout"]) != self._layout:
+                left = _read_remains(file, header)
+                records = relaid_records(self._network, left.ids, left.records)
+                self.remains = left._replace(layout=self._layout, records=records)
+                raise Unusable("without bands" if self._network.spread else "with bands")
             if (header["capacity"], header["work"]) != (self._capacity, self._work):
                 self.remains = _read_remains(file, header)
                 other = header["capacity"] != self._capacity
@@ -214,7 +220,8 @@ class LiveFile:
         if header["boot"].decode() != boot_id():
             raise Unusable("of another boot of this machine")
         models = [header[name].decode() for name in ("model", "successor")]
-        if self._fingerprint in models and tuple(header["layout"]) == self._layout:
+        known = self._layout, other_layout(self._network)
+        if self._fingerprint in models and tuple(header["layout"]) in known:
             return
         if reset:
             other = f"the model {models[0]}" if models[0] != self._fingerprint else "another adapt.enabled"

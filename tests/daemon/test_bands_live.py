@@ -78,6 +78,30 @@ def test_live_replayed_and_fed_are_the_same_bit_for_bit(model_file, tmp_path, li
     assert np.stack([message.bands[:, 0] for message in found]).tobytes() == wanted.tobytes()
 
 
+@pytest.mark.parametrize("kept", ["live", "snapshots", "snapshots and adapt"])
+def test_streams_stay_when_bands_are_switched_on_and_off(model_file, tmp_path, live, kept):
+    """Killed in between or not: values, score and step go on bit for bit, and bands begin anew."""
+    settings = {"state.live": live} if kept == "live" else {"state.snapshots": str(tmp_path / "kept")}
+    settings |= {"adapt.enabled": True} if "adapt" in kept else {}
+    memory = 500 if "adapt" in kept else 0
+    wanted = Engine(untrained(highway=3), 1, Faults(), memory=memory).feed(
+        ["s"], np.zeros(ROWS, np.int64), VALUES
+    )
+    found, parts = list[Prediction](), [(0, 40, {}), (40, 80, ASKED), (80, ROWS, {})]
+    for first, last, asked in parts:
+        with serving(model_file, settings | asked) as daemon:
+            found += send_and_hear(daemon, first, last)
+            assert first == 0 or "streams" in daemon.said
+            daemon.stop(signal.SIGKILL if kept == "live" else signal.SIGTERM)
+            assert first == 0 or kept != "live" or "bands; its streams moved" in daemon.said
+    assert np.stack([message.values[0] for message in found]).tobytes() == wanted.values.tobytes()
+    for name in ("step", "score", "residual", "epoch"):
+        np.testing.assert_array_equal([message.header[name] for message in found], wanted.said[name])
+    sides = np.stack([message.bands for message in found[41:80]])
+    assert np.isfinite(sides).all()
+    assert not any(int(message.header["flags"]) & BANDS for message in found[:40] + found[80:])
+
+
 def test_a_meter_far_from_zero_has_bands_where_it_is(tmp_path):
     bare = untrained(mean=np.zeros(3), std=np.ones(3))
     channels = tuple(replace(channel, offset=1000.0) for channel in bare.channels)

@@ -1,5 +1,6 @@
 """The running spread of forecast errors: against its formula in plain Python, and what must hold of it."""
 
+import io
 import math
 from collections.abc import Sequence
 
@@ -14,8 +15,10 @@ from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults, Predict
 from streamrnn.streams import recovery
-from streamrnn.streams.record import layout_of
+from streamrnn.streams.record import HEADER, layout_of
+from streamrnn.streams.relaid import relaid
 from streamrnn.streams.slots import id_words
+from streamrnn.streams.snapshot import read_from, write_to
 from streamrnn.streams.spread import COUNT, LEAST, MOST, QUANTILES, SCALARS, SPREAD, VECTORS, spread_words
 from streamrnn.wire.frame import RESET, SEQ
 
@@ -164,3 +167,24 @@ def test_a_record_that_rows_cannot_lead_to_is_not_taken(vector, value):
     record[slots.forecast_at - spread_words(net.outputs) + SCALARS + vector * net.out_width] = value
     vouch_for(slots, record, id_words("s"))
     assert put_back(engine_of(), saved(engine), 1).tolist() == [recovery.DAMAGED]
+
+
+@pytest.mark.parametrize("highway", [0, 1, 4])
+@pytest.mark.parametrize("damaged", ["input", "last"])
+def test_records_of_a_daemon_without_bands_are_laid_out_anew_and_back(highway, damaged):
+    """All of them is as it was; what was damaged still is."""
+    model = untrained("lstm", 3, 5, highway=highway)
+    without, other = Engine(model, 4, Faults()), engine_of(model)
+    for stream in "ab":
+        without.feed([stream], np.zeros(40, np.int64), rows_of(model, 40))
+    kept_as_was = read_from(io.BytesIO(saved(without)), "the test's own")
+    word = {"input": HEADER, "last": layout_of(without.core.net).past_at - 1}[damaged]
+    kept_as_was.records.view(np.uint32)[1, word] ^= 1 << 20
+    there = relaid(kept_as_was, other.core.net)
+    assert there.layout == layout_of(other.core.net)._asdict()
+    file = io.BytesIO()
+    write_to(file, there)
+    assert put_back(other, file.getvalue(), 1).tolist() == [recovery.PUT, recovery.DAMAGED]
+    back = relaid(there, without.core.net)
+    assert back.records[0].tobytes() == kept_as_was.records[0].tobytes()
+    assert relaid(back, without.core.net) is back

@@ -1,0 +1,61 @@
+"""Records of a daemon without bands as one with them lays them out, and the other way round.
+
+A setting that says what is told of a stream must not cost the stream. What is learned for the bands begins
+anew then; all else stays, bit for bit.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from streamrnn.compiling.jit import compiled
+from streamrnn.kernels.network import Network
+from streamrnn.streams.record import CHECK, ID_WORDS, RecordLayout, check_of, id_check, layout_of
+from streamrnn.streams.snapshot import Snapshot
+
+
+def other_layout(network: Network) -> RecordLayout:
+    """That of the network's records with a spread where they have none now, and without where they do."""
+    return layout_of(network._replace(spread=1 - network.spread))
+
+
+@compiled
+def _relay(was, now, ids, old, old_32, new, new_32):
+    """Writes records ``old`` as they are laid out ``now`` to ``new``, zeros, both uint64; and views, uint32.
+
+    One that had not its check gets none.
+    """
+    before = min(was.forecast_at, now.forecast_at) // 2  # 64-bit words up to the spread
+    for which in range(ids.size // ID_WORDS):
+        source, to, name = which * was.words // 2, which * now.words // 2, id_check(ids, which)
+        for word in range(before):
+            new[to + word] = old[source + word]
+        for word in range((was.words - was.forecast_at) // 2):
+            new[to + now.forecast_at // 2 + word] = old[source + was.forecast_at // 2 + word]
+        whole = old[source + CHECK] == check_of(old_32, 2 * source, was.past_at, name)
+        check = check_of(new_32, 2 * to, now.past_at, name)
+        new[to + CHECK] = check if whole else ~check
+
+
+def relaid_records(network: Network, ids: np.ndarray, records: np.ndarray) -> np.ndarray:
+    """Records of ``other_layout`` as they are laid out now, (n * words / 2,) uint64.
+
+    ``ids`` (n * ID_WORDS,) and ``records``, uint64. What was damaged still is.
+    """
+    was, now = other_layout(network), layout_of(network)
+    old = np.ascontiguousarray(records)
+    new = np.zeros(len(ids) // ID_WORDS * now.words // 2, np.uint64)
+    _relay(was, now, ids, old, old.view(np.uint32), new, new.view(np.uint32))
+    return new
+
+
+def relaid(snapshot: Snapshot, network: Network) -> Snapshot:
+    """A snapshot with its records as they are laid out now, where they are of ``other_layout``."""
+    if snapshot.layout != other_layout(network)._asdict():
+        return snapshot
+    ids, records = (
+        np.ascontiguousarray(part).reshape(-1).view(np.uint64) for part in (snapshot.ids, snapshot.records)
+    )
+    now = layout_of(network)
+    found = relaid_records(network, ids, records).view(np.float32).reshape(len(snapshot.ids), now.words)
+    return replace(snapshot, layout=now._asdict(), records=found)
