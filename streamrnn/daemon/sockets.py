@@ -164,8 +164,7 @@ class Sockets:
         self._context, self._guard = context, guard
         self._takes, self._sends = config.input, config.output
         self._channels, self._message_bytes = len(engine.model.channels), message_bytes(engine.core)
-        levels = config.predict.bands
-        how = context, engine.model, levels, self._message_bytes, engine.stats.counters, on_failure
+        how = context, engine.model, engine.levels, self._message_bytes, engine.stats.counters, on_failure
         self._json = _json_output(*how) if self._sends.format == "json" else None
         if self._json is not None:
             self._message_bytes = self._json.message_bytes

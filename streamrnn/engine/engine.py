@@ -240,6 +240,11 @@ class Engine:
         return self.core.stats
 
     @property
+    def levels(self) -> tuple[float, ...]:
+        """Of the bands, the narrowest first."""
+        return tuple(self._predict.bands)
+
+    @property
     def rows(self) -> int:
         """Of an answer of several; 0 = there is none."""
         return self.core.decoder.rows

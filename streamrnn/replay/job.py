@@ -99,8 +99,7 @@ def _replay(
         _compile(engine, tally, report)
         outputs = [output.name for output in model.outputs]
         offsets = tuple(engine.core.net.out_offsets.tolist())
-        bands = tuple(options.predict.bands)
-        kind = ResultKind(engine.rows > 0, bool(engine.core.net.forecasts), offsets, bands)
+        kind = ResultKind(engine.rows > 0, bool(engine.core.net.forecasts), offsets, engine.levels)
         writer: ResultWriter | Nowhere = Nowhere()
         if options.output is not None:
             writer = open_writer(options.output, options.format, outputs, reader.time_type, kind)

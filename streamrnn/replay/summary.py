@@ -8,6 +8,7 @@ import numpy as np
 
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.replay.anomalies import Anomalies
+from streamrnn.replay.coverage import Coverage
 from streamrnn.replay.error import OneStepError
 from streamrnn.stats import LATE, MISSING_ROWS, PREDICTED, PREDICTIONS, REASONS
 from streamrnn.table import RowReader, Rows
@@ -34,13 +35,26 @@ class Summary:
     step_p99_us: float | None
     one_step_error: float | None  # of the forecast made at a row, against the next row of its stream
     persistence_error: float | None  # of taking the row itself as the forecast, at the same rows
+    coverage: Coverage | None  # None without bands
     anomalies: Anomalies | None  # None without a score
     report: str | None = None  # the page about it
     interrupted: bool = False  # whether the learning before it was, which then went on with what it had
 
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Of the bands, the narrowest first."""
+        return () if self.coverage is None else self.coverage.levels
+
+    @property
+    def covered(self) -> str:
+        """How many truths the bands held, in words; empty where there are none."""
+        return "" if self.coverage is None else self.coverage.text()
+
     def as_dict(self) -> dict[str, Any]:
         anomalies = None if self.anomalies is None else self.anomalies.as_dict()
-        return vars(self) | {"anomalies": anomalies}
+        said = {key: value for key, value in vars(self).items() if key != "coverage"}
+        bands = {} if self.coverage is None else {"bands": self.coverage.as_dicts()}
+        return said | bands | {"anomalies": anomalies}
 
     def text(self) -> str:
         speed = f"{self.rows:,} rows of {counted(self.streams, 'stream')} in {self.seconds:.2f} s"
@@ -61,6 +75,8 @@ class Summary:
         if self.one_step_error is not None:
             errors = f"one-step error {self.one_step_error:.4g}, persistence {self.persistence_error:.4g}"
             lines.append(f"{errors} (root mean square, in standard deviations)")
+        if self.covered:
+            lines.append(self.covered)
         if self.anomalies is not None:
             lines.append(self.anomalies.text())
             if self._is_lost(self.anomalies):
@@ -87,6 +103,7 @@ class Tally:
         self._learned = 0
         self.errors: OneStepError | None = None
         self._anomalies: Anomalies | None = None
+        self.coverage = Coverage(engine.levels, len(engine.model.outputs)) if engine.levels else None
         if engine.core.net.forecasts:
             self.errors = OneStepError(engine.model)
             self._anomalies = Anomalies(engine.model, float(engine.core.rules.threshold))
@@ -99,6 +116,8 @@ class Tally:
         self._steps += np.bincount(buckets, minlength=len(self._steps))
         if self.errors is not None:
             self.errors.add(rows, answers, learned)
+        if self.coverage is not None:
+            self.coverage.add(rows, answers, learned)
         if self._anomalies is not None:
             self._anomalies.add(rows, streams, answers, learned)
 
@@ -121,6 +140,7 @@ class Tally:
             step_p99_us=_quantile_us(self._steps, 0.99),
             one_step_error=forecast,
             persistence_error=persistence,
+            coverage=self.coverage,
             anomalies=self._anomalies,
         )
 

@@ -77,8 +77,9 @@ def _reach(state, at, spread, inner):
 def move_quantiles(bands, state, old, new, apart, size, spread, count, there):
     """Moves the ln q of sixteen outputs, of which those of each band stand ``apart`` from the next's.
 
-    ``old`` and ``new`` are words of ``state``; ``size`` is |e|, ``spread`` r before the row, ``count`` the
-    rows counted so far, ``there`` 1, or 0 for an output of which nothing was learned.
+    Behind those of MOST_BANDS it writes how far the bands went. ``old`` and ``new`` are words of ``state``;
+    ``size`` is |e|, ``spread`` r before the row, ``count`` the rows counted so far, ``there`` 1, or 0 for an
+    output of which nothing was learned.
     """
     one, reach = splat(_ONE), splat(_ZERO)
     step = there * larger(splat(LEAST_STEP), splat(FIRST_STEP) / fma(count, splat(_PER_ROW), one))
@@ -88,6 +89,7 @@ def move_quantiles(bands, state, old, new, apart, size, spread, count, there):
         missed = beyond(positive(size - reach), _ZERO)
         moved = fma(step, missed - splat(_ONE - bands.levels[band]), log)
         store(state, new + band * apart, clamp(moved, -FARTHEST, FARTHEST))
+        store(state, new + (MOST_BANDS + band) * apart, reach)
 
 
 @inlined

@@ -17,15 +17,18 @@ from streamrnn.kernels.finite import filled, given
 from streamrnn.kernels.network import copy
 from streamrnn.kernels.simd import LANES, beyond, clamp, larger, load, positive, splat, store
 from streamrnn.streams.bands import FARTHEST, MOST_BANDS, move_quantiles, write_bands
+from streamrnn.wire.frame import LARGEST
 
 # The spread's part of a record, just before what was forecast of the last input: these float32, then VECTORS
 # of ``Network.out_width``.
 LEVELS = 0  # MOST_BANDS of them: those that the quantiles are of, 0 = none
 BEGUN = MOST_BANDS  # 1; 0 = all of the part is zeros, and nothing known
 SCALARS = 16
-# Of each output: r, in the model's standard deviations, 0 = nothing is known; n; and ln q of each band.
+# Of each output: r, in the model's standard deviations, 0 = nothing is known; n; and of each band ln q, and
+# how far it was told to go from what was forecast of the last input, 0 = it was not told.
 SPREAD, COUNT, QUANTILES = range(3)
-VECTORS = QUANTILES + MOST_BANDS
+TOLD = QUANTILES + MOST_BANDS
+VECTORS = TOLD + MOST_BANDS
 
 LEAST_GAIN = np.float32(0.03)  # so it goes back some 33 rows
 SETTLED = 30  # rows
@@ -55,6 +58,8 @@ def _begin(net, bands, state, old, new):
     store(state, new, splat(_ZERO))
     copy(state, new + SCALARS, state, old + SCALARS, QUANTILES * width)
     copy(state, new + SCALARS + QUANTILES * width, bands.first, 0, MOST_BANDS * width)
+    for unit in range(SCALARS + TOLD * width, SCALARS + VECTORS * width, LANES):
+        store(state, new + unit, splat(_ZERO))
     for band in range(MOST_BANDS):
         state[new + LEVELS + band] = bands.levels[band]
     state[new + BEGUN] = _ONE
@@ -111,9 +116,10 @@ def update_spread(net, bands, state, old, new, values, row_at, forecast_at):
         moved = clamp(spread + gain * (size - spread), LEAST, MOST)
         store(state, after, there * moved + (one - there) * spread)
         store(state, after + COUNT * width, clamp(count + there, _ZERO, MOST_ROWS))
-    for vector in range(QUANTILES + bands.number, VECTORS):
-        at = SCALARS + vector * width
-        copy(state, new + at, state, old + at, width)
+    for band in range(bands.number, MOST_BANDS):
+        for first in (QUANTILES, TOLD):
+            for unit in range(SCALARS + (first + band) * width, SCALARS + (first + band + 1) * width, LANES):
+                store(state, new + unit, splat(_ZERO))
 
 
 @inlined
@@ -135,4 +141,5 @@ def possible_spread(net, state, at):
         good = good and 0 <= count <= MOST_ROWS
         for band in range(MOST_BANDS):
             good = good and abs(state[output + (QUANTILES + band) * net.out_width]) <= FARTHEST
+            good = good and 0 <= state[output + (TOLD + band) * net.out_width] <= LARGEST
     return good

@@ -19,7 +19,17 @@ from streamrnn.streams.record import HEADER, layout_of
 from streamrnn.streams.relaid import relaid
 from streamrnn.streams.slots import id_words
 from streamrnn.streams.snapshot import read_from, write_to
-from streamrnn.streams.spread import COUNT, LEAST, MOST, QUANTILES, SCALARS, SPREAD, VECTORS, spread_words
+from streamrnn.streams.spread import (
+    COUNT,
+    LEAST,
+    MOST,
+    QUANTILES,
+    SCALARS,
+    SPREAD,
+    TOLD,
+    VECTORS,
+    spread_words,
+)
 from streamrnn.wire.frame import RESET, SEQ
 
 MODEL = untrained("lstm", 3, 5, highway=2)
@@ -156,7 +166,12 @@ def test_nothing_else_depends_on_it():
 
 @pytest.mark.parametrize(
     ("vector", "value"),
-    [*((SPREAD, size) for size in (0, -1, 2 * MOST, LEAST / 2)), (COUNT, -1), (QUANTILES + 1, 6.1)],
+    [
+        *((SPREAD, size) for size in (0, -1, 2 * MOST, LEAST / 2)),
+        (COUNT, -1),
+        (QUANTILES + 1, 6.1),
+        (TOLD, -1),
+    ],
 )
 def test_a_record_that_rows_cannot_lead_to_is_not_taken(vector, value):
     engine = engine_of()

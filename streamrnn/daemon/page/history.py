@@ -9,10 +9,12 @@ import numpy as np
 from streamrnn.daemon.page.read_records import read_records, slot_of
 from streamrnn.engine.engine import Engine
 from streamrnn.model.parts import Channel
+from streamrnn.streams.last_bands import widest_reach
 from streamrnn.streams.last_score import last_scores
 from streamrnn.streams.record import COUNT, EPOCH, FILLED, FORESEEN, ID_WORDS, MISSED, RECEIVED, STEP
 from streamrnn.streams.score import EVENT, UNUSUAL
 from streamrnn.streams.slots import id_words
+from streamrnn.wire.frame import BAND_FIELDS
 
 KEPT = 64  # streams
 _SAMPLES = 1800  # of each, at most
@@ -28,7 +30,8 @@ class History:
     """Samples of up to ``KEPT`` streams; those asked for longest ago make room for others.
 
     A sample is taken of a stream that went on since the last one: its last row, the forecast that was made of
-    it (or, of a model with outputs of other quantities, these), its score, and marks of what happened since.
+    it (or, of a model with outputs of other quantities, these) with the widest of its bands, its score, and
+    marks of what happened since.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -36,7 +39,8 @@ class History:
         self._channels, self._outputs = network.inputs, 0
         if network.forecasts or engine.model.relation == "sequence-to-sequence":
             self._outputs = network.outputs
-        each = 4 * (self._channels + self._outputs) + 16
+        self._sides = 2 * self._outputs if engine.core.bands.number else 0
+        each = 4 * (self._channels + self._outputs + self._sides) + 16
         self.samples = max(min(_SAMPLES, _BYTES // (KEPT * each)), 100)
         shape = KEPT, self.samples  # memory is taken as samples come
         self._when = np.zeros(shape)  # seconds of CLOCK_MONOTONIC
@@ -44,6 +48,7 @@ class History:
         self._mark = np.zeros(shape, np.uint8)
         self._values = np.zeros((*shape, self._channels), np.float32)
         self._forecasts = np.zeros((*shape, self._outputs), np.float32)
+        self._bands = np.zeros((*shape, self._sides), np.float32)  # low of all outputs, then high
         self._taken = np.zeros(KEPT, np.int64)  # samples so far
         self._slot = np.full(KEPT, _NOWHERE)
         self._name = np.zeros((KEPT, ID_WORDS), np.uint64)
@@ -130,6 +135,9 @@ class History:
             mark += ANOMALY * (parts[:, EVENT] == UNUSUAL)
             of_this = now[:, slots.forecast_at : slots.forecast_at + self._outputs]
             forecasts = np.where(halves[:, [FORESEEN]] != 0, of_this, np.float32("nan"))
+        if self._sides:
+            reach = widest_reach(self._engine.core, now)
+            self._bands[places, to] = np.concatenate([forecasts - reach, forecasts + reach], axis=1)
         self._when[places, to] = now.view(np.uint64)[:, RECEIVED] / 1e9
         self._score[places, to] = score
         self._mark[places, to] = mark
@@ -143,7 +151,8 @@ class History:
         """The samples of a stream from number ``first`` on, as far as they are kept, JSON-ready.
 
         ``first`` is the number of the first one given and ``next`` that of the one to come. ``values`` and
-        ``forecasts`` are lists by channel and by output. None where the stream is not sampled.
+        ``forecasts`` are lists by channel and by output, and so are ``low`` and ``high`` of the widest band,
+        where there are any. None where the stream is not sampled.
         """
         if (place := self._places.get(name)) is None:
             return None
@@ -151,6 +160,8 @@ class History:
         first = max(first if first <= taken else 0, taken - self.samples)
         at = np.arange(first, taken) % self.samples
         epoch_s = time.time() - time.monotonic()  # as it is now: clocks are set
+        outputs = self._engine.model.outputs
+        bands = np.split(self._bands[place, at], 2, axis=1) if self._sides else ()
         return {
             "first": first,
             "next": taken,
@@ -158,7 +169,10 @@ class History:
             "score": _numbers(self._score[place, at]),
             "mark": self._mark[place, at].tolist(),
             "values": self._columns(self._values[place, at], self._engine.model.channels),
-            "forecasts": self._columns(self._forecasts[place, at], self._engine.model.outputs),
+            "forecasts": self._columns(self._forecasts[place, at], outputs),
+            **{
+                side: self._columns(values, outputs) for side, values in zip(BAND_FIELDS, bands, strict=False)
+            },
         }
 
     def curve(self, name: str, points: int, span_s: float) -> list[float | None]:

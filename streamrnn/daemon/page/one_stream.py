@@ -9,10 +9,12 @@ from streamrnn.daemon.page.read_records import read_records, slot_of
 from streamrnn.engine.engine import Engine
 from streamrnn.rows.assembler import Standing
 from streamrnn.rows.layout import FRESH, HELD, SILENT
+from streamrnn.streams.last_bands import next_reaches
 from streamrnn.streams.last_score import last_scores, last_shares
 from streamrnn.streams.record import COUNT, EPOCH, ID_WORDS, RECEIVED, SEQ, STEP, TS
 from streamrnn.streams.score import EVENT, LATEST, SCALARS, UNUSUAL
 from streamrnn.streams.slots import id_words
+from streamrnn.wire.frame import band_names
 from streamrnn.wire.shortest import number
 
 _SENSOR = {FRESH: "fresh", HELD: "held", SILENT: "silent"}
@@ -23,8 +25,9 @@ def look(
 ) -> dict[str, Any] | None:
     """A stream, JSON-ready; None where there is none of that id. ``slot``: where it was last.
 
-    ``channels`` have the last ``value`` and, of one that is forecast, the ``forecast`` of the next, the
-    last ``residual`` in its running deviations, and its ``share`` in the score; where rows are assembled,
+    ``channels`` have the last ``value`` and, of one that is forecast, the ``forecast`` of the next with its
+    bands, as ``low50`` and ``high50``, the last ``residual`` in its running deviations, and its ``share`` in
+    the score; where rows are assembled,
     whether the ``sensor`` was fresh, held or silent, and ``value_age_s``, how old its last value was then.
     """
     model, core = engine.model, engine.core
@@ -72,9 +75,22 @@ def look(
             forecast = number(forecasts[k], model.outputs[k].offset)
             channel |= {"forecast": forecast, "residual": number(latest[k])}
             channel["share"] = number(shares[k])
+        if engine.levels:
+            _tell_bands(engine, record, forecasts, channels)
     elif model.relation == "sequence-to-sequence":
         said["outputs"] = [
             output.stated() | {"value": number(forecasts[k], output.offset)}
             for k, output in enumerate(model.outputs)
         ]
     return said | {"channels": channels}
+
+
+def _tell_bands(
+    engine: Engine, record: np.ndarray, forecasts: np.ndarray, channels: list[dict[str, Any]]
+) -> None:
+    """Adds low and high of each band of the next row's forecast."""
+    (reaches,) = next_reaches(engine.core, record[np.newaxis])
+    for names, reach in zip(band_names(engine.levels), reaches.astype(np.float32), strict=True):
+        for name, values in zip(names, (forecasts - reach, forecasts + reach), strict=True):
+            for k, channel in enumerate(channels[: len(forecasts)]):
+                channel[name] = number(values[k], engine.model.outputs[k].offset)

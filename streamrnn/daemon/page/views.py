@@ -71,6 +71,7 @@ class PageViews:
             },
             "forecasts": bool(self._engine.core.net.forecasts),
             "threshold": shortest(self._engine.core.rules.threshold),
+            "bands": list(self._engine.levels),
             "capacity": self._engine.capacity,
             "snapshot_age_s": None if age != age else round(age, 1),
             "snapshot_failures": self._snapshots.failures,

@@ -170,14 +170,17 @@ def _stream_data(about: ReportFacts, index: int, stretches: list[tuple[int, Stre
             for k, each in stretches
         ],
         "charts": [
-            _chart_data(envelope, chart) for chart in charts_of(about.model, envelope.shares, about.forecasts)
+            _chart_data(about, envelope, chart)
+            for chart in charts_of(about.model, envelope.shares, about.forecasts)
         ],
         "answer": _answer_data(about.model, envelope),
     }
 
 
-def _chart_data(envelope: Envelope, chart: Chart) -> dict[str, Any]:
+def _chart_data(about: ReportFacts, envelope: Envelope, chart: Chart) -> dict[str, Any]:
     lines = []
+    if chart.output is not None:
+        lines += [_band(about, envelope, chart.output, band) for band in range(len(about.summary.levels))]
     for series, tone, label in ((chart.input, "input", "input"), (chart.output, "forecast", chart.label)):
         if series is None:
             continue
@@ -185,6 +188,15 @@ def _chart_data(envelope: Envelope, chart: Chart) -> dict[str, Any]:
         packed = [_packed(_held(envelope, end[:, series], label), "<f4") for end in ends]
         lines.append({"tone": tone, "label": label, "ends": packed})
     return {"title": chart.channel.title, "unit": chart.channel.unit, "lines": lines}
+
+
+def _band(about: ReportFacts, envelope: Envelope, output: int, band: int) -> dict[str, Any]:
+    """What is drawn of a band of the output whose series is ``output``; the widest comes first."""
+    place = len(about.summary.levels) - 1 - band
+    low, high = (output + (1 + 2 * place + side) * len(about.model.outputs) for side in range(2))
+    ends = [_packed(envelope.low[:, low], "<f4"), _packed(envelope.high[:, high], "<f4")]
+    label = f"{100 * about.summary.levels[place]:.10g} % band"
+    return {"tone": "forecast", "label": label, "ends": ends, "bare": True}
 
 
 def _held(envelope: Envelope, values: np.ndarray, label: str) -> np.ndarray:

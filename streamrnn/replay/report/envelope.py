@@ -35,8 +35,8 @@ class Envelope(NamedTuple):
     last_ns: int  # of the last row; 0 = none
     score: np.ndarray  # (n,) float32: the highest, NaN = none
     marks: np.ndarray  # (n,) uint8
-    low: np.ndarray  # (n, channels + outputs) float32, NaN = no value
-    high: np.ndarray  # (n, channels + outputs) float32
+    low: np.ndarray  # (n, channels + outputs + bands' lows and highs) float32, NaN = no value
+    high: np.ndarray  # likewise
     shares: np.ndarray  # (outputs,) float64: how much each has to do with scores of SHARED or more
     answers: int  # to a sequence, or of several rows
     answered: int  # seq of the row that the last of them is to
@@ -51,9 +51,9 @@ class Envelopes:
         self._shifted = bool(engine.core.net.forecasts)
         self._single = model.relation == "sequence-to-vector"
         ahead = 1 if self._single else min(engine.rows, AHEAD)
-        outputs = len(model.outputs)
-        series = len(model.channels) + outputs
-        bucket, rest = 8 * series + 21, 4 * outputs * (ahead + 3) + 100  # bytes
+        outputs, sides = len(model.outputs), 2 * engine.core.bands.number
+        series = len(model.channels) + outputs * (1 + sides)
+        bucket, rest = 8 * series + 21, 4 * outputs * (ahead + 3 + sides) + 100  # bytes
         buckets = MOST
         while buckets > LEAST and AT_LEAST * (buckets * bucket + rest) > ROOM:
             buckets //= 2
@@ -81,6 +81,7 @@ class Envelopes:
             timed=np.empty(places, np.uint8),
             last_ns=np.empty(places, np.int64),
             forecast=np.empty((places, outputs), np.float32),
+            bands=np.empty((places, sides, outputs), np.float32),
             epoch=np.empty(places, np.int64),
             shares=np.empty((places, outputs)),
             answers=np.empty(places, np.int64),

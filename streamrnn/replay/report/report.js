@@ -24,15 +24,10 @@
     return marks;
   }
 
-  /** The room between the lowest and the highest of a line, where it has both. */
-  function fill(plot, lines) {
-    let series = 1;
-    for (const { tone, ends } of lines) {
-      if (ends.length === 2) {
-        plot.addBand({ series: [series + 1, series], fill: () => charts.tone(`${tone}-band`) });
-      }
-      series += ends.length;
-    }
+  /** The lines of a chart that stand for one: its lowest and its highest, where it has both, with a band between. */
+  function linesOf({ label, tone, ends, bare }) {
+    const line = bare ? { tone: `${tone}-band`, width: 0 } : { tone };
+    return ends.map((_, end) => ({ ...line, ...(end ? { label: "to", fill: `${tone}-band` } : { label }) }));
   }
 
   function describe(chart, words) {
@@ -78,14 +73,12 @@
         ...common,
         title,
         unit,
-        lines: lines.flatMap(({ label, tone, ends }) => ends.map((_, end) => ({ label: end ? "to" : label, tone }))),
+        lines: lines.flatMap(linesOf),
         height: CHART_PX,
         axis: k === stream.charts.length - 1,
       });
       const columns = lines.flatMap(({ ends }) => ends.map(floats));
-      fill(plots(number).at(-1), lines);
       chart.set([x, ...columns], marks);
-      chart.figure.classList.toggle("envelope", stream.each > 1);
       describe(chart, `${title} of ${stream.name}${unit ? `, in ${unit}` : ""}: ${ranges(lines, columns).join(", ")}`);
       made.push(chart);
     });

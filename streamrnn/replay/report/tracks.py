@@ -41,11 +41,13 @@ class Tracks(NamedTuple):
     ts_ns: np.ndarray  # (places, buckets) int64: of the first row
     score: np.ndarray  # (places, buckets) float32: the highest, -1 = none
     marks: np.ndarray  # (places, buckets) uint8
-    low: np.ndarray  # (places, buckets, series) float32: channels, then outputs; above ``high`` = no value
+    # (places, buckets, series) float32: channels, outputs, low and high of bands; above ``high`` = no value
+    low: np.ndarray
     high: np.ndarray  # (places, buckets, series) float32
     timed: np.ndarray  # (places,) uint8: 1 while every row has a time, none before that of the row before it
     last_ns: np.ndarray  # (places,) int64
     forecast: np.ndarray  # (places, outputs) float32: of the last row
+    bands: np.ndarray  # (places, 2 * bands, outputs) float32: likewise
     epoch: np.ndarray  # (places,) int64: of the last row, -1 = none
     shares: np.ndarray  # (places, outputs) float64: sums over rows of a score of SHARED or more
     answers: np.ndarray  # (places,) int64: to a sequence, or of several rows
@@ -144,6 +146,11 @@ def _draw(
         elif not shifted and own:
             _widen(tracks, place, at, channels + output, answers.values[row, output])
         tracks.forecast[place, output] = answers.values[row, output]
+        for side in range(tracks.bands.shape[1]):
+            if follows:
+                series = channels + (1 + side) * tracks.forecast.shape[1] + output
+                _widen(tracks, place, at, series, tracks.bands[place, side, output])
+            tracks.bands[place, side, output] = answers.bands[row, side, output]
     if said.score >= SHARED:
         for output in range(tracks.forecast.shape[1]):
             tracks.shares[place, output] += np.float64(answers.shares[row, output])

@@ -63,7 +63,8 @@ class ReportFacts:
     @cached_property
     def drawn(self) -> dict[int, int]:
         """The streams that have charts, with the numbers of their sections: those that fit, highest first."""
-        lines = min(len(self.model.channels), CHANNELS) + min(len(self.model.outputs), CHANNELS)
+        outputs = min(len(self.model.outputs), CHANNELS) * (1 + len(self.summary.levels))
+        lines = min(len(self.model.channels), CHANNELS) + outputs
         chosen: dict[int, int] = {}
         left = DATA
         for index in self.by_score:
@@ -127,7 +128,8 @@ def header(about: ReportFacts) -> Html:
 
 def findings(about: ReportFacts) -> Html:
     """What was found, in plain sentences."""
-    said = [_of_score(about), _of_error(about), _of_rows(about), _of_learning(about)]
+    bands = about.summary.covered and f"{about.summary.covered}."
+    said = [_of_score(about), _of_error(about), bands, _of_rows(about), _of_learning(about)]
     if about.interrupted:
         said.insert(0, "The replay was interrupted: this is what was done until then.")
     elif about.limit is not None and about.summary.rows == about.limit:

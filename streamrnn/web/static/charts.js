@@ -60,8 +60,8 @@ const charts = (() => {
   /**
    * A chart in a new figure at the end of `parent`.
    *
-   * title, unit: of its caption. lines: [{label, tone, dash, width}], `tone` the name of a CSS variable. threshold:
-   * a dashed level, and the axis begins at 0. time: x is seconds since the Unix epoch, else a number. sync: charts
+   * title, unit: of its caption. lines: [{label, tone, dash, width, fill}], `tone` the name of a CSS variable, `fill`
+   * that of the colour between a line and the one before it. threshold: a dashed level, and the axis begins at 0. time: x is seconds since the Unix epoch, else a number. sync: charts
    * of one name share their cursor. axis: whether x is labelled. utc: by UTC, not by local time.
    *
    * Gives {figure, set(data, marks, range), restyle(), destroy()}: `data` are uPlot's columns, x first, null for
@@ -73,9 +73,10 @@ const charts = (() => {
     const name = element("span", "title", title);
     if (unit) name.append(" ", element("small", "", unit));
     const readout = element("span", "readout");
-    const values = lines.map((line) => {
-      const key = element("span", "key");
-      key.append(element("i", `swatch ${line.tone}`), line.label, " ", element("b", "", "–"));
+    const values = lines.map((line, k) => {
+      const key = element("span", lines[k + 1]?.fill ? "key joined" : "key");
+      if (!line.fill) key.append(element("i", `swatch ${line.tone}`));
+      key.append(line.label, " ", element("b", "", "–"));
       readout.append(key);
       return key.lastChild;
     });
@@ -121,6 +122,7 @@ const charts = (() => {
             points: { show: false },
           })),
         ],
+        bands: lines.flatMap(({ fill }, k) => (fill ? [{ series: [k + 1, k], fill: () => tone(fill) }] : [])),
         axes: [
           { ...label, grid: grid(), show: axis, size: 24, space: 80, ...(time && { values: (self, at, k, space, step) => clock(at.map(dated), step) }) },
           { ...label, grid: grid(), size: AXIS_PX, space: 28, values: (self, at) => at.map(tick) },

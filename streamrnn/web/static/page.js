@@ -127,16 +127,18 @@ function draw() {
   if (!frame) frame = requestAnimationFrame(redraw);
 }
 
-function makeCharts({ model, forecasts, threshold }) {
+function makeCharts({ model, forecasts, threshold, bands }) {
   const made = { score: null, channels: [], outputs: [] };
   if (forecasts) {
     made.score = charts.make(at("score"), { title: "score", lines: [{ label: "score", tone: "score" }], height: 120, threshold, sync: "page" });
   }
   const lines = [{ label: "input", tone: "input", width: 3 }, { label: "forecast", tone: "forecast", width: 1.2 }]; // both seen where they agree
+  const widest = bands.at(-1);
+  const between = [{ label: `${Number((100 * widest).toPrecision(10))} % band`, tone: "forecast-band", width: 0 }, { label: "to", tone: "forecast-band", width: 0, fill: "forecast-band" }];
   const shown = store.all ? model.channels.length : Math.min(CHARTS, model.channels.length);
   model.channels.slice(0, shown).forEach((channel, k) => {
     const both = forecasts && k < model.outputs.length;
-    const chart = charts.make(at("charts"), { title: titleOf(channel), unit: channel.unit, lines: both ? lines : lines.slice(0, 1), sync: "page" });
+    const chart = charts.make(at("charts"), { title: titleOf(channel), unit: channel.unit, lines: both ? [...(widest ? between : []), ...lines] : lines.slice(0, 1), sync: "page" });
     chart.sensor = element("span", "sensor");
     chart.figure.querySelector(".title").append(" ", chart.sensor);
     made.channels.push(chart);
@@ -157,7 +159,7 @@ function redraw() {
   if (!status || !stands) return;
   const now = store.paused ?? clock();
   showFacts(stands, status, stands.age_s + Math.max(now - store.told, 0));
-  const kind = JSON.stringify([status.model, status.forecasts, status.threshold, store.all]);
+  const kind = JSON.stringify([status.model, status.forecasts, status.threshold, status.bands, store.all]);
   if (drawn?.kind !== kind) {
     for (const chart of [drawn?.score, ...(drawn?.channels ?? []), ...(drawn?.outputs ?? [])]) chart?.destroy();
     drawn = { kind, ...makeCharts(status) };

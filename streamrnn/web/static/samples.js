@@ -10,17 +10,20 @@ class Samples {
 
   constructor() {
     this.next = null; // the number that the samples to come go on with; null after the connection was lost
-    this.columns = []; // time, score, mark, then the values and the forecasts of each channel
+    this.columns = []; // time, score, mark, the values and the forecasts of each channel, low and high of these
     this.width = 0; // of the values
+    this.forecasts = 0;
   }
 
   // Enters an event of new samples. Those of a connection that is new begin with all that the daemon knows.
   take(event) {
     if (event.time.length === 0) return;
-    const columns = [event.time, event.score, event.mark, ...event.values, ...event.forecasts];
+    const bands = [...(event.low ?? []), ...(event.high ?? [])];
+    const columns = [event.time, event.score, event.mark, ...event.values, ...event.forecasts, ...bands];
     if (columns.length !== this.columns.length) {
       this.columns = columns.map(() => []);
       this.width = event.values.length;
+      this.forecasts = event.forecasts.length;
     } else if (event.first !== this.next || event.time[0] <= this.#last()) {
       this.#dropFrom(event.time[0]);
       if (event.first === 0) this.#break(event.time[0]); // of a daemon that was started anew, or of a stream come back
@@ -68,10 +71,15 @@ class Samples {
     return [this.columns[0], this.columns[1]];
   }
 
-  // uPlot's columns of one channel: time, its values, and its forecasts where there are any.
+  // uPlot's columns of one channel: time, low and high of its band where it has one, its values, and its forecasts
+  // where there are any.
   channel(k) {
-    const forecasts = this.columns[3 + this.width + k];
-    return forecasts ? [this.columns[0], this.columns[3 + k], forecasts] : [this.columns[0], this.columns[3 + k]];
+    const forecasts = 3 + this.width + k;
+    const has = k < this.forecasts;
+    const low = this.columns[forecasts + this.forecasts];
+    const band = has && low ? [low, this.columns[forecasts + 2 * this.forecasts]] : [];
+    const line = has ? [this.columns[forecasts]] : [];
+    return [this.columns[0], ...band, this.columns[3 + k], ...line];
   }
 
   // One output of a model whose outputs are quantities of their own.
