@@ -134,7 +134,7 @@ def bands_for(model: Model, predict: AnswerPolicies) -> Bands:
             "predict.bands: they are of the next row, and a rollout has none yet; leave them or "
             "predict.horizon out"
         )
-    return make_bands(predict.bands, len(model.outputs))
+    return make_bands(predict.bands, len(model.outputs), model.bands)
 
 
 def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:

@@ -90,6 +90,7 @@ class Model:
     words: Mapping[str, float] = field(default_factory=dict)  # texts that stand for numbers
     errors: dict[str, Any] | None = None  # of prediction - truth on validation rows: "rows", "mean", "std"
     score: dict[str, Any] | None = None  # where new streams' levels begin, and the "threshold" of an event
+    bands: dict[str, Any] | None = None  # how far those of new streams go: "levels", "quantiles", "spread"
     training: dict[str, Any] | None = None  # what whoever made the model said of it; any JSON
 
     def __post_init__(self) -> None:
@@ -100,7 +101,7 @@ class Model:
         if self.errors is not None:
             numbers = {key: [float(number) for number in self.errors[key]] for key in ("mean", "std")}
             object.__setattr__(self, "errors", {"rows": self.errors["rows"]} | numbers)
-        for key in ("score", "training"):  # copied, and in the form that a file gives back
+        for key in ("score", "bands", "training"):  # copied, and in the form that a file gives back
             object.__setattr__(self, key, json.loads(json.dumps(getattr(self, key))))
         for name in FIELDS.values():
             object.__setattr__(self, name, frozen(getattr(self, name)))

@@ -10,7 +10,14 @@ from typing import Any
 
 from streamrnn.errors import ConfigError
 from streamrnn.model.cells import CELLS, GATES, NAMES, names_with
-from streamrnn.model.stated import error_problems, quoted, said_problems, score_problems, training_problems
+from streamrnn.model.stated import (
+    band_problems,
+    error_problems,
+    quoted,
+    said_problems,
+    score_problems,
+    training_problems,
+)
 
 ACTIVATIONS = ("linear", "tanh", "relu", "sigmoid")  # of dense layers
 
@@ -56,6 +63,7 @@ SETTINGS = (
         *SAID,
         "errors",
         "score",
+        "bands",
         "training",
     ),
 )
@@ -70,6 +78,7 @@ OPTIONAL: dict[str, Any] = {
     "words": {},
     "errors": None,
     "score": None,
+    "bands": None,
     "training": None,
 }
 DEFAULTS: dict[str, Any] = {"activation": "tanh", "horizon": 1, "normalisation": "standard"} | OPTIONAL
@@ -184,6 +193,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     problems = _relation_problems(settings) + _target_problems(settings)
     problems += error_problems(settings["errors"], len(settings["outputs"]))
     problems += score_problems(settings["score"], len(settings["outputs"]))
+    problems += band_problems(settings["bands"], len(settings["outputs"]))
     if problems:
         raise ModelError(*problems)
 

@@ -1,5 +1,6 @@
 """What a model file says beside its network, checked: errors, score, what values mean, how it was made."""
 
+import itertools
 import json
 import math
 import reprlib
@@ -63,6 +64,41 @@ def score_problems(score: object, outputs: int) -> list[str]:
         expected = f'"runs" of {outputs} whole numbers, one for each output, 0 to {LONGEST_RUN:,}'
         problems.append(f'"score": expected {expected}, found {quoted(runs)}')
     return problems
+
+
+def band_problems(bands: object, outputs: int) -> list[str]:
+    """What is wrong with ``{"rows", "levels", "quantiles", "spread"}``, or null."""
+    if bands is None:
+        return []
+    if not isinstance(bands, dict) or set(bands) != {"rows", "levels", "quantiles", "spread"}:
+        expected = '{"rows", "levels", "quantiles", "spread"}'
+        return [f'"bands": expected {expected} or null, found {quoted(bands)}']
+    problems, rows, levels = [], bands["rows"], bands["levels"]
+    if type(rows) is not int or not 1 <= rows < ROWS_LIMIT:
+        problems.append(f'"bands": expected "rows" of 1 or more, found {quoted(rows)}')
+    if not _rise(levels) or not 0 < levels[0] <= levels[-1] < 1:
+        problems.append(f'"bands": expected "levels" that rise between 0 and 1, found {quoted(levels)}')
+        levels = []
+    for key, right in (
+        ("quantiles", lambda one: _rise(one, evenly=True) and one[0] > 0 and len(one) == len(levels)),
+        ("spread", lambda one: _number(one) and one > 0),
+    ):
+        numbers = bands[key]
+        if not isinstance(numbers, list) or len(numbers) != outputs or not all(map(right, numbers)):
+            expected = (
+                "rising numbers above 0, one for each level," if key == "quantiles" else "a number above 0"
+            )
+            problems.append(
+                f'"bands": expected "{key}" with {expected} for each output, found {quoted(numbers)}'
+            )
+    return problems
+
+
+def _rise(numbers: object, evenly: bool = False) -> bool:
+    """Whether these are numbers, one at least, each above the one before, or, ``evenly``, not below it."""
+    if not isinstance(numbers, list) or not numbers or not all(map(_number, numbers)):
+        return False
+    return all(one < other or (evenly and one == other) for one, other in itertools.pairwise(numbers))
 
 
 def _number(value: object) -> bool:

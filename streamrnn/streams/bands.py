@@ -11,8 +11,8 @@ makes it a matter of ratios: what moves q is the shape of the errors' distributi
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,8 @@ MOST_BANDS = 4
 FIRST_STEP, LEAST_STEP = np.float32(0.1), np.float32(0.02)
 _PER_ROW = np.float32(1 / 100)  # after so many rows it is half of the first
 FARTHEST = np.float32(6)  # |ln q|
+LEAST_SPREAD, MOST_SPREAD = np.float32(2.0**-10), np.float32(2.0**20)  # that an r is held within
+BELIEVED = 5  # rows that a model's r counts for in a new stream
 _SCALE = np.float32(math.exp(6))
 _LARGEST = np.float32(LARGEST)
 _NAN = np.float32("nan")
@@ -44,17 +46,36 @@ class Bands(NamedTuple):
     number: KnownIfZero  # of bands; 0 = none
     levels: np.ndarray  # (MOST_BANDS,) float32: the share of errors in each, the narrowest first; then zeros
     first: np.ndarray  # (MOST_BANDS * out_width,) float32: ln q
+    spread: np.ndarray  # (out_width,) float32: r, 0 = not known
+    seen: np.ndarray  # (out_width,) float32: rows that r counts for
 
 
-def make_bands(levels: Sequence[float], outputs: int) -> Bands:
-    """Bands of these levels, in rising order, for so many outputs."""
+def make_bands(levels: Sequence[float], outputs: int, stated: Mapping[str, Any] | None = None) -> Bands:
+    """Bands of these levels, in rising order, for so many outputs; ``stated`` is a model's "bands"."""
     width = packed_rows(outputs)
     found = np.zeros(MOST_BANDS, np.float32)
     found[: len(levels)] = levels
     first = aligned(MOST_BANDS * width)
     for band, level in enumerate(levels):
-        first[band * width : band * width + outputs] = math.log(usual_quantile(level))
-    return Bands(len(levels), found, first)
+        quantiles = np.log(_quantiles(level, outputs, stated)).clip(-FARTHEST, FARTHEST)
+        first[band * width : band * width + outputs] = quantiles
+    spread, seen = aligned(width), aligned(width)
+    if stated is not None:
+        spread[:outputs], seen[:outputs] = np.clip(stated["spread"], LEAST_SPREAD, MOST_SPREAD), BELIEVED
+    return Bands(len(levels), found, first, spread, seen)
+
+
+def _quantiles(level: float, outputs: int, stated: Mapping[str, Any] | None) -> np.ndarray:
+    """Those of |e| / r that streams begin with, (outputs,): between the stated levels, and beyond them, in
+    proportion to the usual ones.
+    """
+    usual = usual_quantile(level)
+    if stated is None:
+        return np.full(outputs, usual)
+    known = [usual_quantile(of) for of in stated["levels"]]
+    return np.array(
+        [usual * np.interp(level, stated["levels"], np.divide(of, known)) for of in stated["quantiles"]]
+    )
 
 
 def usual_quantile(level: float) -> float:

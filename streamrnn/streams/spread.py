@@ -16,7 +16,14 @@ from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.finite import filled, given
 from streamrnn.kernels.network import copy
 from streamrnn.kernels.simd import LANES, beyond, clamp, larger, load, positive, splat, store
-from streamrnn.streams.bands import FARTHEST, MOST_BANDS, move_quantiles, write_bands
+from streamrnn.streams.bands import (
+    FARTHEST,
+    LEAST_SPREAD,
+    MOST_BANDS,
+    MOST_SPREAD,
+    move_quantiles,
+    write_bands,
+)
 from streamrnn.wire.frame import LARGEST
 
 # The spread's part of a record, just before what was forecast of the last input: these float32, then VECTORS
@@ -33,7 +40,6 @@ VECTORS = TOLD + MOST_BANDS
 LEAST_GAIN = np.float32(0.03)  # so it goes back some 33 rows
 SETTLED = 30  # rows
 BOUND = np.float32(10)  # spreads, that such a row's error counts as at most
-LEAST, MOST = np.float32(2.0**-10), np.float32(2.0**20)
 MOST_ROWS = np.float32(2.0**20)  # counted
 
 _SETTLED_BEFORE = np.float32(SETTLED - 0.5)
@@ -56,7 +62,11 @@ def _begin(net, bands, state, old, new):
     """The part of a stream that has none yet, or whose quantiles are of other levels, to ``state[new:]``."""
     width = net.out_width
     store(state, new, splat(_ZERO))
-    copy(state, new + SCALARS, state, old + SCALARS, QUANTILES * width)
+    if state[old + BEGUN] == _ONE:
+        copy(state, new + SCALARS, state, old + SCALARS, QUANTILES * width)
+    else:
+        copy(state, new + SCALARS, bands.spread, 0, width)
+        copy(state, new + SCALARS + COUNT * width, bands.seen, 0, width)
     copy(state, new + SCALARS + QUANTILES * width, bands.first, 0, MOST_BANDS * width)
     for unit in range(SCALARS + TOLD * width, SCALARS + VECTORS * width, LANES):
         store(state, new + unit, splat(_ZERO))
@@ -102,7 +112,9 @@ def update_spread(net, bands, state, old, new, values, row_at, forecast_at):
     for unit in range(0, width, LANES):
         value, forecast = load(values, row_at + unit), load(state, forecast_at + unit)
         there = beyond(load(net.out_scale, unit), _ZERO) * given(value)  # padding never is
-        error = clamp((filled(value, forecast) - forecast) * load(net.out_scale, unit), -MOST, MOST)
+        error = clamp(
+            (filled(value, forecast) - forecast) * load(net.out_scale, unit), -MOST_SPREAD, MOST_SPREAD
+        )
         size = positive(error) + positive(splat(_ZERO) - error)
         before, after = old + SCALARS + unit, new + SCALARS + unit
         spread, count = load(state, before), load(state, before + COUNT * width)
@@ -113,7 +125,7 @@ def update_spread(net, bands, state, old, new, values, row_at, forecast_at):
         wild = beyond(count, _SETTLED_BEFORE) * beyond(positive(size - most), _ZERO)
         size = wild * most + (one - wild) * size
         gain = larger(splat(LEAST_GAIN), one / (count + one))
-        moved = clamp(spread + gain * (size - spread), LEAST, MOST)
+        moved = clamp(spread + gain * (size - spread), LEAST_SPREAD, MOST_SPREAD)
         store(state, after, there * moved + (one - there) * spread)
         store(state, after + COUNT * width, clamp(count + there, _ZERO, MOST_ROWS))
     for band in range(bands.number, MOST_BANDS):
@@ -137,7 +149,7 @@ def possible_spread(net, state, at):
         good = good and 0 <= state[at + LEVELS + band] < 1
     for output in range(at + SCALARS, at + SCALARS + net.out_width):
         spread, count = state[output], state[output + COUNT * net.out_width]
-        good = good and (spread == _ZERO if count == _ZERO else LEAST <= spread <= MOST)
+        good = good and (spread == _ZERO if count == _ZERO else LEAST_SPREAD <= spread <= MOST_SPREAD)
         good = good and 0 <= count <= MOST_ROWS
         for band in range(MOST_BANDS):
             good = good and abs(state[output + (QUANTILES + band) * net.out_width]) <= FARTHEST

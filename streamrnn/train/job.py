@@ -25,15 +25,14 @@ from streamrnn.train.data.dataset import Dataset
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import Course, TrainSettings
 from streamrnn.train.in_words import count_of, found_text
-from streamrnn.train.judge.calibration import calibrate, in_order
 from streamrnn.train.judge.classes import shares_right
 from streamrnn.train.judge.linear import Linear, linear_autoregression
 from streamrnn.train.judge.reach import gradient_reach
-from streamrnn.train.judge.runs import usual_runs
 from streamrnn.train.judge.simple_methods import Simple
+from streamrnn.train.judge.stated import stated_of
 from streamrnn.train.judge.validation import validate, weights_of
 from streamrnn.train.net.network import NetworkShape, RowNetwork, Weights
-from streamrnn.train.relations import RELATIONS, Trained, fit_network, load_dataset, residuals_of
+from streamrnn.train.relations import RELATIONS, Trained, fit_network, load_dataset
 from streamrnn.train.report import Errors, TrainReport
 
 LEAST_EPOCHS = 8  # however much work they are
@@ -113,11 +112,11 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, TrainReport]:
         with weights_of(to_model(network, dataset, **told).as_run(), network):
             found = validate(network, dataset)
             right = shares_right(network, linear, dataset) if isinstance(network, RowNetwork) else {}
-            score = _score(network, dataset)
+            stated = stated_of(network, dataset)
         by_linear, by_simple = (found.over_rows(each.errors) for each in (linear, simple))
         compared = Errors(found.mse, by_linear, by_simple, simple.name)
         made = _told(options, shape, course, compared) | ({"validation_right": right} if right else {})
-        model = to_model(network, dataset, errors=found.stated, score=score, training=made, **told)
+        model = to_model(network, dataset, errors=found.stated, training=made, **stated, **told)
         if options.output is not None:
             write_model(model, options.output)
     unit = RELATIONS[options.relation].unit
@@ -141,7 +140,7 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, TrainReport]:
         seconds=seconds,
         warnings=dataset.warnings,
         right=right,
-        threshold=score["threshold"] if score else None,
+        threshold=stated["score"]["threshold"] if stated else None,
         weights=options.weights,
         in_float32=in_float32,
         reaches=reaches,
@@ -255,14 +254,6 @@ def to_model(network: Weights, dataset: Dataset, **found: Any) -> Model:
 
 def _channel(name: str, dataset: Dataset) -> dict[str, Any]:
     return Channel(name, dataset.units.get(name, ""), dataset.offsets.get(name, 0.0)).stated()
-
-
-def _score(network: Trained, dataset: Dataset) -> dict[str, Any] | None:
-    """What the model file says of the score of its forecasts; None for a model of another kind."""
-    if dataset.target != "next" or not isinstance(network, RowNetwork):
-        return None
-    score = calibrate(in_order(residuals_of(network, dataset), dataset.validation))
-    return score | {"runs": usual_runs([*dataset.train, *dataset.validation], len(dataset.outputs))}
 
 
 def _told(options: TrainOptions, shape: NetworkShape, course: Course, errors: Errors) -> dict[str, Any]:

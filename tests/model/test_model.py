@@ -539,6 +539,7 @@ def test_a_missing_setting_is_named(path, key):
 
 
 ERRORS = {"rows": 9, "mean": [0, 0, 0], "std": [1, 1, 1]}
+BANDS = {"rows": 9, "levels": [0.5, 0.9], "quantiles": [[1, 2.5]] * 3, "spread": [0.5, 1, 2]}
 
 
 @pytest.mark.parametrize(
@@ -591,6 +592,17 @@ ERRORS = {"rows": 9, "mean": [0, 0, 0], "std": [1, 1, 1]}
         ({"errors": ERRORS | {"mean": [0, 0, 10**400]}}, '"errors": expected "mean" of 3 numbers'),
         ({"errors": ERRORS | {"std": [0, 0, False]}}, '"errors": expected "std" of 3 numbers'),
         ({"errors": ERRORS | {"std": [0, 0, -1]}}, '"errors": expected "std" of 0 or more, found [0, 0, -1]'),
+        ({"bands": []}, '"bands": expected {"rows", "levels", "quantiles", "spread"} or null, found []'),
+        ({"bands": BANDS | {"rows": 0}}, '"bands": expected "rows" of 1 or more, found 0'),
+        ({"bands": BANDS | {"levels": [0.5, 0.5]}}, '"bands": expected "levels" that rise between 0 and 1'),
+        ({"bands": BANDS | {"levels": [0.5, 1]}}, '"bands": expected "levels" that rise between 0 and 1'),
+        ({"bands": BANDS | {"levels": []}}, '"bands": expected "levels" that rise between 0 and 1'),
+        ({"bands": BANDS | {"quantiles": [[1, 2]] * 2}}, '"bands": expected "quantiles" with rising numbers'),
+        ({"bands": BANDS | {"quantiles": [[1, 2, 3]] * 3}}, '"bands": expected "quantiles" with rising'),
+        ({"bands": BANDS | {"quantiles": [[2, 1]] * 3}}, '"bands": expected "quantiles" with rising'),
+        ({"bands": BANDS | {"quantiles": [[0, 1]] * 3}}, '"bands": expected "quantiles" with rising'),
+        ({"bands": BANDS | {"spread": [1, 1, 0]}}, '"bands": expected "spread" with a number above 0'),
+        ({"bands": BANDS | {"spread": [1, 1, 10**400]}}, '"bands": expected "spread" with a number above 0'),
         ({"training": "by hand"}, "\"training\": expected a JSON object or null, found 'by hand'"),
         ({"training": {"loss": float("nan")}}, '"training": cannot be written as JSON'),
         ({"training": {"a": json.loads("[" * 32 + "]" * 32)}}, '"training": more than 32 lists and objects'),

@@ -21,8 +21,8 @@ from streamrnn.streams.slots import id_words
 from streamrnn.streams.snapshot import read_from, write_to
 from streamrnn.streams.spread import (
     COUNT,
-    LEAST,
-    MOST,
+    LEAST_SPREAD,
+    MOST_SPREAD,
     QUANTILES,
     SCALARS,
     SPREAD,
@@ -167,7 +167,7 @@ def test_nothing_else_depends_on_it():
 @pytest.mark.parametrize(
     ("vector", "value"),
     [
-        *((SPREAD, size) for size in (0, -1, 2 * MOST, LEAST / 2)),
+        *((SPREAD, size) for size in (0, -1, 2 * MOST_SPREAD, LEAST_SPREAD / 2)),
         (COUNT, -1),
         (QUANTILES + 1, 6.1),
         (TOLD, -1),

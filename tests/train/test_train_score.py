@@ -11,8 +11,9 @@ from streamrnn.settings.sections import Faults
 from streamrnn.streams.rarity import first_levels
 from streamrnn.streams.score import MEMORY
 from streamrnn.train.data.dataset import Dataset, Sequence, hold
-from streamrnn.train.job import _score, to_model
+from streamrnn.train.job import to_model
 from streamrnn.train.judge.calibration import calibrate, in_order, score_residuals
+from streamrnn.train.judge.stated import stated_of
 from streamrnn.train.net.network import NetworkShape, RowNetwork
 from streamrnn.train.relations import residuals_of
 
@@ -68,7 +69,7 @@ def test_residuals_are_put_in_order(trained):
 def test_the_levels_of_a_model_are_those_of_an_engine(trained):
     """One that begins each stream with the levels that it has come to in the one before."""
     streams, dataset, network = trained
-    score, plain = _score(network, dataset), {"rows": 1, "threshold": 3}
+    score, plain = stated_of(network, dataset)["score"], {"rows": 1, "threshold": 3}
     levels = first = first_levels(3)
     for rows in streams.values():
         begun = plain | {
@@ -89,6 +90,6 @@ def test_the_first_levels_of_many_channels_are_what_a_file_holds(outputs):
     rows = np.random.default_rng(0).normal(size=(200, outputs)).astype(np.float32)
     dataset = make_dataset(rows[:-1], rows[1:], 100, "next")
     network = RowNetwork(NetworkShape("rnn", outputs, outputs, 16))
-    model = to_model(network, dataset, score=_score(network, dataset))
+    model = to_model(network, dataset, score=stated_of(network, dataset)["score"])
     assert model.score["instant"][0] == pytest.approx(float(first_levels(outputs)[0]))
     assert min(first_levels(outputs)[[1, 2, 4, 5]]) >= 0.1

@@ -1,0 +1,19 @@
+"""What a model file says of the errors of its forecasts."""
+
+from typing import Any
+
+from streamrnn.train.data.dataset import Dataset
+from streamrnn.train.judge.calibration import calibrate, in_order
+from streamrnn.train.judge.first_bands import first_bands
+from streamrnn.train.judge.runs import usual_runs
+from streamrnn.train.net.network import RowNetwork
+from streamrnn.train.relations import Trained, residuals_of
+
+
+def stated_of(network: Trained, dataset: Dataset) -> dict[str, Any]:
+    """ "score" and "bands" of a model that forecasts the next row; nothing for a model of another kind."""
+    if dataset.target != "next" or not isinstance(network, RowNetwork):
+        return {}
+    streams = in_order(residuals_of(network, dataset), dataset.validation)
+    runs = usual_runs([*dataset.train, *dataset.validation], len(dataset.outputs))
+    return {"score": calibrate(streams) | {"runs": runs}, "bands": first_bands(streams)}
