@@ -1,4 +1,4 @@
-"""What score and adaptation cost: a daemon's frames/s with them over those without, LSTM 8 -> 32.
+"""What score, bands and adaptation cost: a daemon's frames/s with them over those without, LSTM 8 -> 32.
 
     python tools/cost.py [--seconds 3] [--pairs 7]
 
@@ -16,6 +16,7 @@ from streamrnn.model.model import random_model
 from streamrnn.model.model_file import write_model
 
 ADAPT = "[adapt]\nenabled = true\n"
+BANDS = "[predict]\nbands = [0.5, 0.9]\n"
 
 
 def prepare(folder: Path) -> dict[str, list[str]]:
@@ -24,6 +25,7 @@ def prepare(folder: Path) -> dict[str, list[str]]:
     for name, target, settings in (
         ("without", "value", ""),
         ("score", "next", ""),
+        ("score and bands", "next", BANDS),
         ("score and adaptation", "next", ADAPT),
     ):
         model, config = folder / f"{target}.safetensors", folder / f"{name}.toml"
