@@ -7,7 +7,8 @@ FOLDER has ``ett`` and ``skab`` as ``../shared/data`` does. A model is trained w
 demo's pumps. What is judged are the rows that follow, and other pumps: of each level the share of truths
 within its band, that of the channel that is furthest off, and half the width over the errors' mean size.
 
-Then the same errors, three times as large from the middle on, as those of a network that forecasts 0.
+Then the same of rollouts, by how many rows ahead, and of the errors one row ahead, three times as large from
+the middle on, as those of a network that forecasts 0.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model, random_model
 from streamrnn.model.model_file import read_model
 from streamrnn.settings.sections import Faults, Predict
+from streamrnn.stats import SEVERAL
 from streamrnn.table import Reading
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.job import TrainOptions, train
@@ -38,6 +40,8 @@ FILES = (  # name, file, delimiter, and the rows that the model is trained on
     ("SKAB without faults", "skab/anomaly-free/anomaly-free.csv", ";", 5643),
 )
 TIMES = 3.0  # that errors become as large
+AHEAD, EVERY = (1, 4, 16, 40), 20  # rows of a rollout that are judged, and from one to the next
+SETTLED = 100  # rows of a stream, before it is judged
 AFTER = ((0, 500), (500, 1800))  # rows after that
 
 
@@ -63,7 +67,9 @@ def main() -> None:
             said = Engine(data.model, len(data.rows), Faults(), predict=Predict(bands=LEVELS))
             values, bands = fed(said, data.rows)
             errors = (data.rows[:, 1:] - values[:, :-1]) / data.model.output_std
-            tell(data.name, data.rows[:, 1:], bands[:, :-1], errors, slice(data.first, None))
+            judged = slice(max(data.first, SETTLED), None)
+            tell(data.name, data.rows[:, 1:][:, judged], bands[:, :-1][:, judged])
+            ahead(data)
             after_a_change(errors[:, data.first :])
 
 
@@ -96,20 +102,34 @@ def fed(engine: Engine, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, said.bands.reshape(count, streams, -1, channels).swapaxes(0, 1)
 
 
-def tell(name: str, truths: np.ndarray, bands: np.ndarray, errors: np.ndarray, which: slice) -> None:
-    """Prints a line on the rows ``which``; ``truths``, and ``errors`` in deviations, (streams, n, C)."""
-    known = ~np.isnan(bands[:, which, 0])
-    low, high = bands[:, which, ::2], bands[:, which, 1::2]
-    inside = (low <= truths[:, which, np.newaxis]) & (truths[:, which, np.newaxis] <= high)
+def tell(name: str, truths: np.ndarray, bands: np.ndarray) -> None:
+    """Prints a line on ``truths``, (streams, n, C), and the bands that were told of them."""
+    low, high = bands[:, :, ::2], bands[:, :, 1::2]
+    inside = (low <= truths[:, :, np.newaxis]) & (truths[:, :, np.newaxis] <= high)
     line = ""
     for band, level in enumerate(LEVELS):
-        here = np.where(known, inside[:, :, band], np.nan)
-        each = 100 * np.nanmean(here, axis=(0, 1))
+        each = 100 * inside[:, :, band].mean(axis=(0, 1))
         worst = each[np.abs(each - 100 * level).argmax()]
-        width = np.nanmean(high[:, :, band] - low[:, :, band], axis=(0, 1)) / 2
-        size = np.abs(truths[:, which] - (low + high)[:, :, band] / 2).mean(axis=(0, 1))
-        line += f"{100 * np.nanmean(here):8.1f}{worst:5.1f}{(width / size).mean():5.2f}"
+        width = (high[:, :, band] - low[:, :, band]).mean(axis=(0, 1)) / 2
+        size = np.abs(truths - (low + high)[:, :, band] / 2).mean(axis=(0, 1))
+        line += f"{each.mean():8.1f}{worst:5.1f}{(width / size).mean():5.2f}"
     print(f"{name:34}{line}", flush=True)
+
+
+def ahead(data: Data) -> None:
+    """Prints a line for some of the rows of rollouts."""
+    streams, count, channels = data.rows.shape
+    predict = Predict(bands=LEVELS, horizon=AHEAD[-1], every=EVERY)
+    engine = Engine(data.model, streams, Faults(), predict=predict)
+    stream = np.tile(np.arange(streams), count)
+    rows = data.rows.swapaxes(0, 1).reshape(-1, channels)
+    said = engine.feed([f"{k}" for k in range(streams)], stream, rows)
+    at, of = np.divmod(np.flatnonzero(said.answers & SEVERAL), streams)
+    for step in AHEAD:
+        judged = (at >= max(data.first, SETTLED)) & (at + step < count)
+        truths = data.rows[of[judged], at[judged] + step]
+        bands = said.bands_ahead[judged, :, step - 1]
+        tell(f"  {step} rows ahead" if step > 1 else "  1 row ahead", truths[np.newaxis], bands[np.newaxis])
 
 
 def after_a_change(errors: np.ndarray) -> None:
@@ -122,7 +142,7 @@ def after_a_change(errors: np.ndarray) -> None:
     for first, last in AFTER:
         which = slice(middle - 1 + first, middle - 1 + last)
         name = f"  errors x {TIMES:g}, rows {first:,} to {last:,}"
-        tell(name, rows[:, 1:], bands[:, :-1], rows[:, 1:], which)
+        tell(name, rows[:, 1:][:, which], bands[:, :-1][:, which])
 
 
 def forecasting_zero(channels: int) -> Model:

@@ -80,12 +80,13 @@ def _publish_row(pump, core, row, kind, offset, published):
     write_i64(message + _RECV_AT, batch.received[row] + offset)
     write_i64(message + _PUB_AT, published + offset)
     size += _write_values(net, message + size, values, rows)
-    if kind == OWN and core.bands.number > 0:
+    if kind != _BEGINS and core.bands.number > 0:
         write_u16(message + _FLAGS_AT, batch.said[row].flags | np.uint16(frame.BANDS))
-        sides = 2 * core.bands.number
-        size += _write_values(
-            net, message + size, address_of(batch.bands, row * sides * net.out_width), sides
-        )
+        vectors = 2 * core.bands.number * rows
+        told = address_of(batch.bands, row * vectors * net.out_width)
+        if kind == SEVERAL:
+            told = address_of(decoder.bands, row * vectors * net.out_width)
+        size += _write_values(net, message + size, told, vectors)
     _send_answer(pump, core, row, message, size)
     core.stats.counters[counted.ANOMALIES if kind == _BEGINS else counted.PREDICTIONS] += 1
 

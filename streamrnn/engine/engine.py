@@ -1,17 +1,20 @@
 """The engine: a model, its streams and the rules for their faults, behind ``feed``."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from streamrnn.compiling.calls import NOBODY
 from streamrnn.compiling.jit import UNCACHED, compiled, inlined
 from streamrnn.engine.advance import Core, advance, prepared, slot_for, stage
+from streamrnn.engine.answers import Answers, no_answers
 from streamrnn.engine.crew import make_crew, usual_workers
+from streamrnn.engine.growth import with_growth
 from streamrnn.engine.helpers import helped
 from streamrnn.engine.options import (
     AT_END,
@@ -20,6 +23,7 @@ from streamrnn.engine.options import (
     FaultPolicies,
     bands_for,
     batch_rows,
+    parts_of,
     rows_of_answer,
     rules_for,
 )
@@ -30,36 +34,15 @@ from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.kernels.rls import make_adaptation
 from streamrnn.model.model import Model
 from streamrnn.stats import OWN, PREDICTED, PREDICTIONS, REJECTED, SEVERAL, Stats
+from streamrnn.streams.bands import Bands
 from streamrnn.streams.batch import SHARED, make_batch, make_tile
 from streamrnn.streams.record import ID_WORDS, layout_of
 from streamrnn.streams.rules import unlearn
 from streamrnn.streams.several_rows import make_decoder
 from streamrnn.streams.slots import WORK_RECORDS, id_words, make_slots
 from streamrnn.wire.clock import monotonic_ns
-from streamrnn.wire.frame import PREDICTION, SEQ, blank_predictions
+from streamrnn.wire.frame import SEQ
 from streamrnn.wire.memory import address_of
-
-
-class Answers(NamedTuple):
-    """What came of n rows, in their order."""
-
-    outcome: np.ndarray  # (n,) uint8: 0 predicted, 1 late, 2 + i rejected for stats.REASONS[i]
-    answers: np.ndarray  # (n,) uint8: which a predicted row gets: stats.OWN, that is ``values``, and SEVERAL
-    # (n,) of PREDICTION, whose fields are attributes, too: seq and ts_ns of all rows; flags, step, score,
-    # gap, epoch and residual of those that were predicted; the others are for who sends it
-    said: np.ndarray
-    begins: np.ndarray  # (n,) uint8: 1 for a row that an event begins with
-    shares: np.ndarray  # (n, outputs) float32: of each in a score of SHARED or more; else zeros
-    values: np.ndarray  # (n, outputs) float32, physical units less the outputs' offsets
-    bands: np.ndarray  # (n, 2 * bands, outputs) float32: low, high of each, likewise; NaN = none yet
-    several: np.ndarray  # (m, rows, outputs) float32: of the rows that get SEVERAL, in their order
-    step_ns: np.ndarray  # (n,) float32: time of the row's batch, divided by its rows
-
-    def __getattr__(self, name: str) -> np.ndarray:
-        if name not in (PREDICTION.names or ()):
-            raise AttributeError(name)
-        field: np.ndarray = self.said[name]
-        return field
 
 
 @inlined
@@ -85,11 +68,14 @@ def _answer(core, answers, row, to, step_ns):
 
 @inlined
 def _several(core, several, row, to):
-    """Copies the several rows that answer a row of the batch to place ``to``."""
-    rows, width = core.decoder.rows, core.net.out_width
+    """Copies the several rows that answer a row of the batch, and their bands, to place ``to``."""
+    rows, width, sides = core.decoder.rows, core.net.out_width, several.shape[1] - 1
     for step in range(rows):
         for output in range(core.net.outputs):
-            several[to, step, output] = core.decoder.values[(row * rows + step) * width + output]
+            several[to, 0, step, output] = core.decoder.values[(row * rows + step) * width + output]
+            for side in range(sides):
+                at = ((row * sides + side) * rows + step) * width + output
+                several[to, 1 + side, step, output] = core.decoder.bands[at]
 
 
 @compiled(unknown="core")
@@ -150,6 +136,7 @@ class Engine:
         predict: AnswerPolicies = AT_END,
         memory: int = 0,
         workers: int = 1,
+        bands: Bands | None = None,
     ):
         if UNCACHED is not None:
             logging.getLogger("streamrnn").warning(UNCACHED)
@@ -159,7 +146,7 @@ class Engine:
         self._predict = predict
         self._ids: list[str] = []
         self._names = np.zeros(0, np.uint64)
-        bands = bands_for(model, predict)
+        bands = bands or self._bands_for(model, faults, predict)
         network = pack_network(model, memory, bool(predict.bands))
         workers = workers or usual_workers(network, len(os.sched_getaffinity(0)))
         work = workers * WORK_RECORDS
@@ -170,14 +157,14 @@ class Engine:
             raise ConfigError(
                 f"no memory for {capacity:,} streams of this model ({error.strerror}); use a smaller capacity"
             ) from error
-        at_once = batch_rows(network, rows)
+        at_once = batch_rows(network, rows, parts_of(predict))
         self.core = Core(
             net=network,
             slots=slots,
             rules=rules,
             adaptation=make_adaptation(network, network.memory),
             bands=bands,
-            decoder=make_decoder(network, rows, predict.every, model.target == "next", at_once),
+            decoder=make_decoder(network, rows, predict.every, model.target == "next", at_once, bands.number),
             batch=make_batch(network, at_once, bands.number),
             scratch=make_scratch(network),
             tile=make_tile(network.out_width, capacity * slots.words),
@@ -223,7 +210,7 @@ class Engine:
         return self.core._replace(
             net=network,
             rules=rules_for(model, faults, network.memory),
-            bands=bands_for(model, self._predict),
+            bands=self._bands_for(model, faults, self._predict),
             decoder=decoder,
         )
 
@@ -234,6 +221,15 @@ class Engine:
     def unlearn(self) -> None:
         """Forgets what streams have learned of their residuals: of another model, they are others."""
         unlearn(self.core.slots)
+
+    @staticmethod
+    def _bands_for(model: Model, faults: FaultPolicies, predict: AnswerPolicies) -> Bands:
+        """The bands of a model; those of a rollout grow by what another engine answers to small changes."""
+
+        def feed_of(bands: Bands) -> Callable[..., Answers]:
+            return Engine(model, len(model.channels) + 1, faults, predict=predict, bands=bands).feed
+
+        return with_growth(bands_for(model, predict), model, predict.horizon, feed_of)
 
     @property
     def stats(self) -> Stats:
@@ -280,37 +276,33 @@ class Engine:
         for name, array in (("seq", seq), ("ts_ns", ts_ns), ("flags", flags)):
             if array is not None and array.shape != (count,):
                 raise ValueError(f"{name} must be ({count},), not {array.shape}")
-        answers = Answers(
-            outcome=np.zeros(count, np.uint8),
-            answers=np.zeros(count, np.uint8),
-            said=blank_predictions(count),
-            begins=np.zeros(count, np.uint8),
-            shares=np.zeros((count, outputs), np.float32),
-            values=np.full((count, outputs), np.nan, np.float32),
-            bands=np.full((count, 2 * self.core.bands.number, outputs), np.nan, np.float32),
-            several=np.zeros((0, self.core.decoder.rows, outputs), np.float32),
-            step_ns=np.zeros(count, np.float32),
-        )
+        answers = no_answers(count, outputs, self.core.decoder.rows, self.core.bands.number)
         none = np.zeros(count, np.uint64)
         numbers = none if seq is None else np.require(seq, np.uint64, ["C", "W"])
         times = none.view(np.int64) if ts_ns is None else np.require(ts_ns, np.int64, ["C", "W"])
         said = np.zeros(count, np.uint16) if flags is None else flags.astype(np.uint16)
         said |= np.uint16(0 if seq is None else SEQ)
         names = self._id_words(ids)
-        return answers._replace(several=self._step(names, stream, values, numbers, said, times, answers))
+        several = self._step(names, stream, values, numbers, said, times, answers)
+        ahead = (np.ascontiguousarray(part) for part in (several[:, 0], several[:, 1:]))
+        return answers._replace(**dict(zip(("several", "bands_ahead"), ahead, strict=True)))
 
     def _step(self, names: np.ndarray, *rows: Any) -> np.ndarray:
-        """All rows through the network, and their answers of several rows, in pieces of bounded size."""
-        stream, answers = rows[0], rows[-1]
-        size = 4 * max(self.core.decoder.rows * self.core.net.outputs, 1)
-        pieces, done = [answers.several], 0
+        """All rows through the network, and their answers of several rows, in pieces of bounded size.
+
+        These are (m, 1 + 2 * bands, rows, outputs).
+        """
+        stream = rows[0]
+        shape = parts_of(self._predict), self.core.decoder.rows, self.core.net.outputs
+        size = 4 * max(math.prod(shape), 1)
+        pieces, done = [np.empty((0, *shape), np.float32)], 0
         many = len(stream) > self.core.batch.rows
         with self.helped() if many else nullcontext(self._without_help()) as core:
             while True:
                 room = 0
                 if core.decoder.rows:
                     room = max(min(ROOM_BYTES // size, len(stream) - done), core.batch.rows)
-                several = np.empty((room, *answers.several.shape[1:]), np.float32)
+                several = np.empty((room, *shape), np.float32)
                 done, given = _feed(core, names, *rows, several, done)
                 pieces.append(several[:given].copy() if given < room else several)
                 if done == len(stream):

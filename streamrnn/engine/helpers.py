@@ -38,6 +38,7 @@ def core_of(core: Core, number: int) -> Core:
     slots, work = core.slots, core.adaptation.work
     return core._replace(
         adaptation=core.adaptation._replace(work=aligned(work.size)),
+        bands=core.bands._replace(work=aligned(core.bands.work.size)),
         scratch=make_scratch(core.net),
         tile=make_tile(core.net.out_width, (slots.capacity + number * WORK_RECORDS) * slots.words),
         crew=core.crew._replace(number=number),

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from streamrnn.errors import ConfigError
+from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import Network
 from streamrnn.model.model import Model
 from streamrnn.streams.bands import Bands, make_bands
@@ -122,6 +123,10 @@ def rules_for(model: Model, faults: FaultPolicies, memory: int) -> Rules:
     )
 
 
+def _growth_size(model: Model, rows: int) -> int:
+    return rows * len(model.channels) * packed_rows(len(model.outputs))
+
+
 def bands_for(model: Model, predict: AnswerPolicies) -> Bands:
     """The bands of a model's forecasts. Raises ConfigError for what has none."""
     if predict.bands and (model.relation, model.target) != ("sequence-to-sequence", "next"):
@@ -129,10 +134,10 @@ def bands_for(model: Model, predict: AnswerPolicies) -> Bands:
             "predict.bands: only forecasts of the next row turn out right or wrong with it; "
             f"{_what_it_is(model)}; leave them out"
         )
-    if predict.bands and predict.horizon:
+    if predict.bands and 4 * _growth_size(model, predict.horizon) > ROOM_BYTES:
         raise ConfigError(
-            "predict.bands: they are of the next row, and a rollout has none yet; leave them or "
-            "predict.horizon out"
+            f"predict.bands: how errors add up over {predict.horizon:,} rows of {len(model.channels):,} "
+            f"channels takes over {ROOM_BYTES >> 20} MiB; ask for fewer rows, or leave them out"
         )
     return make_bands(predict.bands, len(model.outputs), model.bands)
 
@@ -161,7 +166,7 @@ def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:
             f"predict.every: every {predict.every} rows of what? this model answers each row; "
             "set predict.horizon, too, for a rollout of so many rows"
         )
-    if (size := 4 * rows * len(model.outputs)) > ROOM_BYTES:
+    if (size := 4 * rows * len(model.outputs) * parts_of(predict)) > ROOM_BYTES:
         raise ConfigError(
             f"{rows:,} rows of {len(model.outputs):,} outputs are {size >> 20:,} MiB in one message; at most "
             f"{ROOM_BYTES >> 20} are sent, so ask for fewer rows"
@@ -175,8 +180,13 @@ def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:
     return rows
 
 
-def batch_rows(network: Network, rows: int) -> int:
-    """How many rows to take at once, where each may be answered by ``rows`` more."""
-    room = ROOM_BYTES // max(4 * rows * network.out_width, 1)
+def parts_of(predict: AnswerPolicies) -> int:
+    """Of an answer: its values, and low and high of each band."""
+    return 1 + 2 * len(predict.bands)
+
+
+def batch_rows(network: Network, rows: int, parts: int = 1) -> int:
+    """How many rows to take at once, where each may be answered by ``rows`` more in so many ``parts``."""
+    room = ROOM_BYTES // max(4 * rows * network.out_width * parts, 1)
     work = WORK // max(rows * network.weights.size, 1)
     return max(min(ROWS, room, work), 1)

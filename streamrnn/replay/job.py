@@ -240,7 +240,8 @@ def _ahead(pool: ThreadPoolExecutor, blocks: Iterator[Ended]) -> Iterator[Ended]
 
 def _portions(engine: Engine, slices: Iterator[slice]) -> Iterator[slice]:
     """The same slices, none so long that the answers of several rows to it take much memory."""
-    most = max(ROOM_BYTES // (4 * max(engine.rows * len(engine.model.outputs), 1)), 1)
+    parts = 1 + 2 * len(engine.levels)
+    most = max(ROOM_BYTES // (4 * max(engine.rows * len(engine.model.outputs) * parts, 1)), 1)
     for which in slices:
         for begin in range(which.start, which.stop, most):
             yield slice(begin, min(begin + most, which.stop))

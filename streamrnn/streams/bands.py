@@ -48,6 +48,8 @@ class Bands(NamedTuple):
     first: np.ndarray  # (MOST_BANDS * out_width,) float32: ln q
     spread: np.ndarray  # (out_width,) float32: r, 0 = not known
     seen: np.ndarray  # (out_width,) float32: rows that r counts for
+    growth: np.ndarray  # (rows, channels, out_width) float32: of the squares of errors in a rollout's rows
+    work: np.ndarray  # (out_width,) float32
 
 
 def make_bands(levels: Sequence[float], outputs: int, stated: Mapping[str, Any] | None = None) -> Bands:
@@ -62,7 +64,7 @@ def make_bands(levels: Sequence[float], outputs: int, stated: Mapping[str, Any] 
     spread, seen = aligned(width), aligned(width)
     if stated is not None:
         spread[:outputs], seen[:outputs] = np.clip(stated["spread"], LEAST_SPREAD, MOST_SPREAD), BELIEVED
-    return Bands(len(levels), found, first, spread, seen)
+    return Bands(len(levels), found, first, spread, seen, aligned(0), aligned(width))
 
 
 def _quantiles(level: float, outputs: int, stated: Mapping[str, Any] | None) -> np.ndarray:
@@ -114,22 +116,42 @@ def move_quantiles(bands, state, old, new, apart, size, spread, count, there):
 
 
 @inlined
-def write_bands(net, bands, state, spread_at, quantiles_at, forecast_at, out, to):
-    """Low and high of each band around the forecast ``state[forecast_at:]``, to ``out[to:]``, in its units.
+def write_bands(net, bands, spreads, spread_at, state, quantiles_at, values, forecast_at, out, to, apart):
+    """Low and high of each band around the forecast ``values[forecast_at:]``, in its units, to ``out[to:]``.
 
-    Vectors of ``out_width``, the narrowest band's low first. NaN where the spread is not known yet.
+    ``spreads[spread_at:]`` are those of its errors; the ln q are at ``state[quantiles_at:]``. Vectors of
+    ``out_width``, ``apart`` words apart, the narrowest band's low first. NaN where a spread is not known yet.
     """
     width = net.out_width
     for unit in range(0, width, LANES):
-        spread, forecast = load(state, spread_at + unit), load(state, forecast_at + unit)
+        spread, forecast = load(spreads, spread_at + unit), load(values, forecast_at + unit)
         std, reach = load(net.out_std, unit), splat(_ZERO)
         for band in range(bands.number):
             reach = _reach(state, quantiles_at + band * width + unit, spread, reach)
-            at = to + 2 * band * width + unit
+            at = to + 2 * band * apart + unit
             store(out, at, clamp(fma(splat(_ZERO) - reach, std, forecast), -_LARGEST, _LARGEST))
-            store(out, at + width, clamp(fma(reach, std, forecast), -_LARGEST, _LARGEST))
+            store(out, at + apart, clamp(fma(reach, std, forecast), -_LARGEST, _LARGEST))
         if any_nonzero(splat(_ONE) - beyond(spread, _ZERO)):
             for output in range(unit, min(unit + LANES, net.outputs)):
-                if state[spread_at + output] == _ZERO:
+                if spreads[spread_at + output] == _ZERO:
                     for vector in range(2 * bands.number):
-                        out[to + vector * width + output] = _NAN
+                        out[to + vector * apart + output] = _NAN
+
+
+@inlined
+def grow(net, bands, state, spread_at, step):
+    """The spreads of errors in row ``step`` of a rollout, to ``bands.work``; 0 where one is not known yet.
+
+    Those one row ahead are ``state[spread_at:]``.
+    """
+    width = net.out_width
+    for unit in range(0, width, LANES):
+        square = splat(_ZERO)
+        for channel in range(net.inputs):
+            spread = state[spread_at + channel]
+            growth = load(bands.growth, (step * net.inputs + channel) * width + unit)
+            square = fma(growth, splat(spread * spread), square)
+        store(bands.work, unit, square)
+    for output in range(width):
+        known = state[spread_at + output] > _ZERO
+        bands.work[output] = np.sqrt(bands.work[output]) if known else _ZERO

@@ -30,6 +30,7 @@ from streamrnn.stats import NO_CHANNEL, OWN, PREDICTED, REASONS, SEVERAL
 from streamrnn.streams.record import PLACE, STEP, rows_kept
 from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.slots import record
+from streamrnn.streams.spread import spread_at, tell_bands_ahead
 from streamrnn.wire import frame
 
 _DIVERGED = REASONS.index("diverged")
@@ -43,11 +44,15 @@ class Decoder(NamedTuple):
     every: int  # steps of a sequence from one answer to it to the next; 0 = at END only
     target_is_next: int  # 1 when a decoder begins with the last frame, else with zeros
     values: np.ndarray  # (batch rows * rows * out_width,) float32: physical units
+    bands: np.ndarray  # (batch rows * 2 bands * rows * out_width,) float32: low and high of each, likewise
 
 
-def make_decoder(network: Network, rows: int, every: int, target_is_next: bool, batch_rows: int) -> Decoder:
-    values = aligned(batch_rows * rows * network.out_width)
-    return Decoder(rows, every, int(target_is_next), values)
+def make_decoder(
+    network: Network, rows: int, every: int, target_is_next: bool, batch_rows: int, bands: int = 0
+) -> Decoder:
+    """``bands``: how many a rollout has."""
+    size = batch_rows * rows * network.out_width
+    return Decoder(rows, every, int(target_is_next), aligned(size), aligned(2 * bands * size))
 
 
 @inlined
@@ -150,6 +155,15 @@ def _set_up(core, lane, step):
 
 
 @inlined
+def _tell_bands(core, row, slot):
+    """Low and high of each band of a rollout, from the record of the row that it answers."""
+    net, slots, decoder = core.net, core.slots, core.decoder
+    at, first = spread_at(net, slots, record(slots, slot)), _values_at(core, row, 0)
+    to, rows = 2 * core.bands.number * first, decoder.rows
+    tell_bands_ahead(net, core.bands, slots.state, at, decoder.values, first, rows, decoder.bands, to)
+
+
+@inlined
 def go_on(core, lanes, step):
     """Sets the lanes up for row ``step`` of their answers; or, with all rows written, ends them.
 
@@ -166,4 +180,6 @@ def go_on(core, lanes, step):
             core.batch.answers[row] &= ~np.uint8(SEVERAL)
             if net.relation != TO_SEQUENCE:  # which has answered the row itself
                 turn_away(core, row, _DIVERGED, NO_CHANNEL)
+        elif core.bands.number > 0:
+            _tell_bands(core, row, core.tile.slot[lane])
     return 0

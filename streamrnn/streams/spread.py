@@ -21,6 +21,7 @@ from streamrnn.streams.bands import (
     LEAST_SPREAD,
     MOST_BANDS,
     MOST_SPREAD,
+    grow,
     move_quantiles,
     write_bands,
 )
@@ -136,9 +137,21 @@ def update_spread(net, bands, state, old, new, values, row_at, forecast_at):
 
 @inlined
 def tell_bands(net, bands, state, at, forecast_at, out, to):
-    """``write_bands`` by the part of a record at ``state[at:]``."""
-    spread, quantiles = at + SCALARS, at + SCALARS + QUANTILES * net.out_width
-    write_bands(net, bands, state, spread, quantiles, forecast_at, out, to)
+    """``write_bands`` of the forecast ``state[forecast_at:]``, by the part of a record at ``state[at:]``."""
+    spread, width = at + SCALARS, net.out_width
+    quantiles = spread + QUANTILES * width
+    write_bands(net, bands, state, spread, state, quantiles, state, forecast_at, out, to, width)
+
+
+@inlined
+def tell_bands_ahead(net, bands, state, at, values, first, rows, out, to):
+    """The same of so many ``rows`` of a rollout, ``values[first:]``: all rows of a side together."""
+    spread, width = at + SCALARS, net.out_width
+    quantiles = spread + QUANTILES * width
+    for step in range(rows):
+        grow(net, bands, state, spread, step)
+        forecast, here = first + step * width, to + step * width
+        write_bands(net, bands, bands.work, 0, state, quantiles, values, forecast, out, here, rows * width)
 
 
 @inlined

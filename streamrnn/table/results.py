@@ -69,7 +69,7 @@ def result_batch(
     ``learned``, (n,) bool, says which rows the model learned from; ``offsets`` are of the kind of results.
 
     A row without an answer is left out. One with an answer of several rows has as many; score and residual
-    are in the first of them, and bands in none.
+    are in the first of them.
     """
     row, place = _answered(answers)
     count = len(row)
@@ -83,6 +83,8 @@ def result_batch(
     names = [name.removesuffix(PREDICTION) for name in schema.names if name.endswith(PREDICTION)]
     time = schema.field("time").type
     sides = answers.bands[row]  # (rows, 2 bands, outputs)
+    if len(answers.several):
+        sides[has[row]] = answers.bands_ahead[which[row], :, place][has[row]]
     values = np.concatenate([values, sides.swapaxes(1, 2).reshape(count, -1)], axis=1)
     each = np.array(offsets or [0.0] * len(names))
     columns = [

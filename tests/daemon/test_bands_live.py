@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from daemons import Daemon, Prediction, launch, serving
+from daemons import Daemon, Prediction, serving
 from models import untrained
 from neighbours import command
 
@@ -19,7 +19,7 @@ from streamrnn.engine.engine import Engine
 from streamrnn.model.model_file import write_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults, Predict
-from streamrnn.wire.frame import BANDS
+from streamrnn.wire.frame import BANDS, ROLLOUT
 
 ROWS, KILLED = 120, 70
 LEVELS = 0.5, 0.9
@@ -162,7 +162,29 @@ def test_parquet_and_ndjson_have_their_columns(model_file, tmp_path):
             np.testing.assert_array_equal(np.array(said, np.float32), wanted[:, side, k])
 
 
-def test_a_rollout_has_none_yet(model_file):
-    with launch(model_file, ASKED | {"predict.horizon": 3}) as daemon:
-        daemon.wait_until_it_says("predict.bands: they are of the next row, and a rollout has none yet")
-        assert daemon.process.wait() == 78
+@pytest.mark.parametrize("output", ["prediction", "json"])
+def test_rollouts_are_published_with_theirs(model_file, tmp_path, output):
+    """As replay writes them, row by row ahead."""
+    predict = Predict(bands=LEVELS, horizon=4, every=10)
+    engine = Engine(untrained(highway=3), 1, Faults(), predict=predict)
+    said = engine.feed(["s"], np.zeros(ROWS, np.int64), VALUES)
+    settings = ASKED | {"predict.horizon": 4, "predict.every": 10, "output.format": output}
+    with serving(model_file, settings) as daemon, daemon.line() as line:
+        for seq, row in enumerate(VALUES):
+            line.send("s", row, seq=seq)
+        found = line.receive(ROWS + ROWS // 10)
+    rollouts = [each for each in found if each.header["kind"] in (ROLLOUT, "rows")]
+    assert len(rollouts) == ROWS // 10 == len(said.several)
+    if output == "json":
+        for message, sides in zip(rollouts, said.bands_ahead, strict=True):
+            low, high = message.header["low"], message.header["high"]
+            for k in range(3):
+                for side, end in enumerate(ENDS):
+                    told = (low if side % 2 == 0 else high)[f"c{k}_{end}"]
+                    np.testing.assert_array_equal(np.array(told, np.float32), sides[side, :, k])
+        return
+    assert np.stack([each.values for each in rollouts]).tobytes() == said.several.tobytes()
+    assert np.stack([each.bands for each in rollouts]).tobytes() == said.bands_ahead.tobytes()
+    rows = bands_in(replayed(model_file, tmp_path, predict))
+    ahead = rows[[*range(9, 13)]]  # those of the first rollout
+    np.testing.assert_array_equal(ahead, said.bands_ahead[0].swapaxes(0, 1))

@@ -82,9 +82,7 @@ def assert_same(answers: Answers, expected: Answers) -> None:
 
 
 def select(answers: Answers, rows: np.ndarray) -> Answers:
-    return answers._replace(
-        **{name: array[rows] for name, array in answers._asdict().items() if name != "several"}
-    )
+    return answers._replace(**{name: array[rows] for name, array in answers._asdict().items() if len(array)})
 
 
 def join(parts: list[Answers]) -> Answers:

@@ -138,7 +138,7 @@ def feed(engine: Engine, seq: int) -> Callable[[], object]:
     one = np.zeros(1, np.int64)
     answers = engine.feed(["a"], one[:0], values[:0])
     answers = type(answers)(*(np.zeros((1, *part.shape[1:]), part.dtype) for part in answers))
-    flags, none = np.array([SEQ], np.uint16), np.zeros((0, 0, values.shape[1]), np.float32)
+    flags, none = np.array([SEQ], np.uint16), np.zeros((0, 1, 0, values.shape[1]), np.float32)
     arrays = (id_words("a").copy(), one, values, np.array([seq], np.uint64), flags, one.copy(), answers)
     core, kept = prepared(engine.core)
     return between_stops(_feed, core, *arrays, none, 0, kept=kept)

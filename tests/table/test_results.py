@@ -54,6 +54,7 @@ def results(count: int = 1000, seed: int = 0) -> tuple[Rows, Answers]:
         answers=np.ones(count, np.uint8),
         bands=np.zeros((count, 0, 2), np.float32),
         several=np.zeros((0, 0, 2), np.float32),
+        bands_ahead=np.zeros((0, 0, 0, 2), np.float32),
         begins=np.zeros(count, np.uint8),
         shares=np.zeros((count, 2), np.float32),
         outcome=outcome,
