@@ -23,6 +23,7 @@ from streamrnn.engine.options import (
     FaultPolicies,
     bands_for,
     batch_rows,
+    kept_of,
     parts_of,
     rows_of_answer,
     rules_for,
@@ -147,7 +148,7 @@ class Engine:
         self._ids: list[str] = []
         self._names = np.zeros(0, np.uint64)
         bands = bands or self._bands_for(model, faults, predict)
-        network = pack_network(model, memory, bool(predict.bands))
+        network = pack_network(model, memory, kept_of(predict))
         workers = workers or usual_workers(network, len(os.sched_getaffinity(0)))
         work = workers * WORK_RECORDS
         try:
@@ -201,7 +202,7 @@ class Engine:
                     "model: its channels or outputs have other offsets than those of the running one, less "
                     "which its streams are remembered; start the daemon anew to use it"
                 )
-        network = pack_network(model, self.core.net.memory, bool(self.core.net.spread))
+        network = pack_network(model, self.core.net.memory, self.core.net.spread)
         if network.forecasts != self.core.net.forecasts:
             raise ConfigError(
                 f'model: target "{model.target}", the running one has "{self.model.target}"; a model of '

@@ -15,7 +15,8 @@ from streamrnn.engine.answers import Answers
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import aligned
 from streamrnn.model.model import Model
-from streamrnn.streams.bands import Bands
+from streamrnn.streams.ahead import lead_weights, leads_of
+from streamrnn.streams.bands import LEADS, Bands
 from streamrnn.wire.frame import END
 
 CHANGE = 0.1  # standard deviations of a channel
@@ -59,8 +60,13 @@ def with_growth(
     """
     if not (bands.number and rows):
         return bands
-    feed = feed_of(bands._replace(growth=no_growth(len(model.channels), rows)))
-    return bands._replace(growth=measure_growth(feed, model, rows))
+    leads = np.zeros(LEADS, np.int64)
+    leads[: len(leads_of(rows))] = leads_of(rows)
+    weights = aligned(rows * LEADS)
+    weights[:] = lead_weights(rows).reshape(-1)
+    growth = no_growth(len(model.channels), rows)
+    bands = bands._replace(growth=growth, rows=rows, leads=leads, weights=weights)
+    return bands._replace(growth=measure_growth(feed_of(bands), model, rows))
 
 
 def no_growth(channels: int, rows: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from streamrnn.streams.bands import Bands, make_bands
 from streamrnn.streams.batch import ROWS
 from streamrnn.streams.rarity import first_levels
 from streamrnn.streams.rules import GAP_POLICIES, MISSING_POLICIES, Rules
+from streamrnn.streams.spread import KEPT, KEPT_AHEAD, NOT_KEPT
 
 USUAL_THRESHOLD = 3.0  # of the score, for a model that says none
 ROOM_BYTES = 1 << 26  # for the answers of several rows to a batch; the largest such answer
@@ -121,6 +122,11 @@ def rules_for(model: Model, faults: FaultPolicies, memory: int) -> Rules:
         threshold=np.float32(model.score["threshold"] if model.score else USUAL_THRESHOLD),
         **_raw_bounds(model),
     )
+
+
+def kept_of(predict: AnswerPolicies) -> int:
+    """``Network.spread``: what streams keep of their errors for these bands."""
+    return (KEPT_AHEAD if predict.horizon else KEPT) if predict.bands else NOT_KEPT
 
 
 def _growth_size(model: Model, rows: int) -> int:

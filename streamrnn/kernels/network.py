@@ -68,7 +68,7 @@ class Network(NamedTuple):
     score_width: int  # of a vector of the score
     forecasts: Known  # 1 when output k forecasts channel k one period ahead
     memory: KnownIfZero  # rows over which a stream's correction of these is learned; 0 = there is none
-    spread: Known  # 1 when the spread of a stream's errors is kept
+    spread: Known  # 1 when the spread of a stream's errors is kept, 2 with what becomes of rollouts
     past_rows: int  # of a stream's past; 0 where the head sees no further than the current frame
     z_stride: int  # of a lane in Scratch.z
     gate_stride: int  # of a lane in Scratch.gates

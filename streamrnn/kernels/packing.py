@@ -118,7 +118,7 @@ def _run_scale(model: Model) -> np.ndarray:
     return np.divide(1, runs, out=np.zeros(len(runs)), where=runs > 0)
 
 
-def pack_network(model: Model, memory: int = 0, spread: bool = False) -> Network:
+def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
     """The compiled form of a model; ``memory`` and ``spread`` as in Network."""
     of_cell = model.cell, model.activation, model.reset
     cell, inputs, outputs = find_cell(*of_cell), len(model.channels), len(model.outputs)
@@ -162,7 +162,7 @@ def pack_network(model: Model, memory: int = 0, spread: bool = False) -> Network
         score_width=packed_halves(outputs),
         forecasts=int(model.relation == "sequence-to-sequence" and model.target == "next"),
         memory=memory,
-        spread=int(spread),
+        spread=spread,
         past_rows=past_rows,
         # Vectors are copied sixteen at a time, so a part may spill into the next, written after it, and the
         # last one past its end: hence the padded widths.

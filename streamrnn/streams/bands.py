@@ -26,6 +26,7 @@ from streamrnn.kernels.simd import LANES, beyond, clamp, fma, larger, load, posi
 from streamrnn.wire.frame import LARGEST
 
 MOST_BANDS = 4
+LEADS = 4  # rows ahead at which rollouts are held against what comes, see ``ahead``
 
 # Chosen on ETTh1, SKAB's file without faults and the demo's pumps: steps from 0.01 to 0.05 hold every level
 # of every channel within a point, smaller ones with narrower bands, larger ones sooner after a change.
@@ -49,7 +50,10 @@ class Bands(NamedTuple):
     spread: np.ndarray  # (out_width,) float32: r, 0 = not known
     seen: np.ndarray  # (out_width,) float32: rows that r counts for
     growth: np.ndarray  # (rows, channels, out_width) float32: of the squares of errors in a rollout's rows
-    work: np.ndarray  # (out_width,) float32
+    rows: int  # of a rollout; 0 = there is none
+    leads: np.ndarray  # (LEADS,) int64: rows ahead, 0 = none
+    weights: np.ndarray  # (rows, LEADS) float32: of the leads' ln f in that of each row
+    work: np.ndarray  # ((1 + MOST_BANDS) * out_width,) float32
 
 
 def make_bands(levels: Sequence[float], outputs: int, stated: Mapping[str, Any] | None = None) -> Bands:
@@ -64,7 +68,9 @@ def make_bands(levels: Sequence[float], outputs: int, stated: Mapping[str, Any] 
     spread, seen = aligned(width), aligned(width)
     if stated is not None:
         spread[:outputs], seen[:outputs] = np.clip(stated["spread"], LEAST_SPREAD, MOST_SPREAD), BELIEVED
-    return Bands(len(levels), found, first, spread, seen, aligned(0), aligned(width))
+    work = aligned((1 + MOST_BANDS) * width)
+    none = np.zeros(LEADS, np.int64)
+    return Bands(len(levels), found, first, spread, seen, aligned(0), 0, none, aligned(0), work)
 
 
 def _quantiles(level: float, outputs: int, stated: Mapping[str, Any] | None) -> np.ndarray:
@@ -90,7 +96,7 @@ def usual_quantile(level: float) -> float:
 
 
 @inlined
-def _reach(state, at, spread, inner):
+def reach_of(state, at, spread, inner):
     """How far a band goes, in the unit of ``spread``, for the ln q at ``state[at:]``; at least ``inner``."""
     quantile = exp(load(state, at) - splat(FARTHEST)) * splat(_SCALE)
     return larger(quantile * spread, inner)
@@ -108,7 +114,7 @@ def move_quantiles(bands, state, old, new, apart, size, spread, count, there):
     step = there * larger(splat(LEAST_STEP), splat(FIRST_STEP) / fma(count, splat(_PER_ROW), one))
     for band in range(bands.number):
         log = load(state, old + band * apart)
-        reach = _reach(state, old + band * apart, spread, reach)
+        reach = reach_of(state, old + band * apart, spread, reach)
         missed = beyond(positive(size - reach), _ZERO)
         moved = fma(step, missed - splat(_ONE - bands.levels[band]), log)
         store(state, new + band * apart, clamp(moved, -FARTHEST, FARTHEST))
@@ -127,7 +133,7 @@ def write_bands(net, bands, spreads, spread_at, state, quantiles_at, values, for
         spread, forecast = load(spreads, spread_at + unit), load(values, forecast_at + unit)
         std, reach = load(net.out_std, unit), splat(_ZERO)
         for band in range(bands.number):
-            reach = _reach(state, quantiles_at + band * width + unit, spread, reach)
+            reach = reach_of(state, quantiles_at + band * width + unit, spread, reach)
             at = to + 2 * band * apart + unit
             store(out, at, clamp(fma(splat(_ZERO) - reach, std, forecast), -_LARGEST, _LARGEST))
             store(out, at + apart, clamp(fma(reach, std, forecast), -_LARGEST, _LARGEST))

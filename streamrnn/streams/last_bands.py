@@ -10,7 +10,8 @@ from streamrnn.streams.spread import QUANTILES, SCALARS, SPREAD, TOLD, VECTORS, 
 def _vectors(core: Any, records: np.ndarray) -> np.ndarray:
     """(n, VECTORS, outputs) float64, of the spread's parts of ``records``, (n, forecast_at or more)."""
     end, outputs = core.slots.forecast_at, core.net.outputs
-    part = records[:, end - spread_words(outputs) + SCALARS : end].astype(np.float64)
+    begin = end - spread_words(outputs, core.net.spread)
+    part = records[:, begin + SCALARS : begin + spread_words(outputs)].astype(np.float64)
     return part.reshape(len(records), VECTORS, -1)[:, :, :outputs]
 
 

@@ -35,7 +35,7 @@ from streamrnn.streams.live_header import (
 )
 from streamrnn.streams.record import ID_WORDS, RecordLayout, layout_of
 from streamrnn.streams.recovery import finish
-from streamrnn.streams.relaid import other_layout, relaid_records
+from streamrnn.streams.relaid import other_layouts, relaid_records
 from streamrnn.streams.slots import WORK_RECORDS, live_bytes, make_slots
 
 FILE, LOCK = "state", "lock"
@@ -179,9 +179,9 @@ class LiveFile:
             self.snapshot = int(header["snapshot"])
             if tuple(header["layout"]) != self._layout:
                 left = _read_remains(file, header)
-                records = relaid_records(self._network, left.ids, left.records)
+                records = relaid_records(self._network, left.layout, left.ids, left.records)
                 self.remains = left._replace(layout=self._layout, records=records)
-                raise Unusable("without bands" if self._network.spread else "with bands")
+                raise Unusable(other_layouts(self._network)[left.layout])
             if (header["capacity"], header["work"]) != (self._capacity, self._work):
                 self.remains = _read_remains(file, header)
                 other = header["capacity"] != self._capacity
@@ -220,7 +220,7 @@ class LiveFile:
         if header["boot"].decode() != boot_id():
             raise Unusable("of another boot of this machine")
         models = [header[name].decode() for name in ("model", "successor")]
-        known = self._layout, other_layout(self._network)
+        known = self._layout, *other_layouts(self._network)
         if self._fingerprint in models and tuple(header["layout"]) in known:
             return
         if reset:

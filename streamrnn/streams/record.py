@@ -76,7 +76,7 @@ def layout_of(network: Network) -> RecordLayout:
     score_at = input_at + network.in_width
     adapt_at = score_at + (score_words(network.outputs) if network.forecasts else 0)
     spread_begin = adapt_at + make_adaptation(network, network.memory).words
-    forecast_at = spread_begin + (spread_words(network.outputs) if network.spread else 0)
+    forecast_at = spread_begin + spread_words(network.outputs, network.spread)
     prediction_at = forecast_at + (network.out_width if network.forecasts else 0)
     hidden_at = prediction_at + network.out_width
     past_at = hidden_at + network.states * network.layers * network.width

@@ -68,7 +68,7 @@ def sane(net, slots, at):
 def _learned(net, slots, at):
     """Whether a sane record has statistics of its forecasts' errors, if any, that rows can lead to."""
     good = net.forecasts == 0 or possible(slots.state, at + slots.score_at, net.score_width)
-    if net.spread == 1:
+    if net.spread > 0:
         good = good and possible_spread(net, slots.state, spread_at(net, slots, at))
     return good
 

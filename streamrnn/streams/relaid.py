@@ -12,20 +12,26 @@ from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.network import Network
 from streamrnn.streams.record import CHECK, ID_WORDS, RecordLayout, check_of, id_check, layout_of
 from streamrnn.streams.snapshot import Snapshot
+from streamrnn.streams.spread import KEPT, KEPT_AHEAD, NOT_KEPT
 
 
-def other_layout(network: Network) -> RecordLayout:
-    """That of the network's records with a spread where they have none now, and without where they do."""
-    return layout_of(network._replace(spread=1 - network.spread))
+def other_layouts(network: Network) -> dict[RecordLayout, str]:
+    """Those of the network's records with a spread where they have none now, and so on, and what they are."""
+    kinds = {NOT_KEPT: "without bands", KEPT: "with bands", KEPT_AHEAD: "with bands of rollouts"}
+    return {
+        layout_of(network._replace(spread=kind)): words
+        for kind, words in kinds.items()
+        if kind != network.spread
+    }
 
 
 @compiled
-def _relay(was, now, ids, old, old_32, new, new_32):
+def _relay(was, now, begin, ids, old, old_32, new, new_32):
     """Writes records ``old`` as they are laid out ``now`` to ``new``, zeros, both uint64; and views, uint32.
 
-    One that had not its check gets none.
+    The spread begins at word ``begin``. One that had not its check gets none.
     """
-    before = min(was.forecast_at, now.forecast_at) // 2  # 64-bit words up to the spread
+    before = begin // 2
     for which in range(ids.size // ID_WORDS):
         source, to, name = which * was.words // 2, which * now.words // 2, id_check(ids, which)
         for word in range(before):
@@ -37,25 +43,27 @@ def _relay(was, now, ids, old, old_32, new, new_32):
         new[to + CHECK] = check if whole else ~check
 
 
-def relaid_records(network: Network, ids: np.ndarray, records: np.ndarray) -> np.ndarray:
-    """Records of ``other_layout`` as they are laid out now, (n * words / 2,) uint64.
+def relaid_records(network: Network, was: RecordLayout, ids: np.ndarray, records: np.ndarray) -> np.ndarray:
+    """Records of ``was``, one of ``other_layouts``, as they are laid out now, (n * words / 2,) uint64.
 
     ``ids`` (n * ID_WORDS,) and ``records``, uint64. What was damaged still is.
     """
-    was, now = other_layout(network), layout_of(network)
+    now = layout_of(network)
     old = np.ascontiguousarray(records)
     new = np.zeros(len(ids) // ID_WORDS * now.words // 2, np.uint64)
-    _relay(was, now, ids, old, old.view(np.uint32), new, new.view(np.uint32))
+    begin = layout_of(network._replace(spread=NOT_KEPT)).forecast_at
+    _relay(was, now, begin, ids, old, old.view(np.uint32), new, new.view(np.uint32))
     return new
 
 
 def relaid(snapshot: Snapshot, network: Network) -> Snapshot:
-    """A snapshot with its records as they are laid out now, where they are of ``other_layout``."""
-    if snapshot.layout != other_layout(network)._asdict():
+    """A snapshot with its records as they are laid out now, where they are of one of ``other_layouts``."""
+    found = [was for was in other_layouts(network) if snapshot.layout == was._asdict()]
+    if not found:
         return snapshot
     ids, records = (
         np.ascontiguousarray(part).reshape(-1).view(np.uint64) for part in (snapshot.ids, snapshot.records)
     )
     now = layout_of(network)
-    found = relaid_records(network, ids, records).view(np.float32).reshape(len(snapshot.ids), now.words)
-    return replace(snapshot, layout=now._asdict(), records=found)
+    laid_out = relaid_records(network, found[0], ids, records).view(np.float32)
+    return replace(snapshot, layout=now._asdict(), records=laid_out.reshape(len(snapshot.ids), now.words))

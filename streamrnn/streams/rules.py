@@ -203,7 +203,7 @@ def _fill_gap(core, old, new):
     copy(slots.state, new + slots.input_at, slots.state, old + filler, net.in_width)
     if net.forecasts == 1:
         score.keep(net, slots.state, old + slots.score_at, new + slots.score_at, True)
-    if net.spread == 1:
+    if net.spread > 0:
         keep_spread(net, core.bands, slots.state, spread_at(net, slots, old), spread_at(net, slots, new))
 
 

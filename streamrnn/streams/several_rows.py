@@ -27,10 +27,11 @@ from streamrnn.kernels.network import (
 )
 from streamrnn.kernels.rls import NOTHING
 from streamrnn.stats import NO_CHANNEL, OWN, PREDICTED, REASONS, SEVERAL
+from streamrnn.streams.commit import commit, seal
 from streamrnn.streams.record import PLACE, STEP, rows_kept
 from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.slots import record
-from streamrnn.streams.spread import spread_at, tell_bands_ahead
+from streamrnn.streams.spread import awaits_rollout, remember_rollout, spread_at, tell_bands_ahead
 from streamrnn.wire import frame
 
 _DIVERGED = REASONS.index("diverged")
@@ -155,12 +156,23 @@ def _set_up(core, lane, step):
 
 
 @inlined
-def _tell_bands(core, row, slot):
-    """Low and high of each band of a rollout, from the record of the row that it answers."""
-    net, slots, decoder = core.net, core.slots, core.decoder
-    at, first = spread_at(net, slots, record(slots, slot)), _values_at(core, row, 0)
-    to, rows = 2 * core.bands.number * first, decoder.rows
+def _tell_bands(core, row, lane):
+    """Low and high of each band of a rollout, from the record of the row that it answers.
+
+    Where the stream waits for a rollout to learn from, it remembers this one: by a second commit of the row's
+    step, as rollouts come behind the first.
+    """
+    net, slots, decoder, slot = core.net, core.slots, core.decoder, core.tile.slot[lane]
+    own, first = record(slots, slot), _values_at(core, row, 0)
+    at, to, rows = spread_at(net, slots, own), 2 * core.bands.number * first, decoder.rows
     tell_bands_ahead(net, core.bands, slots.state, at, decoder.values, first, rows, decoder.bands, to)
+    if awaits_rollout(core.bands, slots.state, at):
+        work = core.tile.work + 2 * lane * slots.words
+        copy(slots.state, work, slots.state, own, slots.past_at)
+        here = spread_at(net, slots, work)
+        remember_rollout(net, core.bands, slots.state, here, decoder.values, first)
+        seal(slots, slot, work, slots.notes[slot].received, False)
+        commit(slots, slot, work)
 
 
 @inlined
@@ -181,5 +193,5 @@ def go_on(core, lanes, step):
             if net.relation != TO_SEQUENCE:  # which has answered the row itself
                 turn_away(core, row, _DIVERGED, NO_CHANNEL)
         elif core.bands.number > 0:
-            _tell_bands(core, row, core.tile.slot[lane])
+            _tell_bands(core, row, lane)
     return 0

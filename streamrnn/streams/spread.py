@@ -16,12 +16,21 @@ from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.finite import filled, given
 from streamrnn.kernels.network import copy
 from streamrnn.kernels.simd import LANES, beyond, clamp, larger, load, positive, splat, store
+from streamrnn.streams.ahead import (
+    ahead_size,
+    ahead_words,
+    any_lead_free,
+    learn_ahead,
+    look_ahead,
+    possible_ahead,
+    remember_ahead,
+)
 from streamrnn.streams.bands import (
     FARTHEST,
+    LEADS,
     LEAST_SPREAD,
     MOST_BANDS,
     MOST_SPREAD,
-    grow,
     move_quantiles,
     write_bands,
 )
@@ -29,9 +38,14 @@ from streamrnn.wire.frame import LARGEST
 
 # The spread's part of a record, just before what was forecast of the last input: these float32, then VECTORS
 # of ``Network.out_width``.
+NOT_KEPT, KEPT, KEPT_AHEAD = range(3)  # what ``Network.spread`` says: whether it is, and that of rollouts too
 LEVELS = 0  # MOST_BANDS of them: those that the quantiles are of, 0 = none
 BEGUN = MOST_BANDS  # 1; 0 = all of the part is zeros, and nothing known
+ROLLED = BEGUN + 1  # rows of the rollouts that are waited for
+WAITS = ROLLED + 1  # LEADS of them: see ``ahead``
+COUNTS = WAITS + LEADS  # likewise
 SCALARS = 16
+assert COUNTS + LEADS <= SCALARS
 # Of each output: r, in the model's standard deviations, 0 = nothing is known; n; and of each band ln q, and
 # how far it was told to go from what was forecast of the last input, 0 = it was not told.
 SPREAD, COUNT, QUANTILES = range(3)
@@ -47,15 +61,24 @@ _SETTLED_BEFORE = np.float32(SETTLED - 0.5)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-def spread_words(outputs: int) -> int:
-    """float32 words that the spread takes in a record; a multiple of 16."""
-    return SCALARS + VECTORS * packed_rows(outputs)
+def spread_words(outputs: int, spread: int = KEPT) -> int:
+    """float32 words that the spread takes in a record, a multiple of 16; ``spread`` as in ``Network``."""
+    own = SCALARS + VECTORS * packed_rows(outputs)
+    return {NOT_KEPT: 0, KEPT: own, KEPT_AHEAD: own + ahead_words(outputs)}[spread]
+
+
+@inlined
+def _own_size(net):
+    return SCALARS + VECTORS * net.out_width
 
 
 @inlined
 def spread_at(net, slots, at):
     """Where the spread's part begins of the record at word ``at``."""
-    return at + slots.forecast_at - SCALARS - VECTORS * net.out_width
+    size = _own_size(net)
+    if net.spread == KEPT_AHEAD:
+        size += ahead_size(net)
+    return at + slots.forecast_at - size
 
 
 @inlined
@@ -71,6 +94,10 @@ def _begin(net, bands, state, old, new):
     copy(state, new + SCALARS + QUANTILES * width, bands.first, 0, MOST_BANDS * width)
     for unit in range(SCALARS + TOLD * width, SCALARS + VECTORS * width, LANES):
         store(state, new + unit, splat(_ZERO))
+    if net.spread == KEPT_AHEAD:
+        for unit in range(_own_size(net), _own_size(net) + ahead_size(net), LANES):
+            store(state, new + unit, splat(_ZERO))
+        state[new + ROLLED] = np.float32(bands.rows)
     for band in range(MOST_BANDS):
         state[new + LEVELS + band] = bands.levels[band]
     state[new + BEGUN] = _ONE
@@ -78,8 +105,8 @@ def _begin(net, bands, state, old, new):
 
 @inlined
 def _same(bands, state, old):
-    """Whether the part at ``state[old:]`` has begun, and its quantiles are of the levels asked for."""
-    same = state[old + BEGUN] == _ONE
+    """Whether the part at ``state[old:]`` has begun, and is of the levels and rollouts that are asked for."""
+    same = state[old + BEGUN] == _ONE and state[old + ROLLED] == np.float32(bands.rows)
     for band in range(MOST_BANDS):
         same = same and state[old + LEVELS + band] == bands.levels[band]
     return same
@@ -92,10 +119,14 @@ def keep_spread(net, bands, state, old, new):
     ``old`` and ``new`` are words of ``state`` at which the part begins, in the stream's record and in the one
     that follows it.
     """
-    if _same(bands, state, old):
-        copy(state, new, state, old, SCALARS + VECTORS * net.out_width)
-    else:
+    if not _same(bands, state, old):
         _begin(net, bands, state, old, new)
+        return
+    copy(state, new, state, old, _own_size(net))
+    if net.spread == KEPT_AHEAD:
+        copy(state, new + _own_size(net), state, old + _own_size(net), ahead_size(net))
+        for lead in range(LEADS):
+            state[new + WAITS + lead] = _ZERO
 
 
 @inlined
@@ -129,6 +160,10 @@ def update_spread(net, bands, state, old, new, values, row_at, forecast_at):
         moved = clamp(spread + gain * (size - spread), LEAST_SPREAD, MOST_SPREAD)
         store(state, after, there * moved + (one - there) * spread)
         store(state, after + COUNT * width, clamp(count + there, _ZERO, MOST_ROWS))
+    if net.spread == KEPT_AHEAD:
+        ahead = _own_size(net)
+        waits, counts = new + WAITS, new + COUNTS
+        learn_ahead(net, bands, state, waits, counts, old + ahead, new + ahead, values, row_at)
     for band in range(bands.number, MOST_BANDS):
         for first in (QUANTILES, TOLD):
             for unit in range(SCALARS + (first + band) * width, SCALARS + (first + band + 1) * width, LANES):
@@ -147,11 +182,25 @@ def tell_bands(net, bands, state, at, forecast_at, out, to):
 def tell_bands_ahead(net, bands, state, at, values, first, rows, out, to):
     """The same of so many ``rows`` of a rollout, ``values[first:]``: all rows of a side together."""
     spread, width = at + SCALARS, net.out_width
-    quantiles = spread + QUANTILES * width
+    quantiles, ahead = spread + QUANTILES * width, at + _own_size(net)
     for step in range(rows):
-        grow(net, bands, state, spread, step)
-        forecast, here = first + step * width, to + step * width
-        write_bands(net, bands, bands.work, 0, state, quantiles, values, forecast, out, here, rows * width)
+        look_ahead(net, bands, state, spread, quantiles, ahead, step)
+        forecast, here, work = first + step * width, to + step * width, bands.work
+        write_bands(net, bands, work, 0, work, width, values, forecast, out, here, rows * width)
+
+
+@inlined
+def awaits_rollout(bands, state, at):
+    """Whether a stream would remember a rollout, by the part of its record at ``state[at:]``."""
+    return any_lead_free(bands, state, at + WAITS)
+
+
+@inlined
+def remember_rollout(net, bands, state, at, values, first):
+    """Has the part of a record at ``state[at:]`` remember the rollout ``values[first:]``, to learn from."""
+    spread, ahead = at + SCALARS, at + _own_size(net)
+    quantiles = spread + QUANTILES * net.out_width
+    remember_ahead(net, bands, state, spread, quantiles, at + WAITS, ahead, values, first)
 
 
 @inlined
@@ -160,6 +209,9 @@ def possible_spread(net, state, at):
     good = state[at + BEGUN] == _ZERO or state[at + BEGUN] == _ONE
     for band in range(MOST_BANDS):
         good = good and 0 <= state[at + LEVELS + band] < 1
+    if net.spread == KEPT_AHEAD:
+        good = good and 0 <= state[at + ROLLED] < 65536
+        good = good and possible_ahead(net, state, at + WAITS, at + COUNTS, at + _own_size(net))
     for output in range(at + SCALARS, at + SCALARS + net.out_width):
         spread, count = state[output], state[output + COUNT * net.out_width]
         good = good and (spread == _ZERO if count == _ZERO else LEAST_SPREAD <= spread <= MOST_SPREAD)

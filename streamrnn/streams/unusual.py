@@ -42,13 +42,13 @@ def measure(core, row, lane, old, new, continues):
     state, before, after = slots.state, old + slots.score_at, new + slots.score_at
     if not continues or batch.said[row].gap > np.uint32(0):  # the forecast was of another row
         score.keep(net, state, before, after, continues)
-        if net.spread == 1:
+        if net.spread > 0:
             keep_spread(net, core.bands, state, spread_at(net, slots, old), spread_at(net, slots, new))
     else:
         at, forecast, values = row * net.in_width, old + slots.prediction_at, batch.values
         known = score.measure(net, rules.levels, state, before, after, values, at, forecast, tile.rated, lane)
         tile.measured[lane] = np.uint8(known)
-        if net.spread == 1:
+        if net.spread > 0:
             before, after = spread_at(net, slots, old), spread_at(net, slots, new)
             update_spread(net, core.bands, state, before, after, values, at, forecast)
 

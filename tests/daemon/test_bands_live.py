@@ -162,6 +162,23 @@ def test_parquet_and_ndjson_have_their_columns(model_file, tmp_path):
             np.testing.assert_array_equal(np.array(said, np.float32), wanted[:, side, k])
 
 
+def test_rollouts_go_on_bit_for_bit_after_a_kill(model_file, live):
+    predict = Predict(bands=LEVELS, horizon=6, every=4)
+    engine = Engine(untrained(highway=3), 1, Faults(), predict=predict)
+    wanted = engine.feed(["s"], np.zeros(ROWS, np.int64), VALUES)
+    settings = ASKED | {"predict.horizon": 6, "predict.every": 4, "state.live": live}
+    found = list[Prediction]()
+    for first, last in ((0, KILLED), (KILLED, ROWS)):
+        with serving(model_file, settings) as daemon, daemon.line() as line:
+            for seq in range(first, last):
+                line.send("s", VALUES[seq], seq=seq)
+            found += line.receive(last - first + last // 4 - first // 4)
+            assert daemon.stop(signal.SIGKILL) == -signal.SIGKILL
+    rollouts = [each for each in found if each.header["kind"] == ROLLOUT]
+    assert np.stack([each.bands for each in rollouts]).tobytes() == wanted.bands_ahead.tobytes()
+    assert not np.array_equal(wanted.bands_ahead[5], wanted.bands_ahead[20])
+
+
 @pytest.mark.parametrize("output", ["prediction", "json"])
 def test_rollouts_are_published_with_theirs(model_file, tmp_path, output):
     """As replay writes them, row by row ahead."""

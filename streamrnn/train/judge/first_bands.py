@@ -7,7 +7,7 @@ import numpy as np
 from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.streams.bands import LEAST_SPREAD, Bands, make_bands
-from streamrnn.streams.spread import SCALARS, SETTLED, spread_words, update_spread
+from streamrnn.streams.spread import KEPT, SCALARS, SETTLED, spread_words, update_spread
 
 LEVELS = (*(k / 10 for k in range(1, 10)), 0.95, 0.99)
 FEWEST = 200  # errors of an output, of which more than one or two are beyond the widest level
@@ -20,6 +20,7 @@ class _ErrorRows(NamedTuple):
     outputs: int
     out_width: int
     out_scale: np.ndarray
+    spread: int = KEPT
 
 
 def first_bands(streams: list[np.ndarray]) -> dict[str, Any] | None:
