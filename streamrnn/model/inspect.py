@@ -82,6 +82,8 @@ def format_description(description: dict[str, Any]) -> str:
     ]
     if score := description.get("score"):
         facts.append(("anomaly", f"from a score of {score['threshold']:g} on"))
+    if bands := description.get("bands"):
+        facts.append(("bands", f"of new streams, as {bands['rows']:,} validation rows say"))
     parts = [align([list(fact) for fact in facts], "<<")]
     for title, key in (("channel", "channels"), ("output", "outputs")):
         rows = [

@@ -67,7 +67,11 @@ def test_shares_are_those_of_a_plain_count(pieces):
     for part in np.array_split(np.arange(COUNT), pieces):
         rows = Rows(stream[part].astype(np.int32), values[part], seq[part], times[part], None, 1)
         answers = said._replace(
-            **{name: getattr(said, name)[part] for name in said._fields if name not in ("several",)}
+            **{
+                name: getattr(said, name)[part]
+                for name in said._fields
+                if name not in ("several", "bands_ahead")
+            }
         )
         coverage.add(rows, answers, learned[part])
     wanted = plain_shares(stream, values, said, learned)
@@ -126,6 +130,17 @@ def test_the_report_draws_them(tmp_path):
     plain = tmp_path / "plain.html"
     replayed(tmp_path, report=str(plain))
     assert "% band" not in plain.read_text().split('id="data">')[1]
+
+
+def test_the_report_draws_the_widest_of_the_last_rollout(tmp_path):
+    page = tmp_path / "out.html"
+    replayed(tmp_path, predict=Predict(bands=LEVELS, horizon=7, every=50), report=str(page))
+    data = json.loads(page.read_text().split('id="data">')[1].split("</script>")[0])
+    assert data["widest"] == "90 % band"
+    for answer in data["streams"][0]["answer"]:
+        low, high = (np.frombuffer(base64.b64decode(side), "<f4") for side in answer["sides"])
+        values = np.frombuffer(base64.b64decode(answer["values"]), "<f4")
+        assert len(low) == 7 and (low < values).all() and (values < high).all()
 
 
 def test_of_a_recording_with_nothing_to_compare_nothing_is_said(tmp_path):

@@ -148,6 +148,7 @@ def chart_data(about: ReportFacts) -> dict[str, Any]:
         stretches.get(each.stream, []).append((k, each))
     return {
         "threshold": anomalies.threshold if anomalies is not None else None,
+        **({"widest": _label(about, len(about.summary.levels) - 1)} if about.summary.levels else {}),
         "streams": [_stream_data(about, index, stretches[about.streams[index]]) for index in about.drawn],
     }
 
@@ -195,8 +196,11 @@ def _band(about: ReportFacts, envelope: Envelope, output: int, band: int) -> dic
     place = len(about.summary.levels) - 1 - band
     low, high = (output + (1 + 2 * place + side) * len(about.model.outputs) for side in range(2))
     ends = [_packed(envelope.low[:, low], "<f4"), _packed(envelope.high[:, high], "<f4")]
-    label = f"{100 * about.summary.levels[place]:.10g} % band"
-    return {"tone": "forecast", "label": label, "ends": ends, "bare": True}
+    return {"tone": "forecast", "label": _label(about, place), "ends": ends, "bare": True}
+
+
+def _label(about: ReportFacts, band: int) -> str:
+    return f"{100 * about.summary.levels[band]:.10g} % band"
 
 
 def _held(envelope: Envelope, values: np.ndarray, label: str) -> np.ndarray:
@@ -214,7 +218,12 @@ def _answer_data(model: Model, envelope: Envelope) -> list[dict[str, Any]]:
     if len(envelope.ahead) < 2:
         return []
     return [
-        {"title": output.title, "unit": output.unit, "values": _packed(envelope.ahead[:, k], "<f4")}
+        {
+            "title": output.title,
+            "unit": output.unit,
+            "values": _packed(envelope.ahead[:, k], "<f4"),
+            "sides": [_packed(side[:, k], "<f4") for side in envelope.sides],
+        }
         for k, output in enumerate(model.outputs[:CHANNELS])
     ]
 

@@ -41,6 +41,7 @@ class Envelope(NamedTuple):
     answers: int  # to a sequence, or of several rows
     answered: int  # seq of the row that the last of them is to
     ahead: np.ndarray  # (rows, outputs) float32: that answer, its first AHEAD rows
+    sides: np.ndarray  # (2, rows, outputs) float32: low and high of its widest band; or (0, ...)
 
 
 class Envelopes:
@@ -53,7 +54,7 @@ class Envelopes:
         ahead = 1 if self._single else min(engine.rows, AHEAD)
         outputs, sides = len(model.outputs), 2 * engine.core.bands.number
         series = len(model.channels) + outputs * (1 + sides)
-        bucket, rest = 8 * series + 21, 4 * outputs * (ahead + 3 + sides) + 100  # bytes
+        bucket, rest = 8 * series + 21, 4 * outputs * (3 * ahead + 3 + sides) + 100  # bytes
         buckets = MOST
         while buckets > LEAST and AT_LEAST * (buckets * bucket + rest) > ROOM:
             buckets //= 2
@@ -87,6 +88,7 @@ class Envelopes:
             answers=np.empty(places, np.int64),
             answered=np.empty(places, np.uint64),
             ahead=np.empty((places, ahead, outputs), np.float32),
+            sides=np.empty((places, min(sides, 2), ahead, outputs), np.float32),
         )
 
     def add(self, rows: Rows, answers: Answers, learned: np.ndarray) -> None:
@@ -137,4 +139,5 @@ class Envelopes:
             answers=answers,
             answered=int(tracks.answered[place]),
             ahead=tracks.ahead[place] if answers else tracks.ahead[place, :0],
+            sides=tracks.sides[place],
         )

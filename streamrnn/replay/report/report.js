@@ -82,12 +82,14 @@
       describe(chart, `${title} of ${stream.name}${unit ? `, in ${unit}` : ""}: ${ranges(lines, columns).join(", ")}`);
       made.push(chart);
     });
-    for (const { title, unit, values } of stream.answer) {
+    for (const { title, unit, values, sides } of stream.answer) {
       const after = place.parentElement.querySelector(".answer");
-      const chart = charts.make(after, { title, unit, lines: [{ label: "output", tone: "forecast" }], time: false, sync: `answer-${number}` });
-      const answer = floats(values);
-      chart.set([answer.map((_, row) => row + 1), answer], []);
-      const words = ranges([{ label: "output", ends: [values] }], [answer]);
+      const band = sides.length ? [{ label: data.widest, tone: "forecast", ends: sides, bare: true }] : [];
+      const parts = [...band, { label: "output", tone: "forecast", ends: [values] }];
+      const chart = charts.make(after, { title, unit, lines: parts.flatMap(linesOf), time: false, sync: `answer-${number}` });
+      const columns = parts.flatMap(({ ends }) => ends.map(floats));
+      chart.set([columns[0].map((_, row) => row + 1), ...columns], []);
+      const words = ranges(parts, columns).join(", ");
       describe(chart, `The last answer to ${stream.name}, ${title}, by rows ahead: ${words}`);
       made.push(chart);
     }

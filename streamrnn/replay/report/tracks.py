@@ -53,6 +53,7 @@ class Tracks(NamedTuple):
     answers: np.ndarray  # (places,) int64: to a sequence, or of several rows
     answered: np.ndarray  # (places,) uint64: seq of the row that the last of them is to
     ahead: np.ndarray  # (places, rows, outputs) float32: that answer
+    sides: np.ndarray  # (places, 2, rows, outputs) float32: its widest band; or (places, 0, ...)
 
 
 @inlined
@@ -167,13 +168,18 @@ def _mark(totals: Totals, tracks: Tracks, stream: int, kind: int) -> None:
 
 
 @inlined
-def _keep_answer(tracks: Tracks, place: int, seq: int, several: np.ndarray, which: int) -> None:
+def _keep_answer(tracks: Tracks, place: int, seq: int, answers: Answers, which: int) -> None:
     """Keeps an answer of several rows, the stream's last so far."""
     tracks.answers[place] += 1
     tracks.answered[place] = seq
     for step in range(tracks.ahead.shape[1]):
         for output in range(tracks.ahead.shape[2]):
-            tracks.ahead[place, step, output] = several[which, step, output]
+            tracks.ahead[place, step, output] = answers.several[which, step, output]
+            for side in range(tracks.sides.shape[1]):
+                widest = answers.bands_ahead.shape[1] - tracks.sides.shape[1]
+                tracks.sides[place, side, step, output] = answers.bands_ahead[
+                    which, widest + side, step, output
+                ]
 
 
 @compiled
@@ -229,7 +235,7 @@ def take(
         if answers.answers[row] & SEVERAL != 0:
             several += 1
             if place >= 0:
-                _keep_answer(tracks, place, seq, answers.several, several)
+                _keep_answer(tracks, place, seq, answers, several)
         elif single and answers.answers[row] & OWN != 0 and place >= 0:
             tracks.answers[place] += 1
             tracks.answered[place] = seq
