@@ -26,10 +26,11 @@ from streamrnn.compiling.jit import compiled
 from streamrnn.engine.advance import advance, prepared
 from streamrnn.engine.engine import Engine, _feed
 from streamrnn.engine.helpers import core_of
+from streamrnn.engine.options import AT_END, AnswerPolicies
 from streamrnn.kernels.network import Network
 from streamrnn.model.cells import NAMES
 from streamrnn.model.model import Model
-from streamrnn.settings.sections import Faults
+from streamrnn.settings.sections import Faults, Predict
 from streamrnn.streams.live import LiveFile
 from streamrnn.streams.record import PLACE, layout_of
 from streamrnn.streams.recovery import recover
@@ -120,13 +121,15 @@ def live_engine() -> Iterator[Callable[..., tuple[Engine, np.ndarray]]]:
     """Makes an engine whose slots are on tmpfs, and gives that memory, too."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
 
-        def make(model: Model, **faults: object) -> tuple[Engine, np.ndarray]:
+        def make(
+            model: Model, predict: AnswerPolicies = AT_END, **faults: object
+        ) -> tuple[Engine, np.ndarray]:
             def home(network: Network, work: int) -> np.ndarray:
                 live = LiveFile(Path(folder), network, model.fingerprint, CAPACITY, work=work)
                 assert live.block.size == live_bytes(layout_of(network), CAPACITY, WORK)
                 return live.block
 
-            engine = Engine(model, CAPACITY, Faults(**faults), home, workers=WORKERS)
+            engine = Engine(model, CAPACITY, Faults(**faults), home, predict, workers=WORKERS)
             return engine, engine.core.slots.ids.base
 
         yield make
@@ -198,6 +201,15 @@ def test_sequences_that_end_and_begin(live_engine, flags, value):
     engine, block = live_engine(untrained("gru", channels=2, hidden=4))
     feed_one(engine)
     assert len(states(engine, block, advance_one(engine, 1, flags, value))) == 2
+
+
+def test_a_rollout_that_is_remembered_is_a_commit_behind_its_row_s(live_engine):
+    asked = Predict(bands=(0.5,), horizon=3)
+    engine, block = live_engine(untrained("lstm", channels=2, hidden=4), asked)
+    feed_one(engine)
+    found = states(engine, block, advance_one(engine, 1, END, 1.0))
+    assert len(found) == 3  # as it was, the row, and the rollout
+    assert len(states(engine, block, advance_one(engine, 2, END, 1.0))) == 3
 
 
 def test_a_step_of_another_worker(live_engine):
