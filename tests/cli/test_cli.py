@@ -369,6 +369,10 @@ def test_a_configuration_is_checked_against_its_model(tmp_path):
     result = run("config", "check", file)
     assert (result.exit_code, result.stdout) == (78, "")
     assert "adapt: only a model that forecasts each of its channels" in result.stderr
+    file.write_text(file.read_text().partition("[adapt]")[0] + "[predict]\nbands = [0.9]\n")
+    result = run("config", "check", file)
+    assert (result.exit_code, result.stdout) == (78, "")
+    assert "predict.bands: only forecasts of the next row turn out right or wrong" in result.stderr
 
 
 def test_replay(replay_calls, tmp_path):

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from models import untrained
 from plain_rules import put_back, saved
 
@@ -14,6 +16,8 @@ from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults, Predict
 from streamrnn.settings.values import MOST_BANDS as MOST_IN_SETTINGS
 from streamrnn.streams.bands import MOST_BANDS, usual_quantile
+from streamrnn.streams.recovery import PUT
+from streamrnn.wire.frame import END, RESET
 
 LEVELS = 0.5, 0.9
 
@@ -192,11 +196,43 @@ def test_values_are_less_their_offsets_and_wide_ones_stay_finite():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"target": "value"}, {"relation": "sequence-to-vector", "target": "value"}]
+    "of_model", [{"target": "value"}, {"relation": "sequence-to-vector", "target": "value"}]
 )
-def test_what_forecasts_nothing_has_none(settings):
+def test_what_forecasts_nothing_has_none(of_model):
     with pytest.raises(ConfigError, match=r"predict\.bands: only forecasts of the next row"):
-        bands_for(untrained(**settings), Predict(bands=LEVELS))
+        bands_for(untrained(**of_model), Predict(bands=LEVELS))
+
+
+ROW = st.tuples(
+    st.integers(0, 2),
+    st.sampled_from([1, 1, 1, 1, 0, 3, 90]),
+    st.sampled_from([0, 0, 0, END, RESET]),
+    st.lists(st.sampled_from([0.0, 1.5, -2.0, 1e30, -3e38, np.nan, np.inf]), min_size=3, max_size=3),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ROW, max_size=60), st.sampled_from(["step", "hold", "predict"]), st.integers(0, 5))
+def test_whatever_comes_bands_are_around_the_forecast_or_not_there(rows, gap, horizon):
+    """And what is remembered of a stream can be put back."""
+    model = untrained("lstm", 3, 4, highway=2)
+    engine = Engine(model, 3, Faults(gap=gap), predict=Predict(bands=LEVELS, horizon=horizon))
+    seq, numbers = np.zeros(3, np.int64), []
+    for of, jump, _, _ in rows:
+        seq[of] += jump
+        numbers.append(seq[of])
+    values = np.array([row[3] for row in rows], np.float32).reshape(-1, 3)
+    stream, flags = (np.array([row[k] for row in rows], np.int64) for k in (0, 2))
+    said = engine.feed(
+        ["a", "b", "c"], stream, values, np.array(numbers, np.uint64), flags=flags.astype(np.uint16)
+    )
+    sides = [(said.bands, said.values[:, None]), (said.bands_ahead, said.several[:, None])]
+    for bands, forecast in sides if horizon else sides[:1]:
+        low, high = bands[:, ::2], bands[:, 1::2]
+        assert not np.isinf(bands).any()
+        assert ((low <= forecast) & (forecast <= high) | np.isnan(low) & np.isnan(high)).all()
+    other = Engine(model, 3, Faults(gap=gap), predict=Predict(bands=LEVELS, horizon=horizon))
+    assert (put_back(other, saved(engine), 1) == PUT).all()
 
 
 def test_settings_take_as_many_as_records_hold():
