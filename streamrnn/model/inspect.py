@@ -9,7 +9,7 @@ import numpy as np
 from streamrnn.model.cells import find_cell
 from streamrnn.model.model import Model
 from streamrnn.model.parts import Channel
-from streamrnn.model.settings import DECODER, NORMALISATION
+from streamrnn.model.settings import DECODER, NORMALISATION, SPREAD_START
 
 SHOWN = 80  # characters of one fact about the training
 
@@ -20,10 +20,12 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
     ``parameters`` counts weights and biases; ``multiply_adds`` those of one step of one stream, and
     ``multiply_adds_written`` those of all rows of a prediction that is written row by row; ``state_bytes``
     the states that its cell carries, and the frames that its highway looks back to. ``rounding`` is there
-    where recurrent weights are rounded: the root mean square of what by, over theirs.
+    where recurrent weights are rounded: the root mean square of what by, over theirs. ``spread_start`` and
+    ``degrees_of_freedom``, a number for each output, are there where the network says its spread.
     An optional setting is there where it is not the default.
     """
-    sizes = {name: array.size for name, array in model.tensors().items() if name not in NORMALISATION}
+    beside = (*NORMALISATION, SPREAD_START)
+    sizes = {name: array.size for name, array in model.tensors().items() if name not in beside}
     weights = {name: size for name, size in sizes.items() if "weight" in name}
     cell = find_cell(model.cell, model.activation, model.reset)
     from_nothing = model.relation == "vector-to-sequence"  # each prediction is, and no state is kept
@@ -39,11 +41,20 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
             "multiply_adds": sum(weights.values()) - sum(writing),
             **({"multiply_adds_written": model.horizon * sum(writing)} if writing else {}),
             **({"rounding": _rounding(model)} if model.weights != "float32" else {}),
+            **(_describe_spread(model) if model.spread else {}),
             "state_bytes": (states + past) * np.dtype(np.float32).itemsize,
             "channels": _describe_channels(model.channels, model.input_mean, model.input_std),
             "outputs": _describe_channels(model.outputs, model.output_mean, model.output_std),
         }
     )
+
+
+def _describe_spread(model: Model) -> dict[str, list[float]]:
+    unit = model.output_std.astype(float)
+    return {
+        "spread_start": (model.spread_start * unit).tolist(),
+        "degrees_of_freedom": model.spread_shape.astype(float).tolist(),
+    }
 
 
 def _rounding(model: Model) -> float:
@@ -98,6 +109,13 @@ def format_description(description: dict[str, Any]) -> str:
         parts.append(
             align([[title, "mean", "std"], *([n, f"{m:.6g}", f"{s:.6g}"] for n, m, s in each)], "<>>")
         )
+    if description.get("spread"):
+        of_each = zip(description["spread_start"], description["degrees_of_freedom"], strict=True)
+        told = [
+            [output["name"], f"{start:.4g}", f"{nu:.3g}"]
+            for output, (start, nu) in zip(description["outputs"], of_each, strict=True)
+        ]
+        parts.append(align([["spread of errors", "at first", "degrees of freedom"], *told], "<>>"))
     if runs := (score or {}).get("runs"):
         names = [output["name"] for output in description["outputs"]]
         told = [[name, f"{run:,} rows" if run else "any"] for name, run in zip(names, runs, strict=True)]
@@ -125,6 +143,8 @@ def _optional_facts(description: dict[str, Any]) -> list[tuple[str, str]]:
             facts.append((f"dense {key}", listed))
     if frames := description.get("highway"):
         facts.append(("highway", f"{frames} frame{'s' if frames > 1 else ''}"))
+    if description.get("spread"):
+        facts.append(("spread", "the head says that of the next row's error, Student's t"))
     offsets = {
         c["name"]: c["offset"] for c in description["channels"] + description["outputs"] if "offset" in c
     }

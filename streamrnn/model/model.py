@@ -19,6 +19,10 @@ from streamrnn.model.settings import (
     NORMALISATION,
     RELATIONS,
     SETTINGS,
+    SPREAD,
+    SPREAD_SHAPE,
+    SPREAD_START,
+    SPREAD_TENSORS,
     ModelError,
     ahead_by_default,
     check_settings,
@@ -29,15 +33,16 @@ from streamrnn.model.settings import (
 )
 from streamrnn.model.stated import quoted
 
-ARCHITECTURE = ("cell", "activation", "reset", "layers", "hidden", "highway", "relation", "horizon")
+ARCHITECTURE = ("cell", "activation", "reset", "layers", "hidden", "highway", "relation", "horizon", SPREAD)
 # the tensors of a model file that are fields of Model; those of the head are the decoder's where there is one
 HEAD = ("head.weight", "head.bias")
-FIELDS = {name: name.replace(".", "_") for name in (*HEAD, "highway.weight", *NORMALISATION)}
+OPTIONAL_TENSORS = ("highway.weight", *SPREAD_TENSORS)  # without values where there are none
+FIELDS = {name: name.replace(".", "_") for name in (*HEAD, *OPTIONAL_TENSORS, *NORMALISATION)}
 SMALLEST_STD = float(np.finfo(np.float32).tiny)  # below it, 1 / std may be infinite
 
 
-def _no_highway() -> np.ndarray:
-    return np.zeros((0, 0), np.float32)
+def _none() -> np.ndarray:
+    return np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +56,10 @@ class Model:
     ``layers`` and the dense layers ``after``, which leave a. With
     ``y = head_weight @ a + head_bias + highway_weight @ [x_t, x_t-1, ...]`` the prediction, in physical
     units, is ``y * output_std + output_mean``. Frames older than a sequence are taken equal to its first one.
+
+    With ``spread`` the error of the next row, forecast - truth in units of ``output_std``, has Student's t
+    distribution of ``spread_shape`` degrees of freedom and the scale ``r * exp(g)``, where
+    ``g = spread_weight @ a + spread_bias``, within -4 and 4, and r is the stream's running spread.
 
     What writes several rows is fed its own: in "vector-to-sequence" the layers take [x, y of the row before],
     and begin each prediction from nothing, with y = 0. In "encoder-decoder" (Sutskever et al. 2014) the
@@ -83,7 +92,12 @@ class Model:
     after: tuple[Dense, ...] = ()
     decoder: tuple[Layer, ...] = ()  # as many as `layers`, in an encoder-decoder
     highway: int = 0  # frames that the head sees directly, the current one first
-    highway_weight: np.ndarray = field(default_factory=_no_highway)  # (O, highway * C), the newest first
+    highway_weight: np.ndarray = field(default_factory=_none)  # (O, highway * C), the newest first
+    spread: bool = False  # whether the head says how far off a forecast may be; else the next four are empty
+    spread_weight: np.ndarray = field(default_factory=_none)  # as head_weight
+    spread_bias: np.ndarray = field(default_factory=_none)  # (O,)
+    spread_shape: np.ndarray = field(default_factory=_none)  # (O,): degrees of freedom, above 2
+    spread_start: np.ndarray = field(default_factory=_none)  # (O,): of a new stream's running spread, above 0
     # rows from the input row to the outputs, the first of them; -1, the default, becomes the target's, 1 or 0
     ahead: int = -1
     missing: tuple[str, ...] = ()  # numbers and words that stand for a missing value
@@ -161,8 +175,7 @@ class Model:
             for k, dense in enumerate(getattr(self, key)):
                 tensors |= {f"{key}.{k}.weight": dense.weight, f"{key}.{k}.bias": dense.bias}
         absent = [] if self.normalisation == "standard" else [*NORMALISATION]
-        if not self.highway_weight.size:
-            absent.append("highway.weight")
+        absent += [name for name in OPTIONAL_TENSORS if not getattr(self, FIELDS[name]).size]
         prefix = _head_prefix(self.relation)
         return tensors | {
             (prefix + name if name in HEAD else name): getattr(self, part)
@@ -236,6 +249,12 @@ class Model:
         else:
             problems += _std_problems("input.std", self.input_std, self.channels)
             problems += _std_problems("output.std", self.output_std, self.outputs)
+        for name, least in ((SPREAD_SHAPE, 2), (SPREAD_START, 0)):
+            problems += [
+                f"{name}: {value:g} for {quoted(output.name)}; it must be above {least}"
+                for value, output in zip(getattr(self, FIELDS[name]), self.outputs, strict=False)
+                if value <= least
+            ]
         if problems:
             raise ModelError(*problems)
 
@@ -277,6 +296,8 @@ def random_model(
     check_settings(stated)
     bound, rng = 1 / math.sqrt(hidden), np.random.default_rng(seed)
     tensors = {name: rng.uniform(-bound, bound, shape) for name, shape in tensor_shapes(stated).items()}
+    for name in {SPREAD_SHAPE, SPREAD_START} & tensors.keys():
+        tensors[name] += 4
     if scaled:
         tensors["input.mean"] = np.zeros(len(names)) if mean is None else mean
         tensors["input.std"] = np.ones(len(names)) if std is None else std

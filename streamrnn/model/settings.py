@@ -52,6 +52,7 @@ SIZES = {
 }
 DENSE = ("before", "after")  # the lists of dense layers
 SAID = ("missing", "words")  # what cells and values beside numbers mean
+SPREAD = "spread"  # whether the head says the spread of its forecasts' errors, too
 SETTINGS = (
     *(
         *CHOICES,
@@ -61,6 +62,7 @@ SETTINGS = (
         "sample_period_s",
         *DENSE,
         *SAID,
+        SPREAD,
         "errors",
         "score",
         "bands",
@@ -74,6 +76,7 @@ OPTIONAL: dict[str, Any] = {
     "before": [],
     "after": [],
     "highway": 0,
+    SPREAD: False,
     "missing": [],
     "words": {},
     "errors": None,
@@ -87,6 +90,8 @@ DENSE_LIMIT = 256  # dense layers in a list
 LARGEST_OFFSET = 1e38  # a float32 can be
 
 NORMALISATION = ("input.mean", "input.std", "output.mean", "output.std")
+SPREAD_SHAPE, SPREAD_START = "spread.shape", "spread.start"
+SPREAD_TENSORS = ("spread.weight", "spread.bias", SPREAD_SHAPE, SPREAD_START)
 
 PROBLEMS_SHOWN = 12
 
@@ -124,6 +129,8 @@ def tensor_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     shapes = network_shapes(settings, inputs, outputs)
     if settings.get("normalisation", "standard") == "standard":
         shapes |= {name: (inputs if name.startswith("input") else outputs,) for name in NORMALISATION}
+    if settings.get(SPREAD):
+        shapes[SPREAD_START] = (outputs,)
     return shapes
 
 
@@ -146,6 +153,9 @@ def network_shapes(settings: Mapping[str, Any], inputs: int, outputs: int) -> di
     shapes |= {f"{prefix}head.weight": (outputs, widths["after"]), f"{prefix}head.bias": (outputs,)} | dense
     if settings["highway"]:
         shapes["highway.weight"] = (outputs, settings["highway"] * inputs)
+    if settings[SPREAD]:
+        shapes |= {"spread.weight": (outputs, widths["after"]), "spread.bias": (outputs,)}
+        shapes[SPREAD_SHAPE] = (outputs,)
     return shapes
 
 
@@ -186,6 +196,8 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         if settings["cell"] not in able and settings[key] in values[1:]:
             found, only = quoted(settings["cell"]), " or ".join(f'"{name}"' for name in able)
             problems.append(f'"{key}": "{settings[key]}" is for the cell {only} only, not {found}')
+    if not isinstance(settings[SPREAD], bool):
+        problems.append(f'"{SPREAD}": expected true or false, found {quoted(settings[SPREAD])}')
     problems += said_problems(settings["missing"], settings["words"])
     problems += training_problems(settings["training"])
     if problems:
@@ -221,6 +233,8 @@ def check_shapes(settings: Mapping[str, Any], found: Mapping[str, tuple[int, ...
             problems.append(
                 f'{name}: not used as "highway" is 0; remove it, or say how many frames it is for'
             )
+        elif name in SPREAD_TENSORS:
+            problems.append(f'{name}: not used as "{SPREAD}" is false; remove it, or say "{SPREAD}": true')
         elif name.startswith(DECODER) and settings["relation"] != "encoder-decoder":
             remedy = 'remove it, or say "relation": "encoder-decoder"'
             problems.append(
@@ -279,11 +293,17 @@ def _dense_problems(key: str, layers: object) -> list[str]:
 def _relation_problems(settings: Mapping[str, Any]) -> list[str]:
     """What the other settings say that the relation cannot have."""
     relation = settings["relation"]
-    return [
+    problems = [
         f'"{key}": expected {json.dumps(value)} for the relation "{relation}", found {quoted(settings[key])}'
         for key, value in RELATIONS[relation].items()
         if settings[key] != value
     ]
+    if settings[SPREAD] and (relation != "sequence-to-sequence" or settings["target"] != "next"):
+        problems.append(
+            f'"{SPREAD}": true is for forecasts of the next row: the relation "sequence-to-sequence" and the '
+            'target "next"'
+        )
+    return problems
 
 
 def _target_problems(settings: Mapping[str, Any]) -> list[str]:

@@ -192,6 +192,9 @@ def test_random_model_without_scaling_leaves_values_as_they_are():
         ({"highway": 2}, "highway.weight: missing, of shape (3, 6)"),
         ({"highway_weight": np.ones((3, 3))}, 'highway.weight: not used as "highway" is 0; remove it'),
         ({"highway": False}, '"highway": expected a whole number, 0 to 1024, found False'),
+        ({"spread": True}, "spread.start: missing, of shape (3,)"),
+        ({"spread": 1}, '"spread": expected true or false, found 1'),
+        ({"spread_bias": np.zeros(3)}, 'spread.bias: not used as "spread" is false; remove it'),
         ({"reset": "before"}, '"reset": "before" is for the cell "gru" only, not \'lstm\''),
         ({"ahead": 0}, '"ahead": expected 1 for the target "next", found 0'),
         ({"training": {"at": np.float32(1)}}, '"training": cannot be written as JSON'),
@@ -202,6 +205,58 @@ def test_a_wrong_model_is_refused_by_name(changes, fragment):
         replace(untrained(), **changes)
     assert fragment in str(caught.value)
     assert caught.value.exit_code == 78
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragment"),
+    [
+        ({"spread": False}, 'spread.weight: not used as "spread" is false; remove it, or say "spread": true'),
+        ({"target": "value", "ahead": 1}, '"spread": true is for forecasts of the next row'),
+        ({"spread_weight": np.zeros((3, 4))}, "spread.weight: expected shape (3, 5), found (3, 4)"),
+        ({"spread_shape": np.array([3, 2, 4])}, "spread.shape: 2 for 'c1'; it must be above 2"),
+        ({"spread_shape": np.array([3, np.nan, 4])}, "spread.shape: 1 of 3 values are NaN or infinite"),
+        ({"spread_start": np.array([1, 1, 0])}, "spread.start: 0 for 'c2'; it must be above 0"),
+        ({"spread_start": np.ones(2)}, "spread.start: expected shape (3,), found (2,)"),
+    ],
+)
+def test_a_wrong_spread_is_refused_by_name(changes, fragment):
+    with pytest.raises(ModelError) as caught:
+        replace(untrained(spread=True), **changes)
+    assert fragment in str(caught.value)
+
+
+def test_a_spread_has_its_shapes_and_is_kept(path):
+    """The weights are of what the head sees, and each counts in the fingerprint."""
+    model = untrained(spread=True, **ADDED)
+    write_model(model, path)
+    read = read_model(path)
+    assert_same(read, model)
+    shapes = {name: array.shape for name, array in read.tensors().items() if name.startswith("spread")}
+    each = {f"spread.{part}": (3,) for part in ("bias", "shape", "start")}
+    assert shapes == {"spread.weight": (3, 3)} | each
+    prints = {model.fingerprint, untrained(**ADDED).fingerprint}
+    for name in shapes:
+        tensors = {key: array.copy() for key, array in model.tensors().items()}
+        tensors[name].flat[-1] = np.nextafter(tensors[name].flat[-1], np.float32(np.inf))
+        prints.add(Model.from_tensors(model.settings(), tensors).fingerprint)
+    assert len(prints) == 2 + len(shapes)
+
+
+def test_a_spread_is_described():
+    model = untrained(spread=True)
+    description = json.loads(json.dumps(describe_model(model, "m")))
+    assert description["spread"] is True
+    np.testing.assert_allclose(description["degrees_of_freedom"], model.spread_shape)
+    np.testing.assert_allclose(description["spread_start"], model.spread_start * model.output_std, rtol=1e-6)
+    plain = describe_model(untrained(), "m")
+    assert description["multiply_adds"] == plain["multiply_adds"] + 3 * 5
+    assert description["parameters"] == plain["parameters"] + 3 * 5 + 2 * 3
+    lines = [" ".join(line.split()) for line in format_description(description).splitlines()]
+    assert "spread the head says that of the next row's error, Student's t" in lines
+    assert "spread of errors at first degrees of freedom" in lines
+    nu, start = description["degrees_of_freedom"][0], description["spread_start"][0]
+    assert f"c0 {start:.4g} {nu:.3g}" in lines
+    assert "spread" not in format_description(plain)
 
 
 def test_every_problem_is_named_at_once_and_a_long_list_is_cut():
