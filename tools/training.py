@@ -83,14 +83,14 @@ def clocked(work: Callable[[], object]) -> float:
 def our_epoch(cell: str, hidden: int, lanes: int, dataset: Dataset) -> Callable[[], None]:
     network = RowNetwork(NetworkShape(cell, len(dataset.channels), len(dataset.outputs), hidden))
     network.start(np.random.default_rng(0))
-    optimiser = Adam(network, 1e-2, 1.0)
+    optimiser = Adam(network, 1.0)
 
     def epoch() -> None:
         packed = Lanes(dataset.train, dataset.scaling, lanes)
         for carried, chunk, _ in chunks(packed, 0, CHUNK):
             error = (network.forward(chunk.x, None, chunk.begins, carried) - chunk.y) * chunk.weight
             network.backward(error * np.float32(2 / chunk.weight.sum()))
-            optimiser.update(1e-3)
+            optimiser.update(1e-3, 1e-2)
 
     return epoch
 

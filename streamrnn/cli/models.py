@@ -154,7 +154,7 @@ def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, 
     """Raises UsageError for options that a relation cannot have, or must."""
     from streamrnn.train.asked_of_relations import problem
 
-    given = [option for option in ("highway", "explain", "dropout") if rest[option]]
+    given = [option for option in ("highway", "explain", "dropout", "spread") if rest[option]]
     given += [option for option in ("chunk", "max-step") if is_given(option.replace("-", "_"))]
     given += [] if target == ("next",) else ["target"]
     given += [] if horizon is None else ["horizon", *(["horizon 0"] if horizon == 0 else [])]
@@ -192,6 +192,10 @@ def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, 
     metavar="N",
     help="Last rows that the head of a sequence-to-sequence sees besides.  [default: as many as help]",
 )
+@click.option(
+    "--spread/--no-spread",
+    help="Learn by likelihood, how far off each forecast may be as well: of all channels one row ahead only.",
+)
 @click.option("--channels", callback=names, metavar="A,B,...", help="Inputs.  [default: numeric columns]")
 @click.option("--exclude", callback=names, metavar="A,B,...", help="Columns that are no inputs.")
 @click.option(
@@ -220,7 +224,13 @@ def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, 
 @click.option("--batch", callback=lanes, type=COUNT, default=16, metavar="N", help="Pieces side by side.")
 @click.option("--chunk", type=COUNT, default=64, metavar="N", help="Rows that the gradient reaches back.")
 @click.option("--rate", type=POSITIVE, default=1e-2, metavar="X", help="Highest learning rate, of Adam.")
-@click.option("--decay", type=Finite(min=0), default=1e-2, metavar="X", help="Weight decay.")
+@click.option(
+    "--decay",
+    type=Finite(min=0),
+    default=1e-2,
+    metavar="X",
+    help="Weight decay; with --spread it begins higher.",
+)
 @click.option(
     "--dropout",
     type=Finite(0, 1, max_open=True),

@@ -7,18 +7,21 @@ _ONE_ROW = "--{option} is for --relation sequence-to-sequence"
 _NO_DROPOUT = "--dropout is not for --relation {relation}; try more --decay"
 _NO_GAP = "--max-step is not for --relation {relation}: no gap ends a sequence there"
 _NO_ROWS = "--relation {relation} writes one row or more; --horizon 0 is none"
+NO_SPREAD = "--spread is for networks that forecast every channel one row ahead"
 _TARGET = "--relation {relation} needs --target, the columns to estimate"
 
 # by relation: options that it does not take, and those that it needs, with what is said then
 REFUSED: dict[str, dict[str, str]] = {
     ROW_BY_ROW: {},
     "sequence-to-vector": {
+        "spread": NO_SPREAD,
         "highway": _ONE_ROW,
         "explain": _ONE_ROW,
         "max-step": _NO_GAP,
         "horizon": "--horizon is not for {relation}: it says one thing, at the end",
     },
     "vector-to-sequence": {
+        "spread": NO_SPREAD,
         "highway": _ONE_ROW,
         "explain": _ONE_ROW,
         "dropout": _NO_DROPOUT,
@@ -27,6 +30,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "horizon 0": _NO_ROWS,
     },
     "encoder-decoder": {
+        "spread": NO_SPREAD,
         "highway": _ONE_ROW,
         "explain": _ONE_ROW,
         "dropout": _NO_DROPOUT,
@@ -42,6 +46,8 @@ NEEDED: dict[str, dict[str, str]] = {
 
 def problem(relation: str, given: Collection[str]) -> str:
     """What is wrong with the options ``given``, by name ("horizon 0" for that value); "" for nothing."""
+    if {"spread", "target"} <= {*given}:
+        return NO_SPREAD
     refused = [(text, option) for option, text in REFUSED[relation].items() if option in given]
     lacking = [(text, option) for option, text in NEEDED.get(relation, {}).items() if option not in given]
     for text, option in refused + lacking:

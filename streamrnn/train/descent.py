@@ -14,6 +14,9 @@ from streamrnn.train.net.network import Weights
 AVERAGE = 0.98  # how much of the average of the weights an update keeps
 RISE = 50  # updates over which the learning rate rises
 LEAST_UPDATES = 4 * RISE  # before which nothing is given up, however few of them an epoch has
+# The decay with which a network begins that says its spread, so as not to learn single errors by heart: as
+# much in an epoch, however many updates that has (Wang & Aitchison 2024).
+EPOCH_DECAY, HIGHEST_DECAY = 15.0, 3.0
 
 N = TypeVar("N", bound=Weights, contravariant=True)
 
@@ -27,7 +30,7 @@ class TrainSettings:
     lanes: int = 16  # pieces of the data side by side in an update
     chunk: int = 64  # steps that the gradient reaches back; the state is carried on
     rate: float = 1e-2
-    decay: float = 1e-2  # of weights, per update, times the learning rate
+    decay: float = 1e-2  # of weights, per update, times the learning rate; with a spread it falls to this
     dropout: float = 0.0  # share of a layer's outputs left out
     clip: float = 1.0  # largest norm of a gradient
     seed: int = 0
@@ -35,7 +38,11 @@ class TrainSettings:
 
 @dataclass
 class Course:
-    """How far a training is, and what came of each epoch. Errors are mean squares of standardised outputs."""
+    """How far a training is, and what came of each epoch.
+
+    Errors are mean squares of standardised outputs, or of a network that says its spread mean negative log
+    likelihoods.
+    """
 
     epochs: int
     epoch: int = 0  # of whose end the errors are
@@ -59,12 +66,12 @@ class Task(Protocol[N]):
     def updates(self, network: N, rng: np.random.Generator) -> Iterator[tuple[float, float, float]]:
         """Every row of the training part once: sets ``network.gradient`` before each update.
 
-        Yields the sum of the weighed squared errors there, that of their weights, and the share of the
-        epoch that is then done.
+        Yields the sum of the weighed losses there, that of their weights, and the share of the epoch that
+        is then done.
         """
 
     def error(self, network: N) -> float:
-        """The mean square of the errors on the validation part."""
+        """The mean loss on the validation part."""
 
 
 def descend(
@@ -84,7 +91,7 @@ def descend(
     average.weights[:] = network.weights
     best = network.weights.copy()
     course = Course(settings.epochs)
-    optimiser = Adam(network, settings.decay, settings.clip)
+    optimiser = Adam(network, settings.clip)
     try:
         course.errors.append(task.error(average))
         for epoch in range(settings.epochs):
@@ -123,7 +130,9 @@ def _run_epoch(
     for square, weight, done in task.updates(network, rng):
         squares, weights = squares + square, weights + weight
         course.loss = squares / weights
-        optimiser.update(_rate(settings, (course.epoch + done) / settings.epochs, optimiser.updates))
+        gone = (course.epoch + done) / settings.epochs
+        decay = _falling_decay(settings, task.rows, gone) if network.shape.spread else settings.decay
+        optimiser.update(_rate(settings, gone, optimiser.updates), decay)
         keep = min(AVERAGE, optimiser.updates / (optimiser.updates + 10))
         average.weights += np.float32(1 - keep) * (network.weights - average.weights)
         course.done = done
@@ -133,3 +142,9 @@ def _run_epoch(
 
 def _rate(settings: TrainSettings, done: float, updates: int) -> float:
     return settings.rate * (1 + math.cos(math.pi * done)) / 2 * min(1.0, (updates + 1) / RISE)
+
+
+def _falling_decay(settings: TrainSettings, rows: int, done: float) -> float:
+    updates = -(-rows // (settings.lanes * settings.chunk))
+    first = max(min(EPOCH_DECAY / updates, HIGHEST_DECAY), settings.decay)
+    return float(first ** (1 - done) * settings.decay**done)

@@ -28,18 +28,38 @@ def fit(
     Its highway starts as ``linear``, of as many frames, if it has one; the network then learns what that
     leaves, in units of that, so that a rate means the same however small it is.
     """
-    network, average = RowNetwork(shape), RowNetwork(shape)
     rng = np.random.default_rng(settings.seed)
+    network, left = begin(shape, linear, rng)
+    average = RowNetwork(shape)
+    course = descend(network, average, _RowTask(dataset, settings, left), settings, rng, report)
+    to_deviations(average, left)
+    return average, course
+
+
+def begin(
+    shape: NetworkShape, linear: Linear | None, rng: np.random.Generator
+) -> tuple[RowNetwork, np.ndarray]:
+    """A network with its first weights, and the unit in which it speaks, (O,), in standard deviations."""
+    network = RowNetwork(shape)
     network.start(rng)
     left = np.ones(shape.outputs, np.float32)
     if linear is not None and shape.highway:
         left = np.sqrt(np.maximum(linear.errors, LEAST_ERROR)).astype(np.float32)
         network.tensors["highway.weight"][:] = linear.weight / left[:, None]
         network.tensors["head.bias"][:] = linear.bias / left
-    course = descend(network, average, _RowTask(dataset, settings, left), settings, rng, report)
-    for name in ("head.weight", "head.bias", *(["highway.weight"] if shape.highway else [])):
-        average.tensors[name].T[:] *= left
-    return average, course
+    return network, left
+
+
+def to_deviations(network: RowNetwork, left: np.ndarray) -> None:
+    """Has a network that speaks in a unit, (O,), speak in standard deviations."""
+    for name in ("head.weight", "head.bias", *(["highway.weight"] if network.shape.highway else [])):
+        network.tensors[name].T[:] *= left
+
+
+def in_unit(dataset: Dataset, left: np.ndarray) -> Dataset:
+    """A dataset whose outputs are in a unit, (O,), of standard deviations."""
+    scaling = dataset.scaling
+    return dataset._replace(scaling=scaling._replace(output_std=scaling.output_std * left))
 
 
 class _RowTask:
@@ -50,9 +70,7 @@ class _RowTask:
     """
 
     def __init__(self, dataset: Dataset, settings: TrainSettings, left: np.ndarray) -> None:
-        scaling = dataset.scaling
-        self._dataset = dataset._replace(scaling=scaling._replace(output_std=scaling.output_std * left))
-        self._settings, self._left = settings, left
+        self._dataset, self._settings, self._left = in_unit(dataset, left), settings, left
         self.rows = sum(len(sequence.values) for sequence in dataset.train)
 
     def updates(self, network: RowNetwork, rng: np.random.Generator) -> Iterator[tuple[float, float, float]]:
@@ -64,7 +82,7 @@ class _RowTask:
             lanes = Lanes(train, scaling, settings.lanes, int(rng.integers(self.rows)), shape.highway)
         count = -(-lanes.steps // settings.chunk)
         for number, (carried, chunk, past) in enumerate(chunks(lanes, shape.highway, settings.chunk), 1):
-            masks = _masks(shape, settings, rng)
+            masks = masks_of(shape, settings, rng)
             error = network.forward(chunk.x, past, chunk.begins, carried, masks) - chunk.y
             weighed = error * chunk.weight * np.square(left)
             total = max(float(chunk.weight.sum()), 1.0)
@@ -75,7 +93,9 @@ class _RowTask:
         return mean_error(network, self._dataset, self._left)
 
 
-def _masks(shape: NetworkShape, settings: TrainSettings, rng: np.random.Generator) -> list[np.ndarray] | None:
+def masks_of(
+    shape: NetworkShape, settings: TrainSettings, rng: np.random.Generator
+) -> list[np.ndarray] | None:
     """Which outputs of each layer are left out, the same over a chunk (Gal & Ghahramani 2016)."""
     if not settings.dropout:
         return None
@@ -103,6 +123,7 @@ def outcomes(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Predictions and targets, (n, O) float32 standardised, and which targets there are, (n, O) bool.
 
+    Of a network that says its spread, the logarithms of its factors stand behind the predictions, (n, 2 * O).
     For all rows of ``sequences``, some at a time; the state at each is that of a network that was running.
     """
     order = np.arange(len(sequences)) if network.shape.relation == "sequence-to-vector" else None
@@ -110,7 +131,7 @@ def outcomes(
     for carried, chunk, past in chunks(lanes, network.shape.highway, 256):
         there = chunk.weight.reshape(-1, network.shape.outputs) > 0
         predicted = network.forward(chunk.x, past, chunk.begins, carried)
-        yield predicted.reshape(there.shape), chunk.y.reshape(there.shape), there
+        yield predicted.reshape(len(there), -1), chunk.y.reshape(there.shape), there
 
 
 def residuals(
@@ -118,7 +139,7 @@ def residuals(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Prediction minus target, and which targets there are, of ``outcomes``."""
     for predicted, target, there in outcomes(network, sequences, scaling):
-        yield predicted - target, there
+        yield predicted[:, : target.shape[1]] - target, there
 
 
 def mean_error(network: RowNetwork, dataset: Dataset, unit: np.ndarray | float = 1.0) -> float:

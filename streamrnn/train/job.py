@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,19 +18,20 @@ from streamrnn.errors import UserError
 from streamrnn.model.cells import GATES, NAMES, find_cell
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import write_model
-from streamrnn.model.parts import Channel
 from streamrnn.table.progress import Line, Progress, counted
-from streamrnn.train.asked_of_relations import ROW_BY_ROW, problem
+from streamrnn.train.asked_of_relations import NO_SPREAD, ROW_BY_ROW, problem
 from streamrnn.train.data.dataset import Dataset
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import Course, TrainSettings
 from streamrnn.train.in_words import count_of, found_text
 from streamrnn.train.judge.classes import shares_right
+from streamrnn.train.judge.likelihood import Surprise, first_spread, surprises
 from streamrnn.train.judge.linear import Linear, linear_autoregression
 from streamrnn.train.judge.reach import gradient_reach
 from streamrnn.train.judge.simple_methods import Simple
 from streamrnn.train.judge.stated import stated_of
-from streamrnn.train.judge.validation import validate, weights_of
+from streamrnn.train.judge.validation import Validated, validate, weights_of
+from streamrnn.train.model_of import to_model
 from streamrnn.train.net.network import NetworkShape, RowNetwork, Weights
 from streamrnn.train.relations import RELATIONS, Trained, fit_network, load_dataset
 from streamrnn.train.report import Errors, TrainReport
@@ -52,10 +53,21 @@ class TrainOptions:
     highway: int | None = None  # frames that the head sees; None = as many as help a linear forecast
     relation: str = "sequence-to-sequence"
     horizon: int | None = None  # rows of a prediction; None = 1, or of the longest curve
+    spread: bool = False  # whether the network says the spread of its errors, too
     settings: TrainSettings = field(default_factory=TrainSettings)
     work: float | None = None  # multiply-adds of steps forward, past which there are fewer epochs
     explain: bool = False
     progress: bool = False
+
+
+class Judged(NamedTuple):
+    """What the validation part says of a network."""
+
+    found: Validated
+    right: dict[str, dict[str, float]]  # by column of text and by method: the share of sequences told right
+    stated: dict[str, Any]  # of its errors, as the model file says it
+    surprise: Surprise | None  # without a spread None, as the next
+    spread_start: np.ndarray | None  # (O,)
 
 
 def train(options: TrainOptions) -> TrainReport:
@@ -69,6 +81,8 @@ def train(options: TrainOptions) -> TrainReport:
         raise UserError(said)
     with not_begun():
         dataset = _load(options)
+    if options.spread and dataset.target != "next":
+        raise UserError(NO_SPREAD)
     return learn(dataset, options)[1]
 
 
@@ -84,6 +98,7 @@ def _given(options: TrainOptions) -> list[str]:
         "target": data.targets is not None,
         "horizon": options.horizon is not None,
         "horizon 0": options.horizon == 0,
+        "spread": options.spread,
     }
     return [option for option, is_given in given.items() if is_given]
 
@@ -95,7 +110,7 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, TrainReport]:
         linear, said, simple = _simple(dataset, options)
     shape, start = _plan(dataset, linear, options)
     weights = Weights(shape)
-    told = {"missing": list(options.data.reading.missing), "words": dict(dataset.words)}
+    told: dict[str, Any] = {"missing": list(options.data.reading.missing), "words": dict(dataset.words)}
     told |= {"weights": options.weights}
     to_model(weights, dataset, **told)  # what a file cannot hold is refused before the work
     options = replace(options, settings=_within(options, weights, dataset))
@@ -110,9 +125,7 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, TrainReport]:
     with _uninterrupted():  # what took hours is written, however impatient someone is
         in_float32 = None if options.weights == "float32" else validate(network, dataset).mse
         with weights_of(to_model(network, dataset, **told).as_run(), network):
-            found = validate(network, dataset)
-            right = shares_right(network, linear, dataset) if isinstance(network, RowNetwork) else {}
-            stated = stated_of(network, dataset)
+            found, right, stated, surprise, told["spread_start"] = _judge(network, dataset, linear)
         by_linear, by_simple = (found.over_rows(each.errors) for each in (linear, simple))
         compared = Errors(found.mse, by_linear, by_simple, simple.name)
         made = _told(options, shape, course, compared) | ({"validation_right": right} if right else {})
@@ -140,6 +153,7 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, TrainReport]:
         seconds=seconds,
         warnings=dataset.warnings,
         right=right,
+        surprise=surprise,
         threshold=stated["score"]["threshold"] if stated else None,
         weights=options.weights,
         in_float32=in_float32,
@@ -212,6 +226,7 @@ def _plan(dataset: Dataset, linear: Linear, options: TrainOptions) -> tuple[Netw
         highway=highway,
         relation=options.relation,
         horizon=dataset.horizon,
+        spread=options.spread,
     )
     return shape, start
 
@@ -225,35 +240,14 @@ def _within(options: TrainOptions, weights: Weights, dataset: Dataset) -> TrainS
     return replace(settings, epochs=min(settings.epochs, max(int(options.work / epoch), LEAST_EPOCHS)))
 
 
-def to_model(network: Weights, dataset: Dataset, **found: Any) -> Model:
-    """The model of a trained network; ``found`` are settings that do not follow from these."""
-    shape, scaling, outputs = network.shape, dataset.scaling, len(dataset.names)
-    settings = {
-        "cell": shape.cell,
-        "activation": shape.activation,
-        "layers": shape.layers,
-        "hidden": shape.hidden,
-        "highway": shape.highway,
-        "channels": [_channel(name, dataset) for name in dataset.channels],
-        "outputs": [_channel(name, dataset) for name in dataset.names],
-        "sample_period_s": dataset.period_s,
-        "relation": shape.relation,
-        "horizon": shape.horizon,
-        "target": dataset.target,
-        "ahead": dataset.ahead,
-        **found,
-    }
-    tensors = network.tensors | {
-        "input.mean": scaling.input_mean,
-        "input.std": scaling.input_std,
-        "output.mean": scaling.output_mean[:outputs],
-        "output.std": scaling.output_std[:outputs],
-    }
-    return Model.from_tensors(settings, tensors)
-
-
-def _channel(name: str, dataset: Dataset) -> dict[str, Any]:
-    return Channel(name, dataset.units.get(name, ""), dataset.offsets.get(name, 0.0)).stated()
+def _judge(network: Trained, dataset: Dataset, linear: Linear) -> Judged:
+    right, surprise, start = {}, None, None
+    if isinstance(network, RowNetwork):
+        right = shares_right(network, linear, dataset)
+        if network.shape.spread:
+            surprise = surprises(network, dataset, linear, dataset.validation)
+            start = first_spread(network, dataset)
+    return Judged(validate(network, dataset), right, stated_of(network, dataset), surprise, start)
 
 
 def _told(options: TrainOptions, shape: NetworkShape, course: Course, errors: Errors) -> dict[str, Any]:

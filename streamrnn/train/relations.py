@@ -14,6 +14,7 @@ from streamrnn.train.data.sequences import load_sequences, windows
 from streamrnn.train.descent import Course, TrainSettings
 from streamrnn.train.fit import fit, residuals
 from streamrnn.train.fit_decoder import curve_residuals, decoded_residuals, fit_curves, fit_decoder
+from streamrnn.train.fit_spread import fit_with_spread
 from streamrnn.train.judge.linear import Linear
 from streamrnn.train.judge.simple_methods import (
     Simple,
@@ -64,8 +65,18 @@ def _load_windows(options: DataOptions, horizon: int | None, _: int, progress: P
     return windows(dataset, horizon)
 
 
+def _fit_rows(
+    dataset: Dataset,
+    shape: NetworkShape,
+    settings: TrainSettings,
+    start: Linear | None,
+    report: Callable[[Course], object],
+) -> tuple[RowNetwork, Course]:
+    return (fit_with_spread if shape.spread else fit)(dataset, shape, settings, start, report)
+
+
 RELATIONS = {
-    ROW_BY_ROW: Relation(_load_rows, fit, row_methods, "row", "{ahead} ahead", True),
+    ROW_BY_ROW: Relation(_load_rows, _fit_rows, row_methods, "row", "{ahead} ahead", True),
     "sequence-to-vector": Relation(
         _load_by_sequence("sequence-to-vector"),
         fit,

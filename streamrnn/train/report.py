@@ -9,9 +9,12 @@ from streamrnn.model.inspect import align
 from streamrnn.table.progress import counted
 from streamrnn.train.data.warnings import DataFacts
 from streamrnn.train.descent import Course
+from streamrnn.train.judge.likelihood import Surprise
 from streamrnn.train.judge.reach import describe_reach, reach_text
 
 PAYS = 0.01  # the least share by which a network must be better to be worth it
+SPREAD_PAYS = 0.01  # and the least by which the likelihood's logarithm must be
+NAMED = 8  # outputs
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class TrainReport:
     seconds: float
     warnings: list[str]
     right: dict[str, dict[str, float]]  # by column of text and by method: the share of sequences told right
+    surprise: Surprise | None  # of each output, by method; None = the network does not say its spread
     threshold: float | None  # score at which an anomaly begins; None without a score
     weights: str  # recurrent ones, as a step holds them
     in_float32: np.ndarray | None  # (O,) the network's errors before they were rounded; None = they are not
@@ -71,6 +75,11 @@ class TrainReport:
         }
         if self.right:
             description["validation_right"] = self.right
+        if self.surprise is not None:
+            description["validation_nll"] = {
+                output: {name: float(of_each[k]) for name, of_each in self.surprise._asdict().items()}
+                for k, output in enumerate(self.outputs)
+            }
         if self.in_float32 is not None:
             description["weights"] = self.weights
             description["validation_mse_in_float32"] = float(self.in_float32.mean())
@@ -102,6 +111,8 @@ class TrainReport:
         parts = [f"{self.path}: {self.network}", f"{rows}; {epochs}"]
         parts.append("\n" + align(table, "<" + ">" * len(columns)))
         parts.append(f"(root mean squares; linear: {self.linear})\n")
+        if self.surprise is not None:
+            parts.append(f"{surprise_table(self.surprise, self.outputs)}\n")
         for column, shares in self.right.items():
             listed = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
             parts.append(f"{column} told right: {listed}")
@@ -110,6 +121,8 @@ class TrainReport:
             by = f"{self.roots()['network'] / before - 1:+.3%}" if before > 0 else "nothing"
             parts.append(f"recurrent weights in {self.weights} change the network's error by {by}")
         parts.append(self._verdict())
+        if self.surprise is not None:
+            parts.append(surprise_verdict(self.surprise, self.outputs))
         if self.threshold is not None:
             parts.append(f"an anomaly begins at a score of {self.threshold:g}")
         if self.reaches is not None:
@@ -144,3 +157,35 @@ class TrainReport:
                 f"at least {PAYS:.0%} below"
             )
         return f"the network pays: its squared error is {gain:.1%} below that of {name}"
+
+
+def surprise_table(surprise: Surprise, outputs: list[str]) -> str:
+    """The negative log likelihood of each output by each method."""
+    table = [["negative log likelihood", *surprise._fields]]
+    table += [[name, *(f"{of_each[k]:.3f}" for of_each in surprise)] for k, name in enumerate(outputs)]
+    table.append(["mean", *(f"{of_each.mean():.3f}" for of_each in surprise)])
+    said = (
+        "(of a value in standard deviations, by Student's t; weighted and constant: linear, its spread\n"
+        "a weighted mean of its last errors, or always the same)"
+    )
+    return f"{align(table, '<>>>')}\n{said}"
+
+
+def surprise_verdict(surprise: Surprise, outputs: list[str]) -> str:
+    """Whether it pays that a network says its spread, and of which outputs."""
+    simple = {name: of_each for name, of_each in surprise._asdict().items() if name != "network"}
+    name = min(simple, key=lambda name: float(simple[name].mean()))
+    gains = simple[name] - surprise.network
+    gain = float(gains.mean())
+    if gain < SPREAD_PAYS:
+        by = f"{abs(np.floor(gain * 1e3) / 1e3):.3f} {'below' if gain < 0 else 'above'}"
+        return (
+            f"its spread does not pay here: the likelihood's logarithm is {by} that of {name}; it should be "
+            f"at least {SPREAD_PAYS:g} above"
+        )
+    gaining = [output for output, of_one in zip(outputs, gains, strict=True) if of_one >= SPREAD_PAYS]
+    who = "all outputs gain"
+    if len(gaining) < len(outputs):
+        named = ", ".join(gaining[:NAMED]) + (", ..." if len(gaining) > NAMED else "")
+        who = f"{len(gaining)} of {counted(len(outputs), 'output')} gain: {named}"
+    return f"its spread pays: the likelihood's logarithm is {gain:.3f} above that of {name}; {who}"

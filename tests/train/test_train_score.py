@@ -11,9 +11,9 @@ from streamrnn.settings.sections import Faults
 from streamrnn.streams.rarity import first_levels
 from streamrnn.streams.score import MEMORY
 from streamrnn.train.data.dataset import Dataset, Sequence, hold
-from streamrnn.train.job import to_model
 from streamrnn.train.judge.calibration import calibrate, in_order, score_residuals
 from streamrnn.train.judge.stated import stated_of
+from streamrnn.train.model_of import to_model
 from streamrnn.train.net.network import NetworkShape, RowNetwork
 from streamrnn.train.relations import residuals_of
 

@@ -16,9 +16,9 @@ from streamrnn.train.data.lanes import Lanes
 from streamrnn.train.data.warnings import DataFacts
 from streamrnn.train.descent import LEAST_UPDATES, Course, TrainSettings
 from streamrnn.train.fit import chunks, fit, mean_error
-from streamrnn.train.job import to_model
 from streamrnn.train.judge.linear import Linear, linear_autoregression
 from streamrnn.train.judge.reach import describe_reach, gradient_reach, reach_text, windows
+from streamrnn.train.model_of import to_model
 from streamrnn.train.net.adam import HIGHWAY_SHARE, Adam
 from streamrnn.train.net.decoder import CurveNetwork, EncoderDecoder
 from streamrnn.train.net.layer import LayerState
@@ -187,7 +187,7 @@ def test_sequences_in_one_lane_are_as_sequences_alone(cell, activation):
 def test_adam_is_the_papers():
     """Against its formulas, with clipping, decay of matrices only, and a highway that learns more slowly."""
     network = random_network(NetworkShape("gru", 2, 1, 3, highway=2))
-    optimiser, rng = Adam(network, decay=0.1, clip=0.5), np.random.default_rng(7)
+    optimiser, rng = Adam(network, clip=0.5), np.random.default_rng(7)
     weights, decay = network.weights.copy(), np.zeros_like(network.weights)
     share = np.ones_like(network.weights)
     for name, view in network.views(decay).items():
@@ -200,7 +200,7 @@ def test_adam_is_the_papers():
         mean, square = 0.9 * mean + 0.1 * g, 0.999 * square + 0.001 * g**2
         direction = mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
         weights = weights - 0.01 * share * (direction + decay * weights)
-        optimiser.update(0.01)
+        optimiser.update(0.01, 0.1)
         np.testing.assert_allclose(network.weights, weights, rtol=1e-10, atol=1e-14)
 
 

@@ -18,9 +18,10 @@ def _update(
     gradient: np.ndarray,
     mean: np.ndarray,
     square: np.ndarray,
-    decay: np.ndarray,
+    decays: np.ndarray,
     share: np.ndarray,
     rate: float,
+    decay: float,
     shrink: float,
     mean_bias: float,
     square_bias: float,
@@ -31,33 +32,36 @@ def _update(
         mean[k] += kind(1 - _MEAN) * (g - mean[k])
         square[k] += kind(1 - _SQUARE) * (g * g - square[k])
         step = mean[k] / kind(mean_bias) / (np.sqrt(square[k] / kind(square_bias)) + kind(_SMALL))
-        weights[k] -= kind(rate) * share[k] * (step + decay[k] * weights[k])
+        weights[k] -= kind(rate) * share[k] * (step + kind(decay) * decays[k] * weights[k])
 
 
 class Adam:
     """Updates a network's weights from its gradient.
 
-    ``decay`` is for matrices only, never for biases, nor for the highway, which learns more slowly: it
-    begins as the best linear forecast, and is only to give way where the network does better.
+    Only matrices decay, never biases, nor the highway, which learns more slowly: it begins as the best linear
+    forecast, and is only to give way where the network does better.
     """
 
-    def __init__(self, network: Weights, decay: float, clip: float) -> None:
+    def __init__(self, network: Weights, clip: float) -> None:
         self._network, self._clip = network, clip
         self._mean, self._square = np.zeros_like(network.weights), np.zeros_like(network.weights)
-        self._decay = np.zeros_like(network.weights)
+        self._decays = np.zeros_like(network.weights)
         self._share = np.ones_like(network.weights)
-        for name, view in network.views(self._decay).items():
-            view[:] = decay if view.ndim == 2 and name != "highway.weight" else 0
+        for name, view in network.views(self._decays).items():
+            view[:] = 1 if view.ndim == 2 and name != "highway.weight" else 0
         if network.shape.highway:
             network.views(self._share)["highway.weight"][:] = HIGHWAY_SHARE
         self.updates = 0
 
-    def update(self, rate: float) -> None:
-        """One step of ``rate``, the gradient first scaled to a norm of ``clip`` where it is above."""
+    def update(self, rate: float, decay: float) -> None:
+        """One step of ``rate``, the gradient first scaled to a norm of ``clip`` where it is above.
+
+        Weights also lose a share of ``rate * decay``.
+        """
         network = self._network
         self.updates += 1
         norm = math.sqrt(float(network.gradient @ network.gradient))
         shrink = self._clip / norm if norm > self._clip else 1.0
         bias = 1 - _MEAN**self.updates, 1 - _SQUARE**self.updates
-        moments = self._mean, self._square
-        _update(network.weights, network.gradient, *moments, self._decay, self._share, rate, shrink, *bias)
+        of_each = self._mean, self._square, self._decays, self._share
+        _update(network.weights, network.gradient, *of_each, rate, decay, shrink, *bias)

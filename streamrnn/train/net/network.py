@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamrnn.model.cells import find_cell
-from streamrnn.model.settings import DECODER, network_shapes
+from streamrnn.model.settings import DECODER, SPREAD_SHAPE, network_shapes
 from streamrnn.train.net.layer import RecurrentLayer
+from streamrnn.train.net.spread import freedom, log_excess
 
 _PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -30,6 +31,7 @@ class NetworkShape:
     highway: int = 0  # frames that the head sees, the current one first
     relation: str = "sequence-to-sequence"
     horizon: int = 1  # rows of a prediction
+    spread: bool = False  # whether the head says the spread of its forecasts' errors, too
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """The shape of every tensor, by its name in a model file."""
@@ -40,6 +42,7 @@ class Weights:
     """The weights of a network and their gradient, each in one vector.
 
     ``tensors`` and ``gradients`` are views, by name, into ``weights`` and ``gradient``, (P,), of ``dtype``.
+    They are a model file's, but for "spread.shape": here it is log(nu - 2), which any number can be.
     """
 
     def __init__(self, shape: NetworkShape, dtype: type = np.float32) -> None:
@@ -97,9 +100,15 @@ class Weights:
                 tensor.reshape(-1, shape.hidden)[cell.gates.index(cell.keeps)] = 1
 
     def load(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Takes over weights, by name."""
+        """Takes over a model file's weights, by name."""
         for name, tensor in self.tensors.items():
-            tensor[:] = tensors[name]
+            tensor[:] = log_excess(tensors[name]) if name == SPREAD_SHAPE else tensors[name]
+
+    def stated(self) -> dict[str, np.ndarray]:
+        """The weights as a model file has them, by name."""
+        return {
+            name: freedom(tensor) if name == SPREAD_SHAPE else tensor for name, tensor in self.tensors.items()
+        }
 
 
 class RowNetwork(Weights):
@@ -119,6 +128,9 @@ class RowNetwork(Weights):
     ) -> np.ndarray:
         """Predictions (T, B, O) for inputs ``x`` (T, B, C), with ``past`` (T, B, highway * C) for the head.
 
+        Of a network that says its spread (T, B, 2 * O): behind the predictions the logarithms of each
+        output's factor on the running spread, from the hidden state alone.
+
         ``begins`` (T, B) uint8 is 1 where a sequence begins; ``carried``: states go on from the chunk before.
         ``masks`` (B, H), one a layer, are what dropout leaves of its outputs.
         """
@@ -132,17 +144,29 @@ class RowNetwork(Weights):
         y = x @ self.tensors["head.weight"].T + self.tensors["head.bias"]
         if past is not None:
             y += past @ self.tensors["highway.weight"].T
+        if self.shape.spread:
+            said = x @ self.tensors["spread.weight"].T + self.tensors["spread.bias"]
+            y = np.concatenate([y, said], axis=-1)
         return y
 
     def backward(self, dy: np.ndarray) -> None:
-        """Sets the gradient from dL/dy, (T, B, O), of the last ``forward``."""
+        """Sets the gradient from dL/dy, (T, B, O) or (T, B, 2 * O), of the last ``forward``."""
         self.gradient[:] = 0
-        flat = dy.reshape(-1, self.shape.outputs)
-        self.gradients["head.weight"][:] = flat.T @ self._top.reshape(-1, self.shape.hidden)
-        self.gradients["head.bias"][:] = flat.sum(0)
+        outputs = self.shape.outputs
+        dh = self._backward_head("head", dy[..., :outputs])
         if self._past is not None:
+            flat = dy[..., :outputs].reshape(-1, outputs)
             self.gradients["highway.weight"][:] = flat.T @ self._past.reshape(len(flat), -1)
-        self.backward_layers(dy @ self.tensors["head.weight"], inputs=False)
+        if self.shape.spread:
+            dh += self._backward_head("spread", dy[..., outputs:])
+        self.backward_layers(dh, inputs=False)
+
+    def _backward_head(self, head: str, dy: np.ndarray) -> np.ndarray:
+        """Sets the gradient of a head from dL/d(what it says), (T, B, O). Returns dL/dh, (T, B, H)."""
+        flat = dy.reshape(-1, self.shape.outputs)
+        self.gradients[f"{head}.weight"][:] = flat.T @ self._top.reshape(-1, self.shape.hidden)
+        self.gradients[f"{head}.bias"][:] = flat.sum(0)
+        return dy @ self.tensors[f"{head}.weight"]
 
     def backward_layers(self, dh: np.ndarray, inputs: bool) -> np.ndarray | None:
         """Adds to the gradient of all layers from dL/dh, (T, B, H), of the last one's outputs.
