@@ -143,6 +143,8 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
         chain.add_dense(dense)
     chain.products[-1]["out"] = head_at + seen
     chain.add(np.hstack([model.highway_weight, model.head_weight]), model.head_bias, first=head_at)
+    if model.spread:
+        chain.add(model.spread_weight, model.spread_bias, first=head_at + seen, to=out_width)
 
     weights, words, biases = map(np.concatenate, (chain.matrices, chain.words, chain.biases))
     past_rows = model.highway if model.highway > 1 else 0
@@ -160,6 +162,7 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
         states=len(cell.states),
         out_width=out_width,
         score_width=packed_halves(outputs),
+        spread_at=out_width if model.spread else 0,
         forecasts=int(model.relation == "sequence-to-sequence" and model.target == "next"),
         memory=memory,
         spread=spread,

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,12 +12,15 @@ from models import CELLS
 from runs import train
 from test_training import LANES, STEPS, make_dataset, random_chunk, random_network
 
+from streamrnn.engine.engine import Engine
+from streamrnn.kernels.packing import pack_network
 from streamrnn.model.model_file import read_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
-from streamrnn.train.data.dataset import Dataset
+from streamrnn.train.data.dataset import Dataset, Sequence
+from streamrnn.train.data.lanes import Lanes
 from streamrnn.train.descent import TrainSettings
-from streamrnn.train.fit import mean_error
+from streamrnn.train.fit import chunks, mean_error
 from streamrnn.train.fit_spread import fit_with_spread
 from streamrnn.train.judge.likelihood import (
     SaidErrors,
@@ -254,6 +258,35 @@ def surprise_of_linear(dataset: Dataset, plain: RowNetwork) -> float:
         for one in checked
     ]
     return float(surprise(told, spreads_of(told, mean_size(told)), student.shape).mean())
+
+
+@pytest.mark.parametrize(("cell", "activation"), CELLS)
+@pytest.mark.parametrize("highway", [0, 5])
+def test_the_engine_says_the_spread_that_was_trained(cell, activation, highway):
+    """Row by row, behind forecasts that are bit for bit those of the same network without a spread."""
+    outputs = 19  # more than a vector, and no whole number of them
+    rows = np.random.default_rng(3).normal(3, 2, size=(60, outputs)).astype(np.float32)
+    dataset = make_dataset(rows[:-1], rows[1:], 50, "next")
+    shape = NetworkShape(cell, outputs, outputs, 20, 2, activation, highway, spread=True)
+    network = random_network(shape, np.float32)
+    network.weights[:] *= 0.5
+    lanes = Lanes([Sequence("s", rows, rows)] * LANES, dataset.scaling, LANES)
+    said = [
+        network.forward(chunk.x, past, chunk.begins, carried)[:, 0, outputs:]
+        for carried, chunk, past in chunks(lanes, highway, 64)
+    ]
+    model = to_model(network, dataset)
+    engine, found, forecasts = Engine(model, 1, Faults()), [], []
+    net, scratch = engine.core.net, engine.core.scratch
+    for row in rows:
+        forecasts.append(engine.feed(["s"], np.zeros(1, np.int64), row[None]).values[0])
+        found.append(scratch.gates[net.spread_at :][:outputs].copy())
+    np.testing.assert_allclose(found, np.concatenate(said), atol=2e-5)
+    nothing = {part: np.zeros(0) for part in ("spread_weight", "spread_bias", "spread_shape", "spread_start")}
+    plain = replace(model, spread=False, **nothing)
+    assert pack_network(plain).spread_at == 0
+    again = Engine(plain, 1, Faults()).feed(["s"], np.zeros(len(rows), np.int64), rows)
+    np.testing.assert_array_equal(np.array(forecasts), again.values)
 
 
 def test_the_file_says_what_was_learned():
