@@ -5,6 +5,7 @@
     OPENBLAS_NUM_THREADS=1 python tools/training.py error
     python tools/training.py memory              # the adding problem; needs no torch
     python tools/training.py recordings ../shared/data   # networks beside simple methods, on SKAB and ETTh1
+    python tools/training.py spread ../shared/data       # what it is worth that a network says its spread
 
 Both run on one thread, warm, on the same sizes and the same data, in turns.
 """
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,8 @@ from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.data.warnings import DataFacts
 from streamrnn.train.descent import AVERAGE, RISE, TrainSettings
 from streamrnn.train.fit import chunks, fit, mean_error
+from streamrnn.train.fit_spread import fit_with_spread
+from streamrnn.train.judge.likelihood import linear_network, surprises
 from streamrnn.train.judge.linear import Linear, linear_autoregression, persistence
 from streamrnn.train.net.adam import Adam
 from streamrnn.train.net.network import NetworkShape, RowNetwork
@@ -302,23 +306,62 @@ def beside(what: str, learned: Dataset, tested: Dataset) -> None:
 
 def linear_error(linear: Linear, dataset: Dataset) -> float:
     """A network whose recurrent part says nothing is its highway."""
-    network = RowNetwork(
-        NetworkShape("rnn", len(dataset.channels), len(dataset.outputs), 16, highway=linear.frames)
+    return mean_error(linear_network(linear, dataset), dataset)
+
+
+def spread(folder: Path) -> None:
+    """What a network's spread is worth on rows that nothing was chosen by, and what its forecasts are."""
+    print(
+        "negative log likelihood per value, by Student's t, and mean square error one row ahead, of an lstm\n"
+        "of 32: the mean of 5 seeds (least, most); beside it a weighted and a constant spread of the linear\n"
+        "forecast's errors"
     )
-    network.tensors["highway.weight"][:] = linear.weight
-    network.tensors["head.bias"][:] = linear.bias
-    return mean_error(network, dataset)
+    with tempfile.TemporaryDirectory() as temporary:
+        pumps = [Path(temporary) / name for name in ("monday.csv", "tuesday.csv")]
+        record(pumps[0], 1800, seed=1)
+        record(pumps[1], 900, seed=2)
+        by_machine = Reading(stream="machine")
+        learned = load(DataOptions((str(pumps[0]),), reading=by_machine))
+        tested = load(DataOptions((str(pumps[1]),), reading=by_machine, validation=0.99))
+    ett, skab = folder / "ett" / "ETTh1.csv", folder / "skab" / "anomaly-free" / "anomaly-free.csv"
+    cut = load(DataOptions((str(ett),), reading=Reading(limit=11520), validation=0.25))
+    spread_beside("ETTh1", cut, load(DataOptions((str(ett),), reading=Reading(limit=14400))))
+    first = load(DataOptions((str(skab),), reading=Reading(limit=7524)))
+    spread_beside("SKAB, anomaly-free", first, load(DataOptions((str(skab),))))
+    spread_beside("simulated pumps", learned, tested)
+
+
+def spread_beside(what: str, learned: Dataset, tested: Dataset) -> None:
+    """Trains on a dataset, with a spread and without, and prints what comes of it on the tested rows."""
+    held = learned._replace(validation=tested.validation)
+    linear, found = linear_autoregression(learned), []
+    shape = NetworkShape("lstm", len(learned.channels), len(learned.outputs), 32, highway=linear.frames)
+    for seed in range(5):
+        settings = TrainSettings(seed=seed)
+        plain = fit(learned, shape, settings, linear)[0]
+        network = fit_with_spread(learned, replace(shape, spread=True), settings, linear)[0]
+        surprise = surprises(network, learned, linear, tested.validation)
+        errors = (mean_error(one, held) for one in (network, plain))
+        found.append([*(float(of_each.mean()) for of_each in surprise), *errors])
+    (nll, weighted, constant, error, usual), nlls = np.mean(found, axis=0), [one[0] for one in found]
+    print(
+        f"{what}: {nll:.4f} ({min(nlls):.4f}, {max(nlls):.4f}), weighted {weighted:.4f}, "
+        f"constant {constant:.4f}; error {error:.5f}, without a spread {usual:.5f}, "
+        f"linear {linear_error(linear, held):.5f}",
+        flush=True,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["speed", "error", "memory", "recordings"])
+    parser.add_argument("what", choices=["speed", "error", "memory", "recordings", "spread"])
     parser.add_argument("folder", nargs="?", type=Path, help="of recordings")
     options = parser.parse_args()
-    if options.what == "recordings":
+    of_a_folder = {"recordings": recordings, "spread": spread}
+    if options.what in of_a_folder:
         if options.folder is None:
-            parser.error("recordings are of a folder: name it")
-        recordings(options.folder)
+            parser.error(f"{options.what} is of a folder: name it")
+        of_a_folder[options.what](options.folder)
         return
     try:
         {"speed": speed, "error": error, "memory": memory}[options.what]()
