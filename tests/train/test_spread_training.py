@@ -289,6 +289,19 @@ def test_the_engine_says_the_spread_that_was_trained(cell, activation, highway):
     np.testing.assert_array_equal(np.array(forecasts), again.values)
 
 
+def test_a_stream_without_a_target_has_no_say():
+    dataset = tides(600)
+    (rows,) = dataset.validation
+    silent = rows._replace(stream="silent", targets=np.full_like(rows.targets, np.nan))
+    network = random_network(NetworkShape("gru", 2, 2, 16, spread=True), np.float32)
+    both = errors_of(network, [rows, silent], dataset.scaling)
+    assert [len(one.error) for one in both] == [len(rows.values), 0]
+    np.testing.assert_array_equal(mean_size(both), first_spread(network, dataset))
+    shape = network.tensors["spread.shape"]
+    nlls = [surprise(part, spreads_of(part, np.ones(2, np.float32)), shape) for part in (both, both[:1])]
+    np.testing.assert_array_equal(*nlls)
+
+
 def test_the_file_says_what_was_learned():
     dataset = tides(600)
     network = random_network(NetworkShape("gru", 2, 2, 16, highway=2, spread=True), np.float32)

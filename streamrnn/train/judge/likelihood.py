@@ -74,7 +74,7 @@ def spreads_of(streams: list[SaidErrors], start: np.ndarray) -> list[np.ndarray]
     found = []
     for one in streams:
         spread, begins = np.empty_like(one.error), np.zeros((len(one.error), 1), np.uint8)
-        begins[0] = 1
+        begins[:1] = 1  # none, of a stream without a target
         lane = one.error[:, None], one.there[:, None], begins
         run_spread(*lane, start, np.empty_like(one.error[:1]), spread[:, None])
         found.append(spread)
