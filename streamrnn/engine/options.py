@@ -145,7 +145,8 @@ def bands_for(model: Model, predict: AnswerPolicies) -> Bands:
             f"predict.bands: how errors add up over {predict.horizon:,} rows of {len(model.channels):,} "
             f"channels takes over {ROOM_BYTES >> 20} MiB; ask for fewer rows, or leave them out"
         )
-    return make_bands(predict.bands, len(model.outputs), model.bands)
+    start = model.spread_start if model.spread else None
+    return make_bands(predict.bands, len(model.outputs), model.bands, start)
 
 
 def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:

@@ -67,7 +67,7 @@ class Network(NamedTuple):
     out_width: int
     score_width: int  # of a vector of the score
     # where in a lane of Scratch.gates the logarithms of the spread's factors are left; 0 = there are none
-    spread_at: KnownIfZero
+    factors_at: KnownIfZero
     forecasts: Known  # 1 when output k forecasts channel k one period ahead
     memory: KnownIfZero  # rows over which a stream's correction of these is learned; 0 = there is none
     spread: Known  # 1 when the spread of a stream's errors is kept, 2 with what becomes of rollouts
@@ -133,7 +133,7 @@ def forward(net, scratch, tile, state, streams, first, last):
     The scaled input of lane s stands at ``scratch.z[s * z_stride:]``; its old state is read at
     ``state[tile.source[s]:]`` and its new state written at ``state[tile.target[s]:]``, hidden states of all
     layers first, then each further state of the cell likewise. The head's output, in the model's own scale,
-    is left at ``scratch.gates[s * gate_stride:]``, and what it says of its spread from ``spread_at`` on.
+    is left at ``scratch.gates[s * gate_stride:]``, and what it says of its spread from ``factors_at`` on.
     """
     for number in range(first, last):
         product = net.chain[number]

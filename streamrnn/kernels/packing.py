@@ -162,7 +162,7 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
         states=len(cell.states),
         out_width=out_width,
         score_width=packed_halves(outputs),
-        spread_at=out_width if model.spread else 0,
+        factors_at=out_width if model.spread else 0,
         forecasts=int(model.relation == "sequence-to-sequence" and model.target == "next"),
         memory=memory,
         spread=spread,

@@ -34,6 +34,7 @@ FIRST_STEP, LEAST_STEP = np.float32(0.1), np.float32(0.02)
 _PER_ROW = np.float32(1 / 100)  # after so many rows it is half of the first
 FARTHEST = np.float32(6)  # |ln q|
 LEAST_SPREAD, MOST_SPREAD = np.float32(2.0**-10), np.float32(2.0**20)  # that an r is held within
+STARTED = 33  # rows that a model's start counts for in a new stream: as many as r remembers
 BELIEVED = 5  # rows that a model's r counts for in a new stream
 _SCALE = np.float32(math.exp(6))
 _LARGEST = np.float32(LARGEST)
@@ -56,8 +57,16 @@ class Bands(NamedTuple):
     work: np.ndarray  # ((1 + MOST_BANDS) * out_width,) float32
 
 
-def make_bands(levels: Sequence[float], outputs: int, stated: Mapping[str, Any] | None = None) -> Bands:
-    """Bands of these levels, in rising order, for so many outputs; ``stated`` is a model's "bands"."""
+def make_bands(
+    levels: Sequence[float],
+    outputs: int,
+    stated: Mapping[str, Any] | None = None,
+    start: np.ndarray | None = None,
+) -> Bands:
+    """Bands of these levels, in rising order, for so many outputs; ``stated`` is a model's "bands".
+
+    ``start``, (outputs,), is what a model that says its spread has learned that r begins with.
+    """
     width = packed_rows(outputs)
     found = np.zeros(MOST_BANDS, np.float32)
     found[: len(levels)] = levels
@@ -66,7 +75,9 @@ def make_bands(levels: Sequence[float], outputs: int, stated: Mapping[str, Any] 
         quantiles = np.log(_quantiles(level, outputs, stated)).clip(-FARTHEST, FARTHEST)
         first[band * width : band * width + outputs] = quantiles
     spread, seen = aligned(width), aligned(width)
-    if stated is not None:
+    if start is not None:
+        spread[:outputs], seen[:outputs] = start, STARTED
+    elif stated is not None:
         spread[:outputs], seen[:outputs] = np.clip(stated["spread"], LEAST_SPREAD, MOST_SPREAD), BELIEVED
     work = aligned((1 + MOST_BANDS) * width)
     none = np.zeros(LEADS, np.int64)

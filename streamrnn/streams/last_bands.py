@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.streams.spread import QUANTILES, SCALARS, SPREAD, TOLD, VECTORS, spread_words
+from streamrnn.streams.spread import QUANTILES, SCALARS, SIGMA, TOLD, VECTORS, spread_words
 
 
 def _vectors(core: Any, records: np.ndarray) -> np.ndarray:
@@ -27,7 +27,7 @@ def widest_reach(core: Any, records: np.ndarray) -> np.ndarray:
 def next_reaches(core: Any, records: np.ndarray) -> np.ndarray:
     """The same of each band and of the forecast of the next row: (n, bands, outputs) float64."""
     vectors = _vectors(core, records)
-    spread = vectors[:, [SPREAD]]
-    reaches = np.exp(vectors[:, QUANTILES : QUANTILES + core.bands.number]) * spread
-    reaches = np.maximum.accumulate(np.where(spread > 0, reaches, np.nan), axis=1)
+    sigma = vectors[:, [SIGMA]]
+    reaches = np.exp(vectors[:, QUANTILES : QUANTILES + core.bands.number]) * sigma
+    reaches = np.maximum.accumulate(np.where(sigma > 0, reaches, np.nan), axis=1)
     return reaches * core.net.out_std[: core.net.outputs]

@@ -27,7 +27,7 @@ from streamrnn.streams.record import (
 from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.several_rows import answers_due
 from streamrnn.streams.slots import record
-from streamrnn.streams.spread import spread_at, tell_bands
+from streamrnn.streams.spread import NOT_KEPT, foresee_spread, spread_at, tell_bands
 from streamrnn.wire import frame
 
 _DIVERGED = REASONS.index("diverged")
@@ -117,6 +117,8 @@ def write(core, lane):
     begun = slots.committed[slot] > np.uint64(0)
     if net.relation != DECODED:
         scale_output(net, core.scratch, lane, slots.state, new + slots.prediction_at)
+    if net.spread != NOT_KEPT:
+        foresee_spread(net, core.scratch, lane, slots.state, spread_at(net, slots, new))
     _write_header(core, lane)
     saturated = survey(net, slots, new)
     finite = not np.isnan(saturated)

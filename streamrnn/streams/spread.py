@@ -6,12 +6,16 @@ with std the model's own of the output and n the rows counted so far: a plain me
 exponentially weighted one (Roberts 1959). From the row SETTLED on a row moves it by a bounded amount only
 (Huber 1964), however wild it is. A row, or a channel of it, that is missing or filled in changes nothing.
 
-What ``bands`` remembers of a stream stands beside it.
+What comes next is taken to be sigma off, sigma = r exp(g), with g, within FACTOR, what the network says of
+it; 0 where it says nothing. What ``bands`` remembers of a stream stands beside it.
 """
+
+import math
 
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
+from streamrnn.kernels.activations import exp
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.finite import filled, given
 from streamrnn.kernels.network import copy
@@ -46,9 +50,9 @@ WAITS = ROLLED + 1  # LEADS of them: see ``ahead``
 COUNTS = WAITS + LEADS  # likewise
 SCALARS = 16
 assert COUNTS + LEADS <= SCALARS
-# Of each output: r, in the model's standard deviations, 0 = nothing is known; n; and of each band ln q, and
-# how far it was told to go from what was forecast of the last input, 0 = it was not told.
-SPREAD, COUNT, QUANTILES = range(3)
+# Of each output: r, in the model's standard deviations, 0 = nothing is known; n; the next row's sigma; and of
+# each band ln q, and how far it was told to go from what was forecast of the last input, 0 = it was not.
+SPREAD, COUNT, SIGMA, QUANTILES = range(4)
 TOLD = QUANTILES + MOST_BANDS
 VECTORS = TOLD + MOST_BANDS
 
@@ -56,8 +60,11 @@ LEAST_GAIN = np.float32(0.03)  # so it goes back some 33 rows
 SETTLED = 30  # rows
 BOUND = np.float32(10)  # spreads, that such a row's error counts as at most
 MOST_ROWS = np.float32(2.0**20)  # counted
+FACTOR = np.float32(4)  # that g is held within, of either sign
+_MOST_SIGMA = np.float32(2.0**26)
 
 _SETTLED_BEFORE = np.float32(SETTLED - 0.5)
+_SCALE = np.float32(math.exp(4))
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
@@ -151,8 +158,9 @@ def update_spread(net, bands, state, old, new, values, row_at, forecast_at):
         before, after = old + SCALARS + unit, new + SCALARS + unit
         spread, count = load(state, before), load(state, before + COUNT * width)
         if bands.number > 0:
-            known, first = there * beyond(spread, _ZERO), QUANTILES * width
-            move_quantiles(bands, state, before + first, after + first, width, size, spread, count, known)
+            sigma = load(state, before + SIGMA * width)
+            known, first = there * beyond(sigma, _ZERO), QUANTILES * width
+            move_quantiles(bands, state, before + first, after + first, width, size, sigma, count, known)
         most = splat(BOUND) * spread
         wild = beyond(count, _SETTLED_BEFORE) * beyond(positive(size - most), _ZERO)
         size = wild * most + (one - wild) * size
@@ -171,20 +179,36 @@ def update_spread(net, bands, state, old, new, values, row_at, forecast_at):
 
 
 @inlined
+def foresee_spread(net, scratch, lane, state, at):
+    """The sigma of the next row's error, to the part of a record at ``state[at:]``, by what the network says.
+
+    That stands behind the forecast in a lane of ``scratch``, until the next product.
+    """
+    width, said = net.out_width, lane * net.gate_stride + net.factors_at
+    for unit in range(at + SCALARS, at + SCALARS + width, LANES):
+        sigma = load(state, unit)
+        if net.factors_at > 0:
+            g = load(scratch.gates, said + unit - at - SCALARS)
+            g = clamp(filled(g, splat(_ZERO)), -FACTOR, FACTOR)
+            sigma = sigma * (exp(g - splat(FACTOR)) * splat(_SCALE))
+        store(state, unit + SIGMA * width, sigma)
+
+
+@inlined
 def tell_bands(net, bands, state, at, forecast_at, out, to):
     """``write_bands`` of the forecast ``state[forecast_at:]``, by the part of a record at ``state[at:]``."""
-    spread, width = at + SCALARS, net.out_width
-    quantiles = spread + QUANTILES * width
-    write_bands(net, bands, state, spread, state, quantiles, state, forecast_at, out, to, width)
+    width = net.out_width
+    sigma, quantiles = at + SCALARS + SIGMA * width, at + SCALARS + QUANTILES * width
+    write_bands(net, bands, state, sigma, state, quantiles, state, forecast_at, out, to, width)
 
 
 @inlined
 def tell_bands_ahead(net, bands, state, at, values, first, rows, out, to):
     """The same of so many ``rows`` of a rollout, ``values[first:]``: all rows of a side together."""
-    spread, width = at + SCALARS, net.out_width
-    quantiles, ahead = spread + QUANTILES * width, at + _own_size(net)
+    width, ahead = net.out_width, at + _own_size(net)
+    sigma, quantiles = at + SCALARS + SIGMA * width, at + SCALARS + QUANTILES * width
     for step in range(rows):
-        look_ahead(net, bands, state, spread, quantiles, ahead, step)
+        look_ahead(net, bands, state, sigma, quantiles, ahead, step)
         forecast, here, work = first + step * width, to + step * width, bands.work
         write_bands(net, bands, work, 0, work, width, values, forecast, out, here, rows * width)
 
@@ -198,9 +222,9 @@ def awaits_rollout(bands, state, at):
 @inlined
 def remember_rollout(net, bands, state, at, values, first):
     """Has the part of a record at ``state[at:]`` remember the rollout ``values[first:]``, to learn from."""
-    spread, ahead = at + SCALARS, at + _own_size(net)
-    quantiles = spread + QUANTILES * net.out_width
-    remember_ahead(net, bands, state, spread, quantiles, at + WAITS, ahead, values, first)
+    width, ahead = net.out_width, at + _own_size(net)
+    sigma, quantiles = at + SCALARS + SIGMA * width, at + SCALARS + QUANTILES * width
+    remember_ahead(net, bands, state, sigma, quantiles, at + WAITS, ahead, values, first)
 
 
 @inlined
@@ -216,6 +240,7 @@ def possible_spread(net, state, at):
         spread, count = state[output], state[output + COUNT * net.out_width]
         good = good and (spread == _ZERO if count == _ZERO else LEAST_SPREAD <= spread <= MOST_SPREAD)
         good = good and 0 <= count <= MOST_ROWS
+        good = good and 0 <= state[output + SIGMA * net.out_width] <= _MOST_SIGMA
         for band in range(MOST_BANDS):
             good = good and abs(state[output + (QUANTILES + band) * net.out_width]) <= FARTHEST
             good = good and 0 <= state[output + (TOLD + band) * net.out_width] <= LARGEST

@@ -1,6 +1,7 @@
 """Bands around forecasts: against their formula in plain Python, and what they promise of what comes."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,13 +40,13 @@ class PlainBand:
 class PlainOutput:
     def __init__(self, levels: tuple[float, ...]):
         self.bands = [PlainBand(level, usual_quantile(level)) for level in levels]
-        self.spread, self.count = 0.0, 0
+        self.spread, self.count, self.factor = 0.0, 0, 1.0
 
     def reaches(self) -> list[float]:
         """In standard deviations; NaN while nothing is known."""
         found: list[float] = []
         for band in self.bands:
-            found.append(max(band.reach(self.spread), *found, 0.0) if self.spread else math.nan)
+            found.append(max(band.reach(self.spread * self.factor), *found, 0.0) if self.spread else math.nan)
         return found
 
     def take(self, size: float) -> None:
@@ -102,6 +103,41 @@ def test_they_are_what_their_formula_says(channels, levels):
         found = said.bands[at].reshape(expected.shape)
         np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
         assert (abs(found - expected) <= near + 1e-4 * abs(expected))[np.isfinite(expected)].all(), at
+
+
+def telling(channels: int) -> Model:
+    """A model that says its spread, far apart from row to row."""
+    model, rng = untrained("lstm", channels, 7), np.random.default_rng(4)
+    parts = {
+        "spread_weight": rng.normal(size=(channels, model.hidden)) * 4,
+        "spread_bias": rng.normal(size=channels),
+        "spread_shape": np.full(channels, 5.0),
+        "spread_start": np.full(channels, 0.7),
+    }
+    return replace(model, spread=True, **{name: part.astype(np.float32) for name, part in parts.items()})
+
+
+@pytest.mark.parametrize("channels", [2, 17])
+def test_a_network_that_says_its_spread_makes_them_as_wide(channels):
+    model = telling(channels)
+    rows = rows_of(model, 200, kind="student")
+    engine, outputs = engine_of(model), [PlainOutput(LEVELS) for _ in range(channels)]
+    net, forecast, said = engine.core.net, None, []
+    for output in outputs:
+        output.spread, output.count = float(np.float32(0.7)), 33
+    for row in rows:
+        answer = feed(engine, row[None])
+        if forecast is not None:
+            for output, size in zip(outputs, abs(row - forecast) / model.output_std, strict=True):
+                output.take(float(size))
+        forecast = answer.values[0].astype(float)
+        said.append(engine.core.scratch.gates[net.factors_at :][:channels].clip(-4, 4))
+        for output, g in zip(outputs, said[-1].tolist(), strict=True):
+            output.factor = math.exp(g)
+        reaches = np.array([output.reaches() for output in outputs]).T * model.output_std
+        expected = np.stack([forecast - reaches, forecast + reaches], axis=1)
+        np.testing.assert_allclose(answer.bands[0].reshape(expected.shape), expected, rtol=1e-3, atol=1e-3)
+    assert np.std(said, axis=0).min() > 0.2  # or nothing was shown
 
 
 @pytest.mark.parametrize("kind", ["normal", "student"])

@@ -284,11 +284,11 @@ def test_the_engine_says_the_spread_that_was_trained(cell, activation, highway):
     net, scratch = engine.core.net, engine.core.scratch
     for row in rows:
         forecasts.append(engine.feed(["s"], np.zeros(1, np.int64), row[None]).values[0])
-        found.append(scratch.gates[net.spread_at :][:outputs].copy())
+        found.append(scratch.gates[net.factors_at :][:outputs].copy())
     np.testing.assert_allclose(found, np.concatenate(said), atol=2e-5)
     nothing = {part: np.zeros(0) for part in ("spread_weight", "spread_bias", "spread_shape", "spread_start")}
     plain = replace(model, spread=False, **nothing)
-    assert pack_network(plain).spread_at == 0
+    assert pack_network(plain).factors_at == 0
     again = Engine(plain, 1, Faults()).feed(["s"], np.zeros(len(rows), np.int64), rows)
     np.testing.assert_array_equal(np.array(forecasts), again.values)
 

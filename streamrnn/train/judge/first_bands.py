@@ -7,7 +7,7 @@ import numpy as np
 from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.streams.bands import LEAST_SPREAD, Bands, make_bands
-from streamrnn.streams.spread import KEPT, SCALARS, SETTLED, spread_words, update_spread
+from streamrnn.streams.spread import FACTOR, KEPT, SCALARS, SETTLED, spread_words, update_spread
 
 LEVELS = (*(k / 10 for k in range(1, 10)), 0.95, 0.99)
 FEWEST = 200  # errors of an output, of which more than one or two are beyond the widest level
@@ -23,14 +23,17 @@ class _ErrorRows(NamedTuple):
     spread: int = KEPT
 
 
-def first_bands(streams: list[np.ndarray]) -> dict[str, Any] | None:
+def first_bands(streams: list[np.ndarray], factors: list[np.ndarray] | None = None) -> dict[str, Any] | None:
     """A model's "bands", from the validation errors of each stream, as ``calibrate`` takes them.
 
     Of each output the quantiles of |e| / r at LEVELS, r the spread that ``update_spread`` had come to before
-    the row, and the mean of r. None where an output has fewer than FEWEST errors.
+    the row, and the mean of r. Where the network said ``factors`` of it, g of each (n, O), those of
+    |e| / (r exp(g)). None where an output has fewer than FEWEST errors.
     """
     found = [_ratios(errors) for errors in streams]
     ratios, spreads = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    if factors is not None:
+        ratios /= np.exp(np.concatenate(factors).clip(-FACTOR, FACTOR))
     if (np.isfinite(ratios).sum(axis=0) < FEWEST).any():
         return None
     quantiles = np.nanquantile(ratios, LEVELS, axis=0).clip(NARROWEST)

@@ -5,6 +5,7 @@ from typing import Any
 from streamrnn.train.data.dataset import Dataset
 from streamrnn.train.judge.calibration import calibrate, in_order
 from streamrnn.train.judge.first_bands import first_bands
+from streamrnn.train.judge.likelihood import errors_of
 from streamrnn.train.judge.runs import usual_runs
 from streamrnn.train.net.network import RowNetwork
 from streamrnn.train.relations import Trained, residuals_of
@@ -16,4 +17,7 @@ def stated_of(network: Trained, dataset: Dataset) -> dict[str, Any]:
         return {}
     streams = in_order(residuals_of(network, dataset), dataset.validation)
     runs = usual_runs([*dataset.train, *dataset.validation], len(dataset.outputs))
-    return {"score": calibrate(streams) | {"runs": runs}, "bands": first_bands(streams)}
+    factors = None
+    if network.shape.spread:
+        factors = [one.factor for one in errors_of(network, dataset.validation, dataset.scaling)]
+    return {"score": calibrate(streams) | {"runs": runs}, "bands": first_bands(streams, factors)}

@@ -12,11 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from streamrnn.compiling.jit import compiled
+from streamrnn.streams.bands import LEAST_SPREAD, MOST_SPREAD
+from streamrnn.streams.spread import BOUND, LEAST_GAIN
+from streamrnn.streams.spread import FACTOR as HELD
 
-GAIN = 0.03  # share of a row in the running spread
-OUTLIER = 10.0  # running spreads: no error counts for more
-LEAST, MOST = 2.0**-10, 2.0**20  # what the running spread is held within
-FACTOR = 4.0  # what g is held within, of either sign
+GAIN = round(float(LEAST_GAIN), 6)  # share of a row in the running spread
+OUTLIER = float(BOUND)  # running spreads: no error counts for more
+LEAST, MOST = float(LEAST_SPREAD), float(MOST_SPREAD)  # what the running spread is held within
+FACTOR = float(HELD)  # what g is held within, of either sign
 ETA = (-5.0, 8.0)  # what log(nu - 2) is held within: nu from 2.007 to 2983
 _SHIFTS = 8  # by which an argument of the digamma function is raised to where its series holds
 
