@@ -19,7 +19,7 @@ from streamrnn.daemon.page.views import PageViews
 from streamrnn.engine.engine import Engine
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.record import RECEIVED
-from streamrnn.streams.score import OF_SMOOTHED, ROWS, WARMING_ROWS
+from streamrnn.streams.score_part import OF_SMOOTHED, ROWS, WARMING_ROWS
 from streamrnn.streams.slots import id_words
 from streamrnn.web.app import WebServer
 

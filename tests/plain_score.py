@@ -10,13 +10,19 @@ def clip(value: float, bound: float) -> float:
     return max(-bound, min(bound, value))
 
 
-def default_levels(channels: int) -> tuple["Levels", "Levels"]:
-    """Of instant and smoothed: the fourth root of (largest normal variable)^4 + 3 for each other one."""
+def default_levels(channels: int) -> list["Levels"]:
+    """Of each way. Of smoothed: the fourth root of (largest normal variable)^4 + 3 for each other one."""
     logs = []
     for share in (0.1, 0.01, 0.001):
         largest = NormalDist().inv_cdf((1 + (1 - share) ** (1 / channels)) / 2)
         logs.append(math.log2((largest**4 + 3 * (channels - 1)) ** 0.25))
-    return Levels(logs[0], 1.4, 1.4, 0.05), Levels(logs[0], logs[1] - logs[0], logs[2] - logs[1], 0.001)
+    gaps = logs[1] - logs[0], logs[2] - logs[1]
+    return [
+        Levels(logs[0], 1.4, 1.4, 0.05),
+        Levels(logs[0], *gaps, 0.001),
+        Levels(logs[0] - math.log2(3) / 4, *(1.5 * gap for gap in gaps), 0.001),
+        Levels(-1.0, 1.4, 1.4, 0.001),
+    ]
 
 
 class Levels:
@@ -53,31 +59,48 @@ class Channel:
     def __init__(self) -> None:
         self.rows, self.mean, self.scale, self.u, self.spread = 0, 0.0, 0.0, 0.0, 0.0
         self.z = 0.0
+        self.size, self.usual, self.apart = 0.0, 0.0, 0.0  # of ``size``: its mean, its fourth power from that
         self.reading, self.length = 0.0, 0  # the last one, and how many in a row were the same
 
-    def step(self, e: float, slowed: float) -> tuple[float, float]:
-        """The residual, and its weighted mean, in their standard deviations."""
+    def step(self, e: float, slowed: float, resizing: float, switch: bool) -> tuple[float, float, float]:
+        """The residual, and its weighted mean, in their standard deviations; and how far its size is from
+        usual, to the fourth power, in units of the mean of that.
+        """
         self.rows = min(self.rows + 1, 501)
         learned = self.rows > 500
         gain = slowed / 4000 if learned else 1 / self.rows
         r = clip(e, MOST) - self.mean
         if self.rows == 1:
-            self.scale = abs(r)
+            self.scale = self.size = self.usual = abs(r)
+            self.apart = 0.1
         self.scale = min(MOST, max(MODEL_LEAST, self.scale))
-        self.z = clip(r / self.scale, MOST)
+        before, self.z = self.z, clip(r / self.scale, MOST)
         moved = clip(self.z, 10) * self.scale
-        self.u += 0.03 * (moved - self.u)
+        up, down = min(self.z, before) - 100, min(-self.z, -before) - 100
+        beyond = max(up, 0.0) - max(down, 0.0)  # of two in a row
+        self.u += 0.03 * (moved + beyond * self.scale - self.u)
         settled = self.rows > 60
         if not settled:  # as of independent residuals
             self.spread = math.sqrt(0.03 / (2 - 0.03)) * self.scale
         self.spread = min(MOST, max(SPREAD_LEAST, self.spread))
         t = clip(self.u / self.spread, MOST)
+        resized = self.resize(abs(moved), gain, resizing / 4000 if learned else 1 / (self.rows + 33), switch)
         self.mean += gain * moved
         self.scale += self.scale * gain / 2 * (clip(self.z, 10) ** 2 - 1)
         if settled:
             gain = slowed / 4000 if learned else 1 / (self.rows - 58)
             self.spread += self.spread * gain / 2 * (clip(t, 10) ** 2 - 1)
-        return self.z, t
+        return self.z, t, resized
+
+    def resize(self, now: float, gain: float, apart_gain: float, switch: bool) -> float:
+        self.size += 0.03 * (now - self.size)
+        usual = max(2.0**-13, self.usual)
+        self.usual = max(2.0**-13, usual + gain * (min(now, 10 * usual) - usual))
+        more = self.size / self.usual - 1
+        more = max(more, 0.0) if switch else abs(more)
+        apart = max(1e-3, self.apart)
+        self.apart = apart + apart_gain * (min(more**4, (100 if switch else 1e4) * apart) - apart)
+        return more**4 / apart
 
     def excess(self, reading: float, usual: int) -> float:
         """What a run of equal readings, this one its last, is longer than usual, in units of that."""
@@ -89,11 +112,12 @@ class Channel:
 class Stream:
     """One stream's score. ``usual`` are the longest usual runs of equal readings, 0 = any."""
 
-    def __init__(self, channels: int, usual: list[int] | None = None):
+    def __init__(self, channels: int, usual: list[int] | None = None, switches: list[bool] | None = None):
+        self.switches = switches or [False] * channels
         self.channels = [Channel() for _ in range(channels)]
         self.usual = usual or [0] * channels
-        self.instant, self.smoothed = default_levels(channels)
-        self.rows, self.said, self.run = 0, 0.0, 0.0
+        self.ways = default_levels(max(channels - sum(self.switches), 1))
+        self.rows, self.said, self.run, self.resized = 0, 0.0, 0.0, 0.0
 
     def step(self, residuals: list[float]) -> float:
         """The score of a row, by its residuals in the model's standard deviations, NaN for a missing one.
@@ -102,28 +126,34 @@ class Stream:
         """
         learning = self.rows < 500
         slowed = 0.2 if not learning and max(self.said, self.run) >= 4 else 1.0
-        pairs = [
-            channel.step(e, slowed)
-            for channel, e in zip(self.channels, residuals, strict=True)
+        resizing = 0.2 if self.resized >= 2.5 else slowed
+        found = [
+            (switch, *channel.step(e, slowed, resizing, switch))
+            for channel, e, switch in zip(self.channels, residuals, self.switches, strict=True)
             if not math.isnan(e)
         ]
-        if not pairs:
+        if not found:
             return math.nan
-        x, t = (max(sum(pair[k] ** 4 for pair in pairs), 2.0**-40) ** 0.25 for k in (0, 1))
-        z = t / (1 + t**2 / (3 + self.rows / 50)) ** 0.25  # normal, about, where t is Student's
-        x, y = math.log2(x), math.log2(z)
-        instant, self.said = self.instant.rarity(x), self.smoothed.rarity(y)
+        wide = [each for each in found if not each[0]]
+        z4, t4 = (sum(each[k] ** 4 for each in wide) for k in (1, 2))
+        freedom = 3 + self.rows / 50
+        t4 /= 1 + math.sqrt(t4) / freedom  # of a normal variable, about, where t is Student's
+        powers = [z4, t4, sum(each[3] for each in wide), sum(each[3] for each in found if each[0])]
+        logs = [math.log2(max(power, 2.0**-40)) / 4 for power in powers]
+        said = [way.rarity(x) for way, x in zip(self.ways, logs, strict=True)]
+        self.said, self.resized = said[1], max(said[2:])
         runs = [
             channel.excess(e, usual)
             for channel, e, usual in zip(self.channels, residuals, self.usual, strict=True)
             if not math.isnan(e)
         ]
         self.run = min(20.0, 2 * math.log2(1 + sum(run**4 for run in runs) ** 0.25))
-        self.instant.track(x, slowed)
-        self.smoothed.track(y, slowed)
+        for way, x in zip(self.ways, logs, strict=True):
+            way.track(x, slowed)
         self.rows = min(self.rows + 1, 4000)
         if self.rows > 100:
-            return max(0.0, instant + math.log10(0.1), self.said + math.log10(0.9), self.run)
+            shares = zip(said, (0.1, 0.75, 0.05, 0.1), strict=True)
+            return max(0.0, self.run, *(rare + math.log10(share) for rare, share in shares))
         return math.nan
 
     def begin_sequence(self) -> None:

@@ -32,7 +32,7 @@ from streamrnn.streams.record import (
 from streamrnn.streams.record import (
     SEQ as NUMBER,
 )
-from streamrnn.streams.score import SCALARS, VECTORS
+from streamrnn.streams.score_part import SCALARS, VECTORS
 from streamrnn.wire.frame import END, RESET, SEQ
 
 ROWS, STREAMS, CHANNELS = 20_000, 40, 5

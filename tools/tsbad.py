@@ -90,7 +90,7 @@ def product_score(file: File) -> np.ndarray:
 
 
 def linear_score(file: File) -> np.ndarray:
-    """The same score of a linear autoregression over all channels that vary in the rows to train on."""
+    """The same score of a linear autoregression of all channels that vary in the rows to train on."""
     learned = file.values[: file.learned]
     varies = learned.std(axis=0) > 0
     values = ((file.values - learned.mean(axis=0)) / np.where(varies, learned.std(axis=0), 1))[:, varies]
@@ -100,7 +100,9 @@ def linear_score(file: File) -> np.ndarray:
     gram = here.T @ here + RIDGE * len(here) * np.eye(here.shape[1])
     weight = np.linalg.solve(gram, here.T @ values[ORDER : file.learned])
     errors = np.vstack([np.full((ORDER, values.shape[1]), np.nan), values[ORDER:] - inputs @ weight])
-    return np.nan_to_num(score_residuals(errors, first_levels(values.shape[1]))[0])
+    switches = [len(np.unique(column)) <= 2 for column in values[: file.learned].T]
+    levels = first_levels(len(switches), switches=sum(switches))
+    return np.nan_to_num(score_residuals(errors, levels, switches)[0])
 
 
 def vus_pr(faulty: np.ndarray, score: np.ndarray, widest: int) -> float:

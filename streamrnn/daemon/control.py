@@ -22,7 +22,6 @@ from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.state.ask import SOCKET, address_in
 from streamrnn.streams.choose import first, holding
-from streamrnn.streams.earlier import brought_up
 from streamrnn.streams.exchange import (
     RecordShape,
     find_slots,
@@ -234,8 +233,7 @@ class Control:
             raise UserError(f"more than the {capacity:,} streams of streams.capacity; nothing was imported")
         os.lseek(file, 0, os.SEEK_SET)
         with os.fdopen(file, "rb", closefd=False) as opened:
-            net = self._engine.core.net
-            snapshot = relaid(brought_up(read_from(opened, "what was sent"), net), net)
+            snapshot = relaid(read_from(opened, "what was sent"), self._engine.core.net)
         self._refuse_another(snapshot)
         return snapshot
 

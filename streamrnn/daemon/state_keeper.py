@@ -18,7 +18,6 @@ from streamrnn.engine.engine import Engine
 from streamrnn.errors import ConfigError
 from streamrnn.kernels.network import Network
 from streamrnn.settings.sections import State
-from streamrnn.streams.earlier import brought_up
 from streamrnn.streams.exchange import compile_transfer
 from streamrnn.streams.live import LiveFile, hold_lock, is_held, mismatch
 from streamrnn.streams.record import ID_WORDS, layout_of
@@ -139,8 +138,7 @@ class Keeper:
         paths = [path for path in paths if number_of(path) > after]
         for path in paths:
             try:
-                snapshot = read_snapshot(path)
-                snapshot = relaid(brought_up(snapshot, self._engine.core.net), self._engine.core.net)
+                snapshot = relaid(read_snapshot(path), self._engine.core.net)
             except SnapshotError as error:
                 log.error("a snapshot cannot be used: %s", error)
                 continue

@@ -8,6 +8,7 @@ import numpy as np
 from streamrnn.errors import ConfigError
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import Network
+from streamrnn.kernels.packing import switches_of
 from streamrnn.model.model import Model
 from streamrnn.streams.bands import Bands, make_bands
 from streamrnn.streams.batch import ROWS
@@ -117,7 +118,7 @@ def rules_for(model: Model, faults: FaultPolicies, memory: int) -> Rules:
         max_gap=faults.max_gap,
         missing=MISSING_POLICIES.index(faults.missing),
         period_ns=round(model.sample_period_s * 1e9),
-        levels=first_levels(len(model.outputs), model.score),
+        levels=first_levels(len(model.outputs), model.score or {}, int(switches_of(model).sum())),
         codes=_codes(model, faults),
         threshold=np.float32(model.score["threshold"] if model.score else USUAL_THRESHOLD),
         **_raw_bounds(model),

@@ -92,6 +92,7 @@ class Network(NamedTuple):
     out_mean: np.ndarray  # (out_width,)
     out_scale: np.ndarray  # (out_width,) 1 / out_std
     run_scale: np.ndarray  # (out_width,) 1 / the longest usual run of equal readings; 0 = any is usual
+    switches: np.ndarray  # (out_width,) 1 for a channel of no more than two values, 0 for others
     offsets: np.ndarray  # (inputs,) float64: what is taken off values that come in; (0,) where there are none
     out_offsets: np.ndarray  # (outputs,) float64: what is added to those that go out; likewise
 

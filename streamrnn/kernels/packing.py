@@ -118,6 +118,11 @@ def _run_scale(model: Model) -> np.ndarray:
     return np.divide(1, runs, out=np.zeros(len(runs)), where=runs > 0)
 
 
+def switches_of(model: Model) -> np.ndarray:
+    """``Network.switches``, (outputs,), of what the model says of them, if anything."""
+    return np.array((model.score or {}).get("switches") or [0] * len(model.outputs), float)
+
+
 def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
     """The compiled form of a model; ``memory`` and ``spread`` as in Network."""
     of_cell = model.cell, model.activation, model.reset
@@ -189,6 +194,7 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
         out_mean=_padded(model.output_mean, out_width),
         out_scale=_padded(1 / model.output_std.astype(np.float64), out_width),
         run_scale=_padded(_run_scale(model), out_width),
+        switches=_padded(switches_of(model), out_width),
         offsets=_where_any(model.offsets),
         out_offsets=_where_any(model.output_offsets),
     )

@@ -189,6 +189,16 @@ def larger(typingctx, a, b):
 
 
 @intrinsic
+def smaller(typingctx, a, b):
+    """The smaller of two values, lane by lane; NaN where the first is NaN."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered(">", *args), args[1], args[0])
+
+    return a(a, a), codegen
+
+
+@intrinsic
 def nearest(typingctx, vector):
     """The nearest whole number, the even one of two."""
 

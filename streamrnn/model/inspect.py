@@ -120,6 +120,10 @@ def format_description(description: dict[str, Any]) -> str:
         names = [output["name"] for output in description["outputs"]]
         told = [[name, f"{run:,} rows" if run else "any"] for name, run in zip(names, runs, strict=True)]
         parts.append(align([["equal readings that are usual", "at most"], *told], "<>"))
+    if any(switches := (score or {}).get("switches") or []):
+        names = [output["name"] for output in description["outputs"]]
+        two = [name for name, switch in zip(names, switches, strict=True) if switch]
+        parts.append(f"judged by their changes, as they have no more than two values: {', '.join(two)}")
     if training := description.get("training"):
         parts.append("training\n" + align([[_shown(key), _shown(training[key])] for key in training], "<<"))
     return "\n\n".join(parts)

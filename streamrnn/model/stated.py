@@ -38,16 +38,17 @@ def error_problems(errors: object, outputs: int) -> list[str]:
 
 
 def score_problems(score: object, outputs: int) -> list[str]:
-    """What is wrong with ``{"rows", "instant", "smoothed", "threshold"}``, and "runs" where told, or null."""
+    """What is wrong with ``{"rows", "instant", "smoothed", "threshold"}`` and what else is told, or null."""
     if score is None:
         return []
-    if not isinstance(score, dict) or set(score) - {"runs"} != {"rows", "instant", "smoothed", "threshold"}:
-        expected = '{"rows", "instant", "smoothed", "threshold"}, perhaps with "runs",'
+    told = {"runs", "switches", "resized", "switched"}
+    if not isinstance(score, dict) or set(score) - told != {"rows", "instant", "smoothed", "threshold"}:
+        expected = '{"rows", "instant", "smoothed", "threshold"}, perhaps with more of how rows are judged,'
         return [f'"score": expected {expected} or null, found {quoted(score)}']
     problems, rows = [], score["rows"]
     if type(rows) is not int or not 0 <= rows < ROWS_LIMIT:
         problems.append(f'"score": expected "rows" of 0 or more, found {quoted(rows)}')
-    for key in ("instant", "smoothed"):
+    for key in sorted({"instant", "smoothed", "resized", "switched"} & set(score)):
         levels = score[key]
         if not isinstance(levels, list) or len(levels) != 3 or not all(_number(n) for n in levels):
             problems.append(f'"score": expected "{key}" of 3 numbers, found {quoted(levels)}')
@@ -63,6 +64,11 @@ def score_problems(score: object, outputs: int) -> list[str]:
     if not good or not all(type(run) is int and 0 <= run <= LONGEST_RUN for run in runs):
         expected = f'"runs" of {outputs} whole numbers, one for each output, 0 to {LONGEST_RUN:,}'
         problems.append(f'"score": expected {expected}, found {quoted(runs)}')
+    switches = score.get("switches", [False] * outputs)
+    good = isinstance(switches, list) and len(switches) == outputs
+    if not good or not all(type(switch) is bool for switch in switches):
+        expected = f'"switches" of {outputs} true or false, one for each output'
+        problems.append(f'"score": expected {expected}, found {quoted(switches)}')
     return problems
 
 

@@ -5,21 +5,31 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.streams.rarity import INSTANT_SPARE, SPARE
-from streamrnn.streams.score import (
+from streamrnn.streams.rarity import SPARES
+from streamrnn.streams.score_part import (
+    APART,
     LATEST,
     LEAST_SPREAD,
     OF_INSTANT,
     OF_RUN,
-    OF_SMOOTHED,
     ROWS,
     RUN,
     SCALARS,
+    SIZE,
     SPREAD,
+    USUAL,
     VECTORS,
     WARMING_ROWS,
+    WAYS,
     WEIGHTED,
 )
+
+_SPARES = np.append(SPARES, 0.0)  # and the run's
+
+
+def _surprises(parts: np.ndarray) -> np.ndarray:
+    """-log10 of the probability by each way and by the run, less its share's, (n, 5) float64."""
+    return parts[:, OF_INSTANT : OF_RUN + 1] - _SPARES
 
 
 def last_scores(parts: np.ndarray) -> np.ndarray:
@@ -27,20 +37,31 @@ def last_scores(parts: np.ndarray) -> np.ndarray:
 
     ``parts``, (n, OF_RUN + 1 or more) float32, begin as the score's part of a record does.
     """
-    ways = parts[:, [OF_INSTANT, OF_SMOOTHED, OF_RUN]] - np.array([INSTANT_SPARE, SPARE, 0.0])
-    return np.where(parts[:, ROWS] > WARMING_ROWS, np.maximum(ways.max(axis=1), 0.0), math.nan)
+    highest = np.maximum(_surprises(parts).max(axis=1), 0.0)
+    return np.where(parts[:, ROWS] > WARMING_ROWS, highest, math.nan)
 
 
 def last_shares(net: Any, part: np.ndarray) -> np.ndarray:
     """What ``share_out`` makes of the score's part of a record, as float32: (outputs,) float64."""
-    ways = part[SCALARS:].reshape(VECTORS, -1)[:, : net.outputs].astype(float)
-    instant, smoothed = part[OF_INSTANT] - INSTANT_SPARE, part[OF_SMOOTHED] - SPARE
-    if part[OF_RUN] > max(instant, smoothed):
-        found = np.maximum(ways[RUN] * net.run_scale[: net.outputs] - 1, 0)
-    elif instant >= smoothed:
-        found = ways[LATEST]
-    else:
-        found = ways[WEIGHTED] / np.maximum(ways[SPREAD], LEAST_SPREAD)
-    powers = found**4
+    of, every = (
+        part[SCALARS : SCALARS + VECTORS * net.score_width]
+        .reshape(VECTORS, -1)[:, : net.outputs]
+        .astype(float),
+        slice(net.outputs),
+    )
+    deciding = int(_surprises(part[np.newaxis])[0].argmax())
+    switch = net.switches[every] != 0
+    known = (of[USUAL] > 0) & (of[APART] > 0)
+    more = np.divide(of[SIZE], of[USUAL], out=np.ones(net.outputs), where=known) - 1
+    more = np.where(switch, np.maximum(more, 0), more)
+    ways = (
+        of[LATEST],
+        of[WEIGHTED] / np.maximum(of[SPREAD], LEAST_SPREAD),
+        more / np.where(known, of[APART], 1) ** 0.25,
+        more / np.where(known, of[APART], 1) ** 0.25,
+        np.maximum(of[RUN] * net.run_scale[every] - 1, 0),
+    )
+    seen = switch if deciding == 3 else ~switch | (deciding == len(WAYS))
+    powers = np.where(seen, ways[deciding], 0) ** 4
     whole = powers.sum()
     return powers / whole if whole > 0 else np.zeros(net.outputs)

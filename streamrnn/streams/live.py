@@ -20,10 +20,8 @@ import numpy as np
 
 from streamrnn.errors import ConfigError, UserError
 from streamrnn.kernels.network import Network
-from streamrnn.streams.earlier import LIVE_FORMAT, earlier_layout, newest_records
 from streamrnn.streams.live_header import (
     COPY_AT,
-    EARLIER,
     FORMAT,
     HEADER,
     MAGIC,
@@ -31,7 +29,6 @@ from streamrnn.streams.live_header import (
     AnotherFormat,
     Unusable,
     read_header,
-    whole_headers,
 )
 from streamrnn.streams.record import ID_WORDS, RecordLayout, layout_of
 from streamrnn.streams.recovery import finish
@@ -167,8 +164,6 @@ class LiveFile:
             try:
                 header = read_header(file)
             except AnotherFormat as error:
-                if self._move_earlier(file):
-                    raise Unusable("of an earlier version") from None
                 if reset:
                     raise
                 raise ConfigError(
@@ -194,26 +189,6 @@ class LiveFile:
         finally:
             os.close(file)
         return found
-
-    def _move_earlier(self, file: int) -> bool:
-        """Whether an open file is the state of this model, of this boot, that an earlier version left.
-
-        Its streams are in ``remains`` then.
-        """
-        headers = whole_headers(os.pread(file, PAGE, 0), EARLIER)
-        if not headers or headers[-1]["format"] != LIVE_FORMAT:
-            return False
-        header = headers[-1]
-        ours = tuple(header["layout"]) == earlier_layout(self._network)
-        same = self._fingerprint in [header[name].decode() for name in ("model", "successor")]
-        if not (ours and same and header["boot"].decode() == boot_id()):
-            return False
-        block = np.frombuffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ), np.uint64, offset=PAGE)
-        found = newest_records(self._network, int(header["capacity"]), block)
-        if found is not None:
-            self.remains = Remains(self._fingerprint, self._layout, *found)
-            self.snapshot = int(header["snapshot"])
-        return found is not None
 
     def _compare(self, header: np.void, reset: bool) -> None:
         """Raises Unusable for another boot, ConfigError for another model or format."""

@@ -5,32 +5,27 @@ import zlib
 
 import numpy as np
 
-from streamrnn.streams.earlier import EarlierLayout
 from streamrnn.streams.record import RecordLayout
 
 PAGE = 4096
-MAGIC, FORMAT = b"SRSTATE", 4
+MAGIC, FORMAT = b"SRSTATE", 5
+_READ = (4, FORMAT)  # the version before has the same header
 
-_FIELDS = [
-    ("magic", "S8"),
-    ("format", "<u4"),
-    ("crc", "<u4"),  # of the rest, with this as 0
-    ("generation", "<u8"),  # of the two copies in the page, the later whole one counts
-    ("boot", "S40"),
-    ("model", "S64"),  # the fingerprint
-    ("successor", "S64"),  # of the model that is taking over, while it does
-    ("snapshot", "<u8"),  # the number of the last one that was taken of it
-    ("capacity", "<u8"),
-]
-_WORK = ("work", "<u8")  # the records to work in
-
-
-def _layout(of: type[RecordLayout] | type[EarlierLayout]) -> tuple[str, str, int]:
-    return "layout", "<u4", len(of._fields)
-
-
-HEADER = np.dtype([*_FIELDS, _WORK, _layout(RecordLayout)])
-EARLIER = np.dtype([*_FIELDS, _layout(EarlierLayout)])
+HEADER = np.dtype(
+    [
+        ("magic", "S8"),
+        ("format", "<u4"),
+        ("crc", "<u4"),  # of the rest, with this as 0
+        ("generation", "<u8"),  # of the two copies in the page, the later whole one counts
+        ("boot", "S40"),
+        ("model", "S64"),  # the fingerprint
+        ("successor", "S64"),  # of the model that is taking over, while it does
+        ("snapshot", "<u8"),  # the number of the last one that was taken of it
+        ("capacity", "<u8"),
+        ("work", "<u8"),  # the records to work in
+        ("layout", "<u4", len(RecordLayout._fields)),
+    ]
+)
 _FORMAT_AT, _MOST_PARTS = 8, 32  # in every version: where format and crc are, the most parts of a layout
 assert HEADER.fields is not None and HEADER.fields["format"][1] == _FORMAT_AT
 COPY_AT = (0, PAGE // 2)
@@ -50,19 +45,19 @@ def read_header(file: int) -> np.void:
     for at in COPY_AT:
         if (found := _other_format(page[at : at + PAGE // 2])) is not None:
             raise AnotherFormat(f"of format {found}, this version knows {FORMAT}")
-    headers = whole_headers(page, HEADER)
+    headers = _whole_headers(page)
     if not headers:
         raise Unusable("its header is damaged")
     return headers[-1]
 
 
-def whole_headers(page: bytes, dtype: np.dtype) -> list[np.void]:
+def _whole_headers(page: bytes) -> list[np.void]:
     """The copies of a header that are whole, the one that counts last."""
     whole: list[np.void] = []
     for at in COPY_AT:
-        if len(page) < at + dtype.itemsize:
+        if len(page) < at + HEADER.itemsize:
             break
-        copy = np.frombuffer(page, dtype, 1, at).copy()
+        copy = np.frombuffer(page, HEADER, 1, at).copy()
         crc = int(copy["crc"][0])
         copy["crc"] = 0
         if copy["magic"][0] == MAGIC and crc == zlib.crc32(copy.tobytes()):
@@ -78,4 +73,4 @@ def _other_format(page: bytes) -> int | None:
     found, crc = (int.from_bytes(page[at : at + 4], "little") for at in (_FORMAT_AT, _FORMAT_AT + 4))
     bare = page[: _FORMAT_AT + 4] + bytes(4) + page[_FORMAT_AT + 8 :]
     sizes = range(fixed, min(fixed + 4 * _MOST_PARTS, len(page)) + 1, 4)
-    return found if found != FORMAT and crc in map(zlib.crc32, (bare[:size] for size in sizes)) else None
+    return found if found not in _READ and crc in map(zlib.crc32, (bare[:size] for size in sizes)) else None

@@ -8,7 +8,9 @@ The values of all streams of a tile are rated together, without a branch: their 
 by side.
 """
 
+from collections.abc import Mapping
 from statistics import NormalDist
+from types import MappingProxyType
 
 import numpy as np
 
@@ -32,9 +34,9 @@ _WHOLE_BITS, _WHOLE = 0x433 << 52, 2.0**52 + 1023
 _TWO_LOG2_E = 2.8853900817779268
 
 # What ``rate`` works on: blocks for SIDE streams of a tile each, of rows of VALUES float32, which are the
-# instant values of these streams, then the smoothed ones.
+# instant values of these streams, then those of the other ways.
 SIDE = 4  # streams side by side: what the widest vectors hold
-VALUES = 2 * SIDE
+VALUES = 4 * SIDE
 POWER = 0 * VALUES  # the value, to the fourth power
 FIRST, GAP, GAP_2 = 1 * VALUES, 2 * VALUES, 3 * VALUES  # the levels, as they were; then as they are
 SEEN = 4 * VALUES  # rows of the stream so far
@@ -44,27 +46,33 @@ SURPRISE = 7 * VALUES  # that, less what its way's share of the probability leav
 _BLOCK = 8 * VALUES
 WORK = -(-TILE_STREAMS // SIDE) * _BLOCK
 
-_INSTANT_SHARE = 0.1  # of the probability
-SPARE, INSTANT_SPARE = -np.log10(1 - _INSTANT_SHARE), -np.log10(_INSTANT_SHARE)
-_SPARES = np.repeat([INSTANT_SPARE, SPARE], SIDE)
-# How fast the levels move; the weighted means of neighbours are much alike. And how much slower at times.
-_RATES, _SLOWLY = np.repeat([0.05, 0.001], SIDE), 0.2
+# Of each way: its share of the probability, as -log10 of it, and how fast its levels move; weighted means of
+# neighbours are much alike. And how much slower at times.
+SPARES = -np.log10([0.1, 0.75, 0.05, 0.1])
+_SPARES, _RATES, _SLOWLY = np.repeat(SPARES, SIDE), np.repeat([0.05, 0.001, 0.001, 0.001], SIDE), 0.2
 
 
-def first_levels(outputs: int, stored: dict[str, list[float]] | None = None) -> np.ndarray:
-    """The levels that a new stream begins with, (6,) float32, from a model's "score" where it has one.
+def first_levels(
+    outputs: int, stored: Mapping[str, list[float]] = MappingProxyType({}), switches: int = 0
+) -> np.ndarray:
+    """The levels that a new stream begins with, (12,) float32, from a model's "score" where it says them.
 
-    Without, the smoothed ones are those of independent normal channels, and the instant ones leave room for
-    a heavy tail.
+    Otherwise the smoothed ones are those of independent normal channels, and the others leave room for a
+    heavier tail. ``switches`` of the outputs are looked at by themselves.
     """
-    if stored is not None:
-        return np.array([*stored["instant"], *stored["smoothed"]], np.float32)
-    levels = []
+    levels, wide = [], max(outputs - switches, 1)
     for share in (0.1, 0.01, 0.001):
-        largest = NormalDist().inv_cdf(0.5 + 0.5 * (1 - share) ** (1 / outputs))
-        levels.append(np.log2(largest**4 + 3 * (outputs - 1)) / 4)
-    gaps = np.clip(np.diff(levels), *GAPS)  # those of a hundred channels would be less
-    return np.array([levels[0], _UNKNOWN_GAP, _UNKNOWN_GAP, levels[0], *gaps], np.float32)
+        largest = NormalDist().inv_cdf(0.5 + 0.5 * (1 - share) ** (1 / wide))
+        levels.append(np.log2(largest**4 + 3 * (wide - 1)) / 4)
+    gaps = np.clip(np.diff(levels), *GAPS).tolist()  # those of a hundred channels would be less
+    ways = {
+        "instant": [levels[0], _UNKNOWN_GAP, _UNKNOWN_GAP],
+        "smoothed": [levels[0], *gaps],
+        # in units of the mean of fourth powers; and they come in bursts
+        "resized": [levels[0] - np.log2(3) / 4, *(1.5 * gap for gap in gaps)],
+        "switched": [-1.0, _UNKNOWN_GAP, _UNKNOWN_GAP],
+    }
+    return np.concatenate([stored.get(way, begin) for way, begin in ways.items()]).astype(np.float32)
 
 
 @inlined
@@ -116,7 +124,7 @@ def _as_normal(powers, rows):
 
 @inlined
 def place(lane):
-    """Where the instant values of a lane stand in the work of its tile; the smoothed ones are SIDE on."""
+    """Where a lane's instant value stands in the work of its tile; that of each other way is SIDE on."""
     return lane // SIDE * _BLOCK + lane % SIDE
 
 
@@ -128,10 +136,11 @@ def rate(work, lanes):
     twice as fast.
     """
     for block in range(0, -(-lanes // SIDE) * _BLOCK, _BLOCK):
+        for k in range(block + SIDE, block + 2 * SIDE):  # the smoothed way's
+            work[POWER + k] = _as_normal(np.float64(work[POWER + k]), np.float64(work[SEEN + k]))
         for value in range(VALUES):
             k = block + value
-            power, seen = np.float64(work[POWER + k]), np.float64(work[SEEN + k])
-            power = _as_normal(power, seen) if value >= SIDE else power
+            power = np.float64(work[POWER + k])
             x = 0.25 * log2(power if power > _NOTHING else _NOTHING)
             first, gap = np.float64(work[FIRST + k]), np.float64(work[GAP + k])
             gap_2 = np.float64(work[GAP_2 + k])

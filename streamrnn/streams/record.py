@@ -20,7 +20,7 @@ from streamrnn.kernels.checksum import checksum, row_sum
 from streamrnn.kernels.network import Network
 from streamrnn.kernels.rls import make_adaptation
 from streamrnn.kernels.simd import LANES
-from streamrnn.streams.score import score_words
+from streamrnn.streams.score_part import score_words
 from streamrnn.streams.spread import spread_words
 from streamrnn.wire.frame import ID_WORDS
 

@@ -24,7 +24,7 @@ from streamrnn.streams.record import (
     is_whole,
     rows_kept,
 )
-from streamrnn.streams.score import possible
+from streamrnn.streams.score_part import possible
 from streamrnn.streams.slots import (
     admit,
     clear,

@@ -18,6 +18,7 @@ from streamrnn.streams import score
 from streamrnn.streams.commit import commit, seal
 from streamrnn.streams.record import ENDED, FILLED, FIRST, PLACE, RESTORED, SEQ, STEP, rows_kept
 from streamrnn.streams.refusal import turn_away
+from streamrnn.streams.score_part import EVENT, UNUSUAL
 from streamrnn.streams.slots import record, work_records, zero_record
 from streamrnn.streams.spread import keep_spread, spread_at
 from streamrnn.streams.unusual import measure
@@ -51,7 +52,7 @@ class Rules(NamedTuple):
     max_gap: int
     missing: int  # index into MISSING_POLICIES
     period_ns: int  # the model's sample period; 0 = unknown
-    levels: np.ndarray  # (6,) float32: of a stream that begins, see ``score.update``
+    levels: np.ndarray  # (12,) float32: of a stream that begins, see ``score.measure``
     threshold: np.float32  # score from which on there is an event
     codes: np.ndarray  # (n, inputs) float32: values that stand for a missing one
     # of a raw message, per channel, (inputs,) float32
@@ -217,7 +218,7 @@ def _take_row(core, row, lane, old, new, continues):
     flags = np.uint16(0 if continues and net.forecasts == 0 else frame.WARMING)
     if net.forecasts == 1:
         measure(core, row, lane, old, new, continues)
-        if slots.state[new + slots.score_at + score.EVENT] == score.UNUSUAL:
+        if slots.state[new + slots.score_at + EVENT] == UNUSUAL:
             flags |= np.uint16(frame.ANOMALY)
     if slots.committed[batch.slot[row]] > np.uint64(0):
         if _impute(core, row, old, continues):
@@ -239,7 +240,7 @@ def _shows(core, row, old, new):
     filled = said.flags & np.uint16(frame.IMPUTED) != 0 or slots.state_32[old + FILLED] != np.uint32(0)
     if filled or said.gap > np.uint32(0):
         return NOTHING
-    return TEACHES if slots.state[new + slots.score_at + score.EVENT] == _ZERO else PROVES
+    return TEACHES if slots.state[new + slots.score_at + EVENT] == _ZERO else PROVES
 
 
 @inlined

@@ -9,6 +9,7 @@ from streamrnn.kernels.simd import LANES, load, store, widened
 from streamrnn.streams import score
 from streamrnn.streams.batch import SHARED
 from streamrnn.streams.rarity import rate
+from streamrnn.streams.score_part import EVENT, UNUSUAL
 from streamrnn.streams.spread import keep_spread, spread_at, update_spread
 from streamrnn.wire import frame
 
@@ -68,11 +69,11 @@ def _follow(core, lane, before, after):
     """What EVENT is after the row of a lane, and what that says of it."""
     state, batch, tile = core.slots.state, core.batch, core.tile
     row = tile.row[lane]
-    said, was = batch.said[row], state[before + score.EVENT]
+    said, was = batch.said[row], state[before + EVENT]
     event = score.event_after(was, said.score, core.rules.threshold)
-    state[after + score.EVENT] = event
+    state[after + EVENT] = event
     batch.begins[row] = np.uint8(was == _ZERO and event != _ZERO)
-    if event == score.UNUSUAL:
+    if event == UNUSUAL:
         said.flags |= np.uint16(frame.ANOMALY)
     if event != _ZERO and tile.shows[lane] == TEACHES:  # an unusual row must not teach
         tile.shows[lane] = PROVES
@@ -96,5 +97,5 @@ def settle(core, lanes):
             said.flags &= _SCORED
         if said.score >= SHARED:
             score.share_out(net, state, after, batch.shares, tile.row[lane] * net.out_width)
-        if state[before + score.EVENT] != _ZERO or said.score >= core.rules.threshold:
+        if state[before + EVENT] != _ZERO or said.score >= core.rules.threshold:
             _follow(core, lane, before, after)

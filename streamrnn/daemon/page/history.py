@@ -12,7 +12,7 @@ from streamrnn.model.parts import Channel
 from streamrnn.streams.last_bands import widest_reach
 from streamrnn.streams.last_score import last_scores
 from streamrnn.streams.record import COUNT, EPOCH, FILLED, FORESEEN, ID_WORDS, MISSED, RECEIVED, STEP
-from streamrnn.streams.score import EVENT, UNUSUAL
+from streamrnn.streams.score_part import EVENT, UNUSUAL
 from streamrnn.streams.slots import id_words
 from streamrnn.wire.frame import BAND_FIELDS
 

@@ -12,7 +12,7 @@ from streamrnn.rows.layout import FRESH, HELD, SILENT
 from streamrnn.streams.last_bands import next_reaches
 from streamrnn.streams.last_score import last_scores, last_shares
 from streamrnn.streams.record import COUNT, EPOCH, ID_WORDS, RECEIVED, SEQ, STEP, TS
-from streamrnn.streams.score import EVENT, LATEST, SCALARS, UNUSUAL
+from streamrnn.streams.score_part import EVENT, LATEST, SCALARS, UNUSUAL
 from streamrnn.streams.slots import id_words
 from streamrnn.wire.frame import band_names
 from streamrnn.wire.shortest import number
@@ -68,7 +68,7 @@ def look(
     if core.net.forecasts:
         part = record[slots.score_at : slots.adapt_at]
         shares = last_shares(core.net, part)
-        latest = part[SCALARS:].reshape(-1, core.net.score_width)[LATEST]
+        latest = part[SCALARS + LATEST * core.net.score_width :]
         score = number(last_scores(part[np.newaxis])[0])
         said |= {"score": score, "anomaly": bool(part[EVENT] == UNUSUAL)}
         for k, channel in enumerate(channels[: len(model.outputs)]):

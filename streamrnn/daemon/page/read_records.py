@@ -19,7 +19,7 @@ from streamrnn.streams.record import (
     STEP,
     check_of,
 )
-from streamrnn.streams.score import EVENT, UNUSUAL
+from streamrnn.streams.score_part import EVENT, UNUSUAL
 from streamrnn.streams.slots import Slots, record
 from streamrnn.wire.memory import address_of, copy_bytes, load_ordered, prefetch
 

@@ -1,7 +1,7 @@
 """From the validation part: where the score's levels lie, and from which score on it is worth an event."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,14 +10,16 @@ from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.affine import packed_halves
 from streamrnn.kernels.simd import LANES
 from streamrnn.streams.rarity import WORK, first_levels
-from streamrnn.streams.score import (
+from streamrnn.streams.score import event_after, update
+from streamrnn.streams.score_part import (
     INSTANT,
     LEARNING,
     MEMORY,
+    RESIZED,
     SMOOTHED,
-    event_after,
+    SWITCHED,
+    WAYS,
     score_words,
-    update,
 )
 from streamrnn.train.data.dataset import Sequence
 from streamrnn.train.net.recurrence import ROWS
@@ -40,39 +42,39 @@ class _Residuals(NamedTuple):
     score_width: int
     out_scale: np.ndarray
     run_scale: np.ndarray
+    switches: np.ndarray
 
 
-def calibrate(streams: list[np.ndarray]) -> dict[str, Any]:
+def calibrate(streams: list[np.ndarray], switches: Collection[bool] = ()) -> dict[str, Any]:
     """A model's "score", from the validation residuals of each stream.
 
-    Each of ``streams`` is (n, O), in the order of the rows and the model's standard deviations, NaN for none.
-    The levels are those that the score itself would have come to, stream after stream, the smoothed ones with
-    those that it began with as if these had been seen for MEMORY rows; a stream too short to have learned has
-    no say. The threshold is the least of those from LEAST_THRESHOLD to HIGHEST_THRESHOLD at which new streams
-    of these residuals have no more than one event in EVENT_ROWS rows, but for chance.
+    Each of ``streams`` is (n, O), in the order of the rows and the model's standard deviations, NaN for none;
+    ``switches`` says which outputs are some, none by default. The levels are those that the score itself
+    would have come to, stream after stream, all but the instant ones with those that it began with as if
+    these had been seen for MEMORY rows; a stream too short to have learned has no say. The threshold is the
+    least of those from LEAST_THRESHOLD to HIGHEST_THRESHOLD at which new streams of these residuals have no
+    more than one event in EVENT_ROWS rows, but for chance.
     """
-    first = levels = first_levels(streams[0].shape[1])
+    first = levels = first_levels(streams[0].shape[1], switches=sum(switches))
     learned = 0
     for residuals in streams:
         rows = int(np.isfinite(residuals).any(axis=1).sum())
         if rows >= LEARNING:
-            levels, learned = score_residuals(residuals, levels)[1][: SMOOTHED + 3], learned + rows
+            part, learned = score_residuals(residuals, levels, switches)[1], learned + rows
+            levels = part[: 3 * len(WAYS)]
     # neighbouring smoothed values are much alike: a few hundred rows say little of what one in ten exceeds
     weight = np.float32(learned / (learned + MEMORY))
     levels[SMOOTHED:] = first[SMOOTHED:] + weight * (levels[SMOOTHED:] - first[SMOOTHED:])
-    scores = [score_residuals(residuals, levels)[0] for residuals in streams]
+    scores = [score_residuals(residuals, levels, switches)[0] for residuals in streams]
     rows = sum(int(np.isfinite(scored).sum()) for scored in scores)
     expected = rows / EVENT_ROWS
     usual = max(1.0, expected + SURPRISING * math.sqrt(expected))  # of a Poisson distribution
     threshold = LEAST_THRESHOLD
     while threshold < HIGHEST_THRESHOLD and sum(_events(scored, threshold) for scored in scores) > usual:
         threshold += STEP
-    return {
-        "rows": rows,
-        "instant": levels[INSTANT:SMOOTHED].astype(float).tolist(),
-        "smoothed": levels[SMOOTHED : SMOOTHED + 3].astype(float).tolist(),
-        "threshold": threshold,
-    }
+    begins = {"instant": INSTANT, "smoothed": SMOOTHED, "resized": RESIZED, "switched": SWITCHED}
+    stated = {way: levels[begin : begin + 3].astype(float).tolist() for way, begin in begins.items()}
+    return {"rows": rows, **stated, "threshold": threshold}
 
 
 def in_order(blocks: Iterable[tuple[np.ndarray, np.ndarray]], sequences: list[Sequence]) -> list[np.ndarray]:
@@ -94,21 +96,24 @@ def in_order(blocks: Iterable[tuple[np.ndarray, np.ndarray]], sequences: list[Se
     return [np.concatenate(parts) for parts in streams.values()]
 
 
-def score_residuals(residuals: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def score_residuals(
+    residuals: np.ndarray, levels: np.ndarray, switches: Collection[bool] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """The scores of a new stream of these residuals, (n,) float32, and the score's part of its last record.
 
-    ``residuals`` (n, O), NaN for none, in the model's standard deviations; ``levels`` (6,) float32 are those
-    that it begins with.
+    ``residuals`` (n, O), NaN for none, in the model's standard deviations; ``levels`` (12,) float32 are those
+    that it begins with; ``switches`` says which outputs are some, none by default.
     """
     count, outputs = residuals.shape
     width = -(-outputs // LANES) * LANES
     values = np.zeros((count, width), np.float32)
     values[:, :outputs] = residuals
-    scale = np.zeros(width, np.float32)
+    scale, of_switches = np.zeros((2, width), np.float32)
     scale[:outputs] = 1
+    of_switches[: len(switches)] = switches
     words = score_words(outputs)
     state, scores = np.zeros(2 * words + width, np.float32), np.zeros(count, np.float32)
-    net = _Residuals(outputs, width, packed_halves(outputs), scale, np.zeros(width, np.float32))
+    net = _Residuals(outputs, width, packed_halves(outputs), scale, np.zeros(width, np.float32), of_switches)
     last = _score(net, levels, state, words, values.reshape(-1), scores, np.zeros(WORK, np.float32))
     return scores, state[last : last + words]
 
