@@ -29,7 +29,7 @@ def fit(
     leaves, in units of that, so that a rate means the same however small it is.
     """
     rng = np.random.default_rng(settings.seed)
-    network, left = begin(shape, linear, rng)
+    network, left = begin(dataset, shape, linear, rng)
     average = RowNetwork(shape)
     course = descend(network, average, _RowTask(dataset, settings, left), settings, rng, report)
     to_deviations(average, left)
@@ -37,7 +37,7 @@ def fit(
 
 
 def begin(
-    shape: NetworkShape, linear: Linear | None, rng: np.random.Generator
+    dataset: Dataset, shape: NetworkShape, linear: Linear | None, rng: np.random.Generator
 ) -> tuple[RowNetwork, np.ndarray]:
     """A network with its first weights, and the unit in which it speaks, (O,), in standard deviations."""
     network = RowNetwork(shape)
@@ -47,6 +47,7 @@ def begin(
         left = np.sqrt(np.maximum(linear.errors, LEAST_ERROR)).astype(np.float32)
         network.tensors["highway.weight"][:] = linear.weight / left[:, None]
         network.tensors["head.bias"][:] = linear.bias / left
+    _silence(network, dataset)
     return network, left
 
 
@@ -60,6 +61,22 @@ def in_unit(dataset: Dataset, left: np.ndarray) -> Dataset:
     """A dataset whose outputs are in a unit, (O,), of standard deviations."""
     scaling = dataset.scaling
     return dataset._replace(scaling=scaling._replace(output_std=scaling.output_std * left))
+
+
+def _silence(network: RowNetwork, dataset: Dataset) -> None:
+    """Has channels that never vary say nothing, and be forecast as what they always were.
+
+    While they are, training moves none of these weights: inputs, errors and so gradients are 0.
+    """
+    still, tensors = list(dataset.still), network.tensors
+    tensors["weight_ih_l0"][:, still] = 0
+    if network.shape.highway:
+        for frame in range(network.shape.highway):
+            places = [frame * network.shape.inputs + channel for channel in still]
+            tensors["highway.weight"][:, places] = 0
+    if dataset.target == "next":
+        for name in ("head.weight", "head.bias", *(["highway.weight"] if network.shape.highway else [])):
+            tensors[name][still] = 0
 
 
 class _RowTask:

@@ -32,7 +32,7 @@ def fit_with_spread(
     likeliest of the errors that it makes at first.
     """
     rng = np.random.default_rng(settings.seed)
-    network, left = begin(shape, linear, rng)
+    network, left = begin(dataset, shape, linear, rng)
     learned = errors_of(network, dataset.train, in_unit(dataset, left).scaling, left)
     start = mean_size(learned)
     student = fit_student(learned, spreads_of(learned, start))
@@ -60,6 +60,8 @@ class _SpreadTask:
     ) -> None:
         self._dataset, self._settings = in_unit(dataset, left), settings
         self._left, self._start = left, start
+        self._moving = np.ones(len(left), np.float32)
+        self._moving[list(dataset.still)] = 0  # there is no error whose spread could be learned
         self.rows = sum(len(sequence.values) for sequence in dataset.train)
 
     def updates(self, network: RowNetwork, rng: np.random.Generator) -> Iterator[tuple[float, float, float]]:
@@ -73,7 +75,7 @@ class _SpreadTask:
             said = network.forward(chunk.x, past, chunk.begins, carried, masks)
             error, spread = (said[..., :outputs] - chunk.y) * self._left, np.empty_like(chunk.y)
             run_spread(error, chunk.weight, chunk.begins, self._start, carry, spread)
-            weight = chunk.weight * scale_of(said[..., outputs:], spread) / self._start
+            weight = chunk.weight * self._moving * scale_of(said[..., outputs:], spread) / self._start
             shapes = network.tensors["spread.shape"]
             found = likelihood(error, said[..., outputs:], spread, weight, shapes)
             total = max(float(weight.sum()), 1.0)

@@ -126,8 +126,9 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, TrainReport]:
         in_float32 = None if options.weights == "float32" else validate(network, dataset).mse
         with weights_of(to_model(network, dataset, **told).as_run(), network):
             found, right, stated, surprise, told["spread_start"] = _judge(network, dataset, linear)
-        by_linear, by_simple = (found.over_rows(each.errors) for each in (linear, simple))
-        compared = Errors(found.mse, by_linear, by_simple, simple.name)
+        shown = dataset.shown
+        by_linear, by_simple = (found.over_rows(each.errors)[shown] for each in (linear, simple))
+        compared = Errors(found.mse[shown], by_linear, by_simple, simple.name)
         made = _told(options, shape, course, compared) | ({"validation_right": right} if right else {})
         model = to_model(network, dataset, errors=found.stated, training=made, **stated, **told)
         if options.output is not None:
@@ -140,8 +141,8 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, TrainReport]:
     return model, TrainReport(
         path=str(options.output or ""),
         network=_in_words(shape),
-        outputs=dataset.names,
-        output_std=dataset.scaling.output_std[: len(dataset.names)],
+        outputs=[dataset.names[place] for place in shown],
+        output_std=dataset.scaling.output_std[shown],
         errors=compared,
         frames=linear.frames,
         linear=said,
@@ -153,10 +154,10 @@ def learn(dataset: Dataset, options: TrainOptions) -> tuple[Model, TrainReport]:
         seconds=seconds,
         warnings=dataset.warnings,
         right=right,
-        surprise=surprise,
+        surprise=None if surprise is None else Surprise(*(each[shown] for each in surprise)),
         threshold=stated["score"]["threshold"] if stated else None,
         weights=options.weights,
-        in_float32=in_float32,
+        in_float32=None if in_float32 is None else in_float32[shown],
         reaches=reaches,
         interrupted=interrupted,
     )

@@ -46,7 +46,7 @@ class Relation(NamedTuple):
 
 
 def _load_rows(options: DataOptions, _: int | None, __: int, progress: Progress) -> Dataset:
-    return load(options, progress)
+    return load(replace(options, watch=True), progress)
 
 
 def _load_by_sequence(relation: str) -> Callable[[DataOptions, int | None, int, Progress], Dataset]:

@@ -64,11 +64,19 @@ class Dataset(NamedTuple):
     words: Mapping[str, float] = MappingProxyType({})  # texts that stand for numbers
     offsets: Mapping[str, float] = MappingProxyType({})  # of columns: what was taken off their values
     said: tuple[str, ...] = ()  # what each file was taken for
+    still: tuple[int, ...] = ()  # the channels that never vary in the rows to learn from, by their places
 
     @property
     def names(self) -> list[str]:
         """Of the outputs of one row."""
         return self.outputs[: len(self.outputs) // self.horizon]
+
+    @property
+    def shown(self) -> list[int]:
+        """Outputs of one row whose errors say anything: not those that never varied, unless none did."""
+        every = range(len(self.names))
+        still = set(self.still) if self.target == "next" and self.horizon == 1 else set()
+        return [place for place in every if place not in still] or list(every)
 
 
 class Parts(NamedTuple):
@@ -159,11 +167,12 @@ def arrange(recording: Recording, options: DataOptions) -> Dataset:
         parts.validation,
         Scaling(mean[:width], std[:width], mean[outputs], std[outputs]),
         facts,
-        advise(recording, constant, facts, period_s),
+        advise(recording, constant, facts, period_s, options.watch),
         units=recording.units,
         words=recording.words,
         offsets=recording.offsets,
         said=tuple(recording.said),
+        still=tuple(np.flatnonzero(constant[:width]).tolist()),
     )
 
 

@@ -14,6 +14,12 @@ from streamrnn.table.cell_values import to_float32
 from streamrnn.table.columns import find_any, find_columns, joined_names
 from streamrnn.table.first import FirstRows
 
+NO_VALUE = "without any value"
+LABELS = {  # names of columns that say whether something was wrong
+    *("label", "labels", "class", "anomaly", "anomalies", "is_anomaly", "fault", "faults", "is_fault"),
+    *("failure", "attack", "outlier", "changepoint", "change_point", "target", "ground_truth"),
+}
+
 
 @dataclass(frozen=True)
 class DataOptions:
@@ -29,6 +35,7 @@ class DataOptions:
     first: Mapping[str, int] | None = None  # of those, by stream, how many are read; None = all
     max_step_s: float | None = None  # the longest time step that is no gap; None = by the sample period
     labels: bool = False  # targets may be text: the class that a row belongs to
+    watch: bool = False  # channels that always say the same are kept, to be watched for a change
 
     @property
     def period_s(self) -> float:
@@ -112,14 +119,22 @@ def read_recording(options: DataOptions, progress: Callable[[int], object]) -> R
     if recording is None:
         raise UserError("no file to learn from; name one or more CSV or parquet files")
     recording = recording._replace(skipped=skipped)
-    return recording if options.channels is not None else _without_still(recording)
+    return recording if options.channels is not None else _without_still(recording, options.watch)
 
 
-def _without_still(recording: Recording) -> Recording:
-    """Leaves out the channels that have one value or none in all of the files, unless they are targets."""
+def _without_still(recording: Recording, watch: bool) -> Recording:
+    """Leaves out the channels that have one value or none in all of the files, unless they are targets.
+
+    With ``watch`` those of one value stay, but for labels: what is said of a fault is no sign of it.
+    """
     names, targets = recording.names, recording.outputs
     kinds = [_still(recording.parts, place) for place in range(len(names))]
     own = recording.outputs == recording.channels
+    if watch and own:
+        kinds = [
+            kind if kind == NO_VALUE or name.strip().casefold().strip("_") in LABELS else ""
+            for name, kind in zip(names, kinds, strict=True)
+        ]
     still = {
         name: kind for name, kind in zip(names, kinds, strict=True) if kind and (own or name not in targets)
     }
@@ -141,7 +156,7 @@ def _still(parts: list[Part], place: int) -> str:
     known = [column[~np.isnan(column)] for column in columns]
     values = {float(end) for column in known if len(column) for end in (column.min(), column.max())}
     if not values:
-        return "without any value"
+        return NO_VALUE
     return f"always {values.pop():g}" if len(values) == 1 else ""
 
 

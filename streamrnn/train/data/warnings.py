@@ -31,8 +31,10 @@ class DataFacts(NamedTuple):
     back: int = 0  # of the gaps, those where time runs back
 
 
-def advise(recording: Recording, constant: np.ndarray, facts: DataFacts, period_s: float) -> list[str]:
-    """What a user should know before the training."""
+def advise(
+    recording: Recording, constant: np.ndarray, facts: DataFacts, period_s: float, watch: bool = False
+) -> list[str]:
+    """What a user should know before the training; ``watch``: what never varies is watched for a change."""
     warnings = []
     kinds = {
         NEVER: [name for name, flat in zip(recording.names, constant, strict=True) if flat],
@@ -44,7 +46,8 @@ def advise(recording: Recording, constant: np.ndarray, facts: DataFacts, period_
     for what, names in kinds.items():
         if names := [name for name in names if what == NEVER or name not in kinds[NEVER]]:
             shown = ", ".join(f'"{name}"' for name in names)
-            warnings.append(f"{shown}: {what}; if that is no measurement, leave it out with --exclude")
+            after = ", and is watched for a change" if what == NEVER and watch else ""
+            warnings.append(f"{shown}: {what}{after}; if that is no measurement, leave it out with --exclude")
     warnings += recording.notes
     if recording.left_out:
         columns = [f'"{shortened(name)}" ({why})' for name, why in recording.left_out.items()]
