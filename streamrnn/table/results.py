@@ -85,7 +85,9 @@ def result_batch(
     sides = answers.bands[row]  # (rows, 2 bands, outputs)
     if len(answers.several):
         sides[has[row]] = answers.bands_ahead[which[row], :, place][has[row]]
-    values = np.concatenate([values, sides.swapaxes(1, 2).reshape(count, -1)], axis=1)
+    values = np.concatenate(
+        [values, sides.swapaxes(1, 2).reshape(count, sides.shape[1] * sides.shape[2])], axis=1
+    )
     each = np.array(offsets or [0.0] * len(names))
     columns = [
         _with_offset(column, offset) if offset else column

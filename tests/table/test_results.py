@@ -179,6 +179,16 @@ def test_the_format_follows_the_name(tmp_path, name, kind, begin):
     assert (tmp_path / name).read_bytes().startswith(begin)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_slice_to_which_nothing_is_answered_has_no_rows(tmp_path, suffix):
+    """As of a model that answers a sequence, before its END."""
+    rows, answers = results(50)
+    silent = answers._replace(answers=np.zeros(50, np.uint8), outcome=np.zeros(50, np.uint8))
+    path = tmp_path / f"out.{suffix}"
+    write(path, (rows, silent))
+    assert len(read_back(path)) == 0
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("suffix", ["csv", "ndjson", "parquet"])
 def test_a_file_is_whole_or_not_there(tmp_path, suffix):
