@@ -76,7 +76,7 @@ def make_bands(
         first[band * width : band * width + outputs] = quantiles
     spread, seen = aligned(width), aligned(width)
     if start is not None:
-        spread[:outputs], seen[:outputs] = start, STARTED
+        spread[:outputs], seen[:outputs] = np.clip(start, LEAST_SPREAD, MOST_SPREAD), STARTED
     elif stated is not None:
         spread[:outputs], seen[:outputs] = np.clip(stated["spread"], LEAST_SPREAD, MOST_SPREAD), BELIEVED
     work = aligned((1 + MOST_BANDS) * width)

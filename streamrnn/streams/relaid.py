@@ -14,7 +14,7 @@ from streamrnn.streams.rarity import first_levels
 from streamrnn.streams.record import CHECK, ID_WORDS, RecordLayout, check_of, id_check, layout_of
 from streamrnn.streams.score_part import APART, DEVIATION, RESIZED, SCALARS, SIZE, USUAL
 from streamrnn.streams.snapshot import Snapshot
-from streamrnn.streams.spread import KEPT, KEPT_AHEAD, NOT_KEPT
+from streamrnn.streams.spread import KEPT, KEPT_AHEAD, NOT_KEPT, spread_words
 
 # The score's part of the version before: these float32, of which (was, is) are where some stand, and as many
 # vectors. It had no ways but the instant and the smoothed one, and looked at no channel by itself.
@@ -79,6 +79,10 @@ def relaid_records(network: Network, was: RecordLayout, ids: np.ndarray, records
     plain = layout_of(network._replace(spread=NOT_KEPT))
     adapted = plain.forecast_at - plain.adapt_at
     to[:, now.adapt_at : now.adapt_at + adapted] = source[:, was.adapt_at : was.adapt_at + adapted]
+    if was.forecast_at > was.adapt_at + adapted and now.forecast_at > now.adapt_at + adapted:
+        size = spread_words(network.outputs)  # what is known of errors one row ahead stays
+        begin, place = was.adapt_at + adapted, now.adapt_at + adapted
+        to[:, place : place + size] = source[:, begin : begin + size]
     to[:, now.forecast_at :] = source[:, was.forecast_at :]
     _sign(now, ids, new.view(np.uint32), new, whole)
     return new

@@ -48,7 +48,7 @@ BEGUN = MOST_BANDS  # 1; 0 = all of the part is zeros, and nothing known
 ROLLED = BEGUN + 1  # rows of the rollouts that are waited for
 WAITS = ROLLED + 1  # LEADS of them: see ``ahead``
 COUNTS = WAITS + LEADS  # likewise
-SCALARS = 16
+SCALARS = 32  # more than they are, so that records of no two settings are of one length
 assert COUNTS + LEADS <= SCALARS
 # Of each output: r, in the model's standard deviations, 0 = nothing is known; n; the next row's sigma; and of
 # each band ln q, and how far it was told to go from what was forecast of the last input, 0 = it was not.
@@ -92,7 +92,8 @@ def spread_at(net, slots, at):
 def _begin(net, bands, state, old, new):
     """The part of a stream that has none yet, or whose quantiles are of other levels, to ``state[new:]``."""
     width = net.out_width
-    store(state, new, splat(_ZERO))
+    for word in range(0, SCALARS, LANES):
+        store(state, new + word, splat(_ZERO))
     if state[old + BEGUN] == _ONE:
         copy(state, new + SCALARS, state, old + SCALARS, QUANTILES * width)
     else:
@@ -129,7 +130,9 @@ def keep_spread(net, bands, state, old, new):
     if not _same(bands, state, old):
         _begin(net, bands, state, old, new)
         return
-    copy(state, new, state, old, _own_size(net))
+    copy(state, new, state, old, SCALARS + TOLD * net.out_width)
+    for unit in range(SCALARS + TOLD * net.out_width, _own_size(net), LANES):  # of the row, none was told
+        store(state, new + unit, splat(_ZERO))
     if net.spread == KEPT_AHEAD:
         copy(state, new + _own_size(net), state, old + _own_size(net), ahead_size(net))
         for lead in range(LEADS):

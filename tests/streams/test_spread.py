@@ -12,17 +12,21 @@ from models import untrained
 from plain_rules import put_back, record_of, saved, vouch_for
 
 from streamrnn.engine.engine import Engine
+from streamrnn.kernels.packing import pack_network
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults, Predict
 from streamrnn.streams import recovery
 from streamrnn.streams.record import HEADER, layout_of
-from streamrnn.streams.relaid import relaid
+from streamrnn.streams.relaid import other_layouts, relaid
 from streamrnn.streams.slots import id_words
 from streamrnn.streams.snapshot import read_from, write_to
 from streamrnn.streams.spread import (
     COUNT,
+    KEPT,
+    KEPT_AHEAD,
     LEAST_SPREAD,
     MOST_SPREAD,
+    NOT_KEPT,
     QUANTILES,
     SCALARS,
     SPREAD,
@@ -182,6 +186,40 @@ def test_a_record_that_rows_cannot_lead_to_is_not_taken(vector, value):
     record[slots.forecast_at - spread_words(net.outputs) + SCALARS + vector * net.out_width] = value
     vouch_for(slots, record, id_words("s"))
     assert put_back(engine_of(), saved(engine), 1).tolist() == [recovery.DAMAGED]
+
+
+@pytest.mark.parametrize("channels", [*range(1, 34), 64, 100])
+def test_records_of_no_two_settings_are_laid_out_alike(channels):
+    """Or those of one would be taken for the other's: a record does not say which it is of."""
+    network = pack_network(untrained("rnn", channels, 3))
+    layouts = [
+        layout_of(network._replace(memory=memory, spread=kind))
+        for memory in (0, 500)
+        for kind in (NOT_KEPT, KEPT, KEPT_AHEAD)
+    ]
+    before = [
+        layout
+        for memory in (0, 500)
+        for layout, words in other_layouts(network._replace(memory=memory)).items()
+        if words == "of the version before"
+    ]
+    assert len({*layouts, *before}) == len(layouts) + len(before) == 8
+
+
+def test_what_is_known_of_errors_stays_when_rollouts_get_bands():
+    model = untrained("lstm", 3, 5)
+    first = Engine(model, 4, Faults(), predict=Predict(bands=(0.5, 0.9)))
+    first.feed(["a"], np.zeros(200, np.int64), rows_of(model, 200))
+    rolling = Engine(model, 4, Faults(), predict=Predict(bands=(0.5, 0.9), horizon=8))
+    there = relaid(read_from(io.BytesIO(saved(first)), "the test's own"), rolling.core.net)
+    file = io.BytesIO()
+    write_to(file, there)
+    assert put_back(rolling, file.getvalue(), 1).tolist() == [recovery.PUT]
+    row = rows_of(model, 1, seed=9)
+    wide, beside = (engine.feed(["a"], np.zeros(1, np.int64), row) for engine in (rolling, first))
+    np.testing.assert_array_equal(wide.values, beside.values)
+    reach = [said.bands[0, 3] - said.bands[0, 2] for said in (wide, beside)]
+    np.testing.assert_allclose(reach[0], reach[1], rtol=0.5)  # r is the same, q is that of a new stream
 
 
 @pytest.mark.parametrize("highway", [0, 1, 4])
