@@ -46,7 +46,8 @@ class Relation(NamedTuple):
 
 
 def _load_rows(options: DataOptions, _: int | None, __: int, progress: Progress) -> Dataset:
-    return load(replace(options, watch=True), progress)
+    forecasts = options.targets is None and options.ahead in (None, 1)  # its score can tell of a change
+    return load(replace(options, watch=forecasts), progress)
 
 
 def _load_by_sequence(relation: str) -> Callable[[DataOptions, int | None, int, Progress], Dataset]:

@@ -80,6 +80,14 @@ def test_they_can_be_left_out(tmp_path):
     assert dataset.channels == ["wave", "valve"]
 
 
+@pytest.mark.parametrize("ahead", [2, 10])
+def test_further_ahead_there_is_no_score_to_watch_with(tmp_path, ahead):
+    asked = options(tmp_path)
+    further = replace(asked.data, ahead=ahead)
+    dataset = load_dataset(further, asked.relation, None, 0, lambda rows: None)
+    assert dataset.channels == ["wave", "valve"]
+
+
 def test_switches_are_what_has_two_values_in_all_sequences():
     targets = np.array([[0, 1, 1, np.nan], [1, 1, 2, np.nan], [0, 1, 1, 5]], np.float32)
     more = np.array([[1, 1, 3, 5]], np.float32)
