@@ -71,7 +71,8 @@ class Service:
         capacity = config.streams.capacity
         home = functools.partial(self.keeper.home, fingerprint=model.fingerprint, capacity=capacity)
         how = config.predict, config.adapt.rows, config.streams.workers
-        self.engine = Engine(model, capacity, config.faults, home, *how)
+        with compiling(log.info):  # for how errors add up in rollouts it feeds another one
+            self.engine = Engine(model, capacity, config.faults, home, *how)
         # A byte in this pipe says stop, or the number of a signal. Of two signals at once the kernel may hand
         # both to a thread other than the main one, which then sleeps on in any lock; this wakes it.
         self._told, self.told_fd = os.pipe()

@@ -21,6 +21,7 @@ from streamrnn.engine.options import (
     ROOM_BYTES,
     AnswerPolicies,
     FaultPolicies,
+    asked_at_end,
     bands_for,
     batch_rows,
     kept_of,
@@ -228,7 +229,8 @@ class Engine:
         """The bands of a model; those of a rollout grow by what another engine answers to small changes."""
 
         def feed_of(bands: Bands) -> Callable[..., Answers]:
-            return Engine(model, len(model.channels) + 1, faults, predict=predict, bands=bands).feed
+            at_end = asked_at_end(predict)  # or it would roll out with every row that only warms it up
+            return Engine(model, len(model.channels) + 1, faults, predict=at_end, bands=bands).feed
 
         return with_growth(bands_for(model, predict), model, predict.horizon, feed_of)
 

@@ -54,6 +54,12 @@ class _AtEnd(NamedTuple):
 
 AT_END: AnswerPolicies = _AtEnd()
 
+
+def asked_at_end(predict: AnswerPolicies) -> AnswerPolicies:
+    """The same answers, at the END of a sequence only."""
+    return _AtEnd(0, predict.horizon, tuple(predict.bands))
+
+
 BEYOND, NEXT_TO_NOTHING = 1e6, 1e-6  # of a channel's deviation: what a raw value cannot be, or hardly
 _UNKNOWN_SPREAD = 1e6  # of the values of a model that does not say their deviations
 
@@ -175,9 +181,10 @@ def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:
             "set predict.horizon, too, for a rollout of so many rows"
         )
     if (size := 4 * rows * len(model.outputs) * parts_of(predict)) > ROOM_BYTES:
+        bands, fewer = (" and their bands", "fewer rows, or bands") if predict.bands else ("", "fewer rows")
         raise ConfigError(
-            f"{rows:,} rows of {len(model.outputs):,} outputs are {size >> 20:,} MiB in one message; at most "
-            f"{ROOM_BYTES >> 20} are sent, so ask for fewer rows"
+            f"{rows:,} rows of {len(model.outputs):,} outputs{bands} are {size >> 20:,} MiB in one message; "
+            f"at most {ROOM_BYTES >> 20} are sent, so ask for {fewer}"
         )
     weights = sum(tensor.size for name, tensor in model.tensors().items() if "weight" in name)
     if rows * weights > MOST_WORK:
