@@ -8,6 +8,8 @@ import numpy as np
 from streamrnn.streams.rarity import SPARES
 from streamrnn.streams.score_part import (
     APART,
+    AT_ONCE,
+    CHANGED,
     LATEST,
     LEAST_SPREAD,
     OF_INSTANT,
@@ -15,12 +17,14 @@ from streamrnn.streams.score_part import (
     ROWS,
     RUN,
     SCALARS,
+    SHIFTED,
     SIZE,
+    SIZED,
     SPREAD,
+    STILL,
     USUAL,
     VECTORS,
     WARMING_ROWS,
-    WAYS,
     WEIGHTED,
 )
 
@@ -54,14 +58,15 @@ def last_shares(net: Any, part: np.ndarray) -> np.ndarray:
     known = (of[USUAL] > 0) & (of[APART] > 0)
     more = np.divide(of[SIZE], of[USUAL], out=np.ones(net.outputs), where=known) - 1
     more = np.where(switch, np.maximum(more, 0), more)
-    ways = (
-        of[LATEST],
-        of[WEIGHTED] / np.maximum(of[SPREAD], LEAST_SPREAD),
-        more / np.where(known, of[APART], 1) ** 0.25,
-        more / np.where(known, of[APART], 1) ** 0.25,
-        np.maximum(of[RUN] * net.run_scale[every] - 1, 0),
-    )
-    seen = switch if deciding == 3 else ~switch | (deciding == len(WAYS))
-    powers = np.where(seen, ways[deciding], 0) ** 4
+    resized = more / np.where(known, of[APART], 1) ** 0.25
+    said = {
+        AT_ONCE: of[LATEST],
+        SHIFTED: of[WEIGHTED] / np.maximum(of[SPREAD], LEAST_SPREAD),
+        SIZED: resized,
+        CHANGED: resized,
+        STILL: np.maximum(of[RUN] * net.run_scale[every] - 1, 0),
+    }[deciding]
+    seen = switch if deciding == CHANGED else ~switch | (deciding == STILL)
+    powers = np.where(seen, said, 0) ** 4
     whole = powers.sum()
     return powers / whole if whole > 0 else np.zeros(net.outputs)

@@ -44,6 +44,8 @@ from streamrnn.streams.rarity import (
 from streamrnn.streams.residuals import APART_SLOW_FROM, GAIN, SLOW_FROM, SLOW_GAIN, count_run, learn
 from streamrnn.streams.score_part import (
     APART,
+    AT_ONCE,
+    CHANGED,
     LATEST,
     LEARNING,
     LEAST_SPREAD,
@@ -59,8 +61,10 @@ from streamrnn.streams.score_part import (
     ROWS,
     RUN,
     SCALARS,
+    SHIFTED,
     SIZE,
     SPREAD,
+    STILL,
     USUAL,
     VECTORS,
     WARMING_ROWS,
@@ -73,7 +77,6 @@ LEAVE = 0.5  # an event ends after QUIET rows below so much of the threshold
 _LEARNING, _MEMORY, _WARMING = np.float32(LEARNING), np.float32(MEMORY), np.float32(WARMING_ROWS)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _NAN = np.float32("nan")
-_AT_ONCE, _SHIFTED, _, _SWITCH, _STILL = range(len(WAYS) + 1)  # the ways in their order, and the run
 
 
 @inlined
@@ -186,26 +189,26 @@ def update(net, first, state, old, new, values, row_at, forecast_at, work):
 @inlined
 def _deciding(state, at):
     """The way that made the score of the row whose record has the score's part at ``at``."""
-    deciding, highest = _AT_ONCE, np.float64(state[at + OF_INSTANT]) - SPARES[_AT_ONCE]
-    for way in range(_SHIFTED, len(WAYS)):
+    deciding, highest = AT_ONCE, np.float64(state[at + OF_INSTANT]) - SPARES[AT_ONCE]
+    for way in range(SHIFTED, len(WAYS)):
         surprise = np.float64(state[at + OF_INSTANT + way]) - SPARES[way]
         if surprise > highest:
             deciding, highest = way, surprise
-    return _STILL if state[at + OF_RUN] > highest else deciding
+    return STILL if state[at + OF_RUN] > highest else deciding
 
 
 @inlined
 def _way_of(net, state, begin, output, way):
     """What an output says by a way, which its fourth power is a part of."""
     width = net.score_width
-    if way == _STILL:
+    if way == STILL:
         return max(np.float64(state[begin + RUN * width]) * net.run_scale[output] - 1.0, 0.0)
     switch = net.switches[output] != _ZERO
-    if switch != (way == _SWITCH):
+    if switch != (way == CHANGED):
         return 0.0
-    if way == _AT_ONCE:
+    if way == AT_ONCE:
         return np.float64(state[begin + LATEST * width])
-    if way == _SHIFTED:
+    if way == SHIFTED:
         return np.float64(state[begin + WEIGHTED * width]) / max(state[begin + SPREAD * width], LEAST_SPREAD)
     usual, apart = np.float64(state[begin + USUAL * width]), np.float64(state[begin + APART * width])
     if usual <= 0 or apart <= 0:

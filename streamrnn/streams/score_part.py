@@ -10,6 +10,7 @@ from streamrnn.streams.rarity import GAPS, HIGHEST, LEVELS, RUN_HIGHEST
 # Of each way, in log2: the level of one row in 10, and the gaps to those of 100 and 1000.
 INSTANT, SMOOTHED, RESIZED, SWITCHED = 0, 3, 6, 9
 WAYS = (INSTANT, SMOOTHED, RESIZED, SWITCHED)
+AT_ONCE, SHIFTED, SIZED, CHANGED, STILL = range(len(WAYS) + 1)  # what each way looks for; and the run
 ROWS = 12  # scored so far, up to MEMORY
 OF_INSTANT, OF_SMOOTHED, OF_RESIZED, OF_SWITCHED = (
     13,

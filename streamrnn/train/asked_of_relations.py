@@ -7,7 +7,10 @@ _ONE_ROW = "--{option} is for --relation sequence-to-sequence"
 _NO_DROPOUT = "--dropout is not for --relation {relation}; try more --decay"
 _NO_GAP = "--max-step is not for --relation {relation}: no gap ends a sequence there"
 _NO_ROWS = "--relation {relation} writes one row or more; --horizon 0 is none"
-NO_SPREAD = "--spread is for networks that forecast every channel one row ahead"
+NO_SPREAD = (
+    "--spread is for networks that forecast every channel one row ahead; leave out --spread, or --relation, "
+    "--target and --horizon"
+)
 _TARGET = "--relation {relation} needs --target, the columns to estimate"
 
 # by relation: options that it does not take, and those that it needs, with what is said then
@@ -46,7 +49,7 @@ NEEDED: dict[str, dict[str, str]] = {
 
 def problem(relation: str, given: Collection[str]) -> str:
     """What is wrong with the options ``given``, by name ("horizon 0" for that value); "" for nothing."""
-    if {"spread", "target"} <= {*given}:
+    if "spread" in given and {"target", "ahead"} & {*given}:
         return NO_SPREAD
     refused = [(text, option) for option, text in REFUSED[relation].items() if option in given]
     lacking = [(text, option) for option, text in NEEDED.get(relation, {}).items() if option not in given]

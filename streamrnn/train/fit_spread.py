@@ -90,5 +90,5 @@ class _SpreadTask:
     def error(self, network: RowNetwork) -> float:
         said = errors_of(network, self._dataset.validation, self._dataset.scaling, self._left)
         of_each = surprise(said, spreads_of(said, mean_size(said)), network.tensors["spread.shape"])
-        known = sum(one.there.sum(axis=0, dtype=np.float64) for one in said)
+        known = sum(one.there.sum(axis=0, dtype=np.float64) for one in said) * self._moving
         return float((of_each * known).sum() / known.sum())

@@ -96,6 +96,7 @@ def _given(options: TrainOptions) -> list[str]:
         "chunk": settings.chunk != usual.chunk,
         "max-step": data.max_step_s is not None,
         "target": data.targets is not None,
+        "ahead": data.ahead not in (None, 1),
         "horizon": options.horizon is not None,
         "horizon 0": options.horizon == 0,
         "spread": options.spread,

@@ -108,6 +108,7 @@ def fit_student(streams: list[SaidErrors], spreads: list[np.ndarray]) -> Student
             by_g += found.d_factor.sum(axis=0, dtype=np.float64)
             by_eta += found.d_shape
         by_g, by_eta = by_g / count, by_eta / count
+        by_g[(g <= -FACTOR) & (by_g > 0) | (g >= FACTOR) & (by_g < 0)] = 0  # as far as it can go
         if max(np.abs(by_g).max(), np.abs(by_eta).max()) < SETTLED:
             break
         nu = freedom(eta)
