@@ -103,9 +103,15 @@ class Channel:
         return more**4 / apart
 
     def excess(self, reading: float, usual: int) -> float:
-        """What a run of equal readings, this one its last, is longer than usual, in units of that."""
-        self.length = self.length + 1 if self.length and reading == self.reading else 1
-        self.reading = reading
+        """What a run of equal readings, this one its last, is longer than usual, in units of that.
+
+        A missing one, NaN, goes on with a run that has begun.
+        """
+        if math.isnan(reading):
+            self.length += 1 if self.length else 0
+        else:
+            self.length = self.length + 1 if self.length and reading == self.reading else 1
+            self.reading = reading
         return max(0.0, self.length / usual - 1) if usual else 0.0
 
 
@@ -145,7 +151,6 @@ class Stream:
         runs = [
             channel.excess(e, usual)
             for channel, e, usual in zip(self.channels, residuals, self.usual, strict=True)
-            if not math.isnan(e)
         ]
         self.run = min(20.0, 2 * math.log2(1 + sum(run**4 for run in runs) ** 0.25))
         for way, x in zip(self.ways, logs, strict=True):

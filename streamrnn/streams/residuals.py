@@ -149,17 +149,18 @@ def learn(state, old, new, width, room, error, channel, there, switch, usual_gai
 
 
 @inlined
-def count_run(state, old, new, width, room, reading, there, scale):
-    """Counts how often in a row each of sixteen channels said the same; ``old`` and ``new`` as in ``learn``.
+def count_run(state, old, new, width, room, reading, channel, there, scale):
+    """Counts how often in a row each of sixteen channels said nothing new; the others are as in ``learn``.
 
-    ``reading`` are their values, and the last ones of those that are missing, whose runs stay as they are.
-    ``scale`` is 1 / the longest usual run, 0 where any is usual. Returns the fourth powers of what the runs
-    are longer than that, in units of it.
+    ``reading`` are their values, and the last ones of those that are missing, which go on with a run, too,
+    once it has begun. ``scale`` is 1 / the longest usual run, 0 where any is usual. Returns the fourth powers
+    of what the runs are longer than that, in units of it.
     """
     one = splat(_ONE)
     run = load(state, old + RUN * width)
     same = one - beyond(reading - load(state, old + READING * width), _ZERO)
-    run = run + there * (same * run + one - run)  # from LONGEST on it stays
+    silent = channel * (one - there) * beyond(run, _ZERO)
+    run = run + there * (same * run + one - run) + silent  # from LONGEST on it stays
     _put(state, new + READING * width, reading, room)
     _put(state, new + RUN * width, run, room)
-    return there * _fourth(positive(run * scale - one))
+    return channel * _fourth(positive(run * scale - one))

@@ -18,7 +18,8 @@ Each way becomes a probability by its stream's own tail, see ``rarity``, and has
 weighted Bonferroni bound).
 
 A sensor that died within its range leaves residuals that are smaller than usual. So there is one more way:
-*run*, how often in a row a channel has said the same, in units of the longest run that the model knows of it.
+*run*, how often in a row a channel has said the same, or nothing at all, in units of the longest run that the
+model knows of it.
 While the smoothed way or this one is high, all is learned slower.
 """
 
@@ -135,7 +136,8 @@ def measure(net, first, state, old, new, values, row_at, forecast_at, work, lane
         error = clamp(error, -MOST, MOST)
         z, t, u, v = learn(state, before, begin, width, room, error, channel, there, switch, gain, slow_gain)
         reading = channel * filled(value, load(state, before + READING * width))
-        run = count_run(state, before, begin, width, room, reading, there, load(net.run_scale, unit))
+        scale = load(net.run_scale, unit)
+        run = count_run(state, before, begin, width, room, reading, channel, there, scale)
         present, instant, smoothed = present + there, instant + z, smoothed + t
         resized, switched, runs = resized + u, switched + v, runs + run
     if not any_nonzero(present):

@@ -104,8 +104,8 @@ def test_what_stands_still_by_nature_and_what_nothing_is_said_of_never_counts(de
         assert not feed(model_that(score), dead).begins.any()
 
 
-def test_a_missing_value_neither_ends_a_run_nor_goes_on_with_it(model, dead):
-    """What it is filled in with, held or forecast, is no reading."""
+def test_a_missing_value_goes_on_with_a_run(model, dead):
+    """It says nothing new, whatever it is filled in with."""
     gone, rows = np.arange(DIES + 20, DIES + 60), dead.copy()
     rows[gone, 1] = np.nan
     answers = {
@@ -113,10 +113,18 @@ def test_a_missing_value_neither_ends_a_run_nor_goes_on_with_it(model, dead):
         for missing in ("hold", "predict")
     }
     for found in answers.values():
-        assert np.nanmax(found.score[gone]) < 3
-        lengths = np.arange(gone[-1] + 1, BACK) - DIES + 1 - len(gone)
-        seen = lengths > 32
-        np.testing.assert_allclose(found.score[gone[-1] + 1 : BACK][seen], by_run(lengths[seen]), rtol=1e-5)
+        lengths = np.arange(DIES + 32, BACK) - DIES + 1
+        np.testing.assert_allclose(found.score[DIES + 32 : BACK], by_run(lengths), rtol=1e-5)
+
+
+def test_a_sensor_that_drops_out_is_an_event_and_one_that_never_spoke_is_none(model, dead):
+    rows = dead.copy()
+    rows[DIES:BACK, 1] = np.nan
+    answers = feed(model, rows)
+    event = np.flatnonzero(answers.flags & ANOMALY)
+    assert event.tolist() == list(range(DIES + 45 - 1, BACK))  # behind a reading that was there
+    np.testing.assert_array_equal(answers.shares[event], np.tile([0, 1, 0], (len(event), 1)))
+    assert not feed(model_that(score_that(runs=[USUAL, 0, 0])), rows).begins.any()
 
 
 def test_rows_missing_do_not_end_a_run_and_a_new_sequence_does(model, dead):
@@ -156,7 +164,7 @@ def test_what_is_usual_is_learned_by_channel():
     coarse, valve, constant = rng.integers(0, 2, rows), np.repeat([0, 1, 0], rows)[::3], np.ones(rows)
     few = np.where(np.arange(rows) < KNOWN, flickers, np.nan)
     found = usual_runs([of(flickers, rests, holes, stops, coarse, valve, constant, few)], 8)
-    assert found == [LEAST, 30, 20, 0, 0, 0, 0, 0]
+    assert found == [LEAST, 30, 30, 0, 0, 0, 0, 0]
     assert (coarse[1:] == coarse[:-1]).mean() > FLICKERING
 
 

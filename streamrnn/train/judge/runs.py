@@ -22,8 +22,8 @@ _CUT = 1 << 40  # length of a run whose begin or end nobody has seen
 def usual_runs(sequences: Iterable[Sequence], outputs: int) -> list[int]:
     """A model's "runs": for each output the longest usual run of equal readings, in rows, or 0 for any.
 
-    Of ``sequences`` the targets are looked at, (n, outputs), NaN for none: a missing one neither ends a run
-    nor goes on with it.
+    Of ``sequences`` the targets are looked at, (n, outputs), NaN for none: a missing one says nothing new, so
+    it goes on with a run.
     """
     longest, pairs, same = np.zeros((3, outputs), np.int64)
     for sequence in sequences:
@@ -43,16 +43,16 @@ def _count(values: Any, last: Any, run: Any, cut: Any, longest: Any, pairs: Any,
     for row in range(len(values)):
         for output in range(values.shape[1]):
             value = values[row, output]
-            if np.isnan(value):
-                continue
             if run[output] > 0:
                 pairs[output] += 1
-                if value == last[output]:
+                if np.isnan(value) or value == last[output]:
                     run[output] += 1
                     same[output] += 1
                     continue
                 unseen = cut[output] and run[output] > LEAST
                 longest[output] = max(longest[output], _CUT if unseen else run[output])
                 cut[output] = False
+            if np.isnan(value):
+                continue
             last[output] = value
             run[output] = 1
