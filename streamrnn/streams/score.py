@@ -64,6 +64,7 @@ from streamrnn.streams.score_part import (
     SCALARS,
     SHIFTED,
     SIZE,
+    SIZED,
     SPREAD,
     STILL,
     USUAL,
@@ -107,7 +108,8 @@ def keep(net, state, old, new, continues):
         store(state, new + word, load(state, old + word))
     if not continues:
         for unit in range(new + SCALARS, new + SCALARS + width):
-            state[unit + WEIGHTED * width] = state[unit + RUN * width] = _ZERO
+            for begun in (WEIGHTED, RUN, LATEST):  # what is of several rows in a row
+                state[unit + begun * width] = _ZERO
 
 
 @inlined
@@ -148,9 +150,9 @@ def measure(net, first, state, old, new, values, row_at, forecast_at, work, lane
     if any_nonzero(runs):
         state[new + OF_RUN] = run_rarity(total(runs))
     at, slowly = place(lane), _ONE if slowed else _ZERO
-    work[at + POWER], work[at + SIDE + POWER] = total(instant), total(smoothed)
-    work[at + 2 * SIDE + POWER], work[at + 3 * SIDE + POWER] = total(resized), total(switched)
-    work[at + SIDE + SEEN] = rows
+    work[at + AT_ONCE * SIDE + POWER], work[at + SHIFTED * SIDE + POWER] = total(instant), total(smoothed)
+    work[at + SIZED * SIDE + POWER], work[at + CHANGED * SIDE + POWER] = total(resized), total(switched)
+    work[at + SHIFTED * SIDE + SEEN] = rows
     for way in range(len(WAYS)):
         of = at + way * SIDE
         work[of + SLOWED] = slowly

@@ -273,7 +273,7 @@ def test_a_sequence_that_begins_keeps_what_was_learned():
     hold(net, state, 0, words, True)
     assert state[words:].tobytes() == part.tobytes()
     hold(net, state, 0, words, False)
-    for begun in (score_part.WEIGHTED, score_part.RUN):
+    for begun in (score_part.WEIGHTED, score_part.RUN, score_part.LATEST):
         at = score_part.SCALARS + begun * 8
         assert part[at : at + 3].all()
         assert (state[words + at : words + at + 8] == 0).all()
