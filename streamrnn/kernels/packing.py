@@ -123,6 +123,28 @@ def switches_of(model: Model) -> np.ndarray:
     return np.array((model.score or {}).get("switches") or [0] * len(model.outputs), float)
 
 
+def _chain_of(model: Model, head_at: int, below_at: int, out_width: int) -> tuple[_Chain, int]:
+    """A model's products, and how many there are up to a decoder's.
+
+    The head's vector begins at ``head_at``, and in it what the layer below gives at ``below_at``.
+    """
+    chain, cell = _Chain(), find_cell(model.cell, model.activation, model.reset)
+    for dense in model.before:
+        chain.add_dense(dense)
+    held, chain.in_words = model.as_run(), model.weights == "bfloat16"
+    chain.add_layers(cell, held.layers)
+    row_products = len(chain.products)
+    chain.add_layers(cell, held.decoder)
+    chain.in_words = False
+    for dense in model.after:
+        chain.add_dense(dense)
+    chain.products[-1]["out"] = below_at
+    chain.add(np.hstack([model.highway_weight, model.head_weight]), model.head_bias, first=head_at)
+    if model.spread:
+        chain.add(model.spread_weight, model.spread_bias, first=below_at, to=out_width)
+    return chain, row_products
+
+
 def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
     """The compiled form of a model; ``memory`` and ``spread`` as in Network."""
     of_cell = model.cell, model.activation, model.reset
@@ -136,21 +158,7 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
     seen = model.highway * inputs
     head_at = work if seen else 0
 
-    chain = _Chain()
-    for dense in model.before:
-        chain.add_dense(dense)
-    held, chain.in_words = model.as_run(), model.weights == "bfloat16"
-    chain.add_layers(cell, held.layers)
-    row_products = len(chain.products)
-    chain.add_layers(cell, held.decoder)
-    chain.in_words = False
-    for dense in model.after:
-        chain.add_dense(dense)
-    chain.products[-1]["out"] = head_at + seen
-    chain.add(np.hstack([model.highway_weight, model.head_weight]), model.head_bias, first=head_at)
-    if model.spread:
-        chain.add(model.spread_weight, model.spread_bias, first=head_at + seen, to=out_width)
-
+    chain, row_products = _chain_of(model, head_at, head_at + seen, out_width)
     weights, words, biases = map(np.concatenate, (chain.matrices, chain.words, chain.biases))
     past_rows = model.highway if model.highway > 1 else 0
     past = packed_rows(past_rows * inputs)

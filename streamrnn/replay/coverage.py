@@ -6,6 +6,7 @@ import numpy as np
 
 from streamrnn.compiling.jit import compiled
 from streamrnn.engine.engine import Answers
+from streamrnn.replay.error import follows
 from streamrnn.stats import PREDICTED
 from streamrnn.table import Rows
 
@@ -27,12 +28,11 @@ def _compare(
     for row in range(stream.size):
         if answers.outcome[row] != PREDICTED:
             continue
-        at, said = stream[row], answers.said[row]
-        follows = said.gap == 0 and told.epoch[at] == np.int64(said.epoch)
-        told.epoch[at] = said.epoch
+        at = stream[row]
+        counts = follows(answers, row, at, told.epoch) and not learned[row]
         for output in range(told.truths.size):
             value = values[row, output]
-            if follows and not learned[row] and not np.isnan(value + told.bands[at, 0, output]):
+            if counts and not np.isnan(value + told.bands[at, 0, output]):
                 told.truths[output] += 1
                 for band in range(len(told.inside)):
                     low, high = told.bands[at, 2 * band, output], told.bands[at, 2 * band + 1, output]

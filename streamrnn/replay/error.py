@@ -1,10 +1,10 @@
 """The one-step error of the forecasts in a replay, beside persistence."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.compiling.jit import compiled
+from streamrnn.compiling.jit import compiled, inlined
 from streamrnn.engine.engine import Answers
 from streamrnn.model.model import Model
 from streamrnn.stats import PREDICTED
@@ -24,6 +24,15 @@ class Past(NamedTuple):
     of_stream: np.ndarray  # (streams, 3) float64
 
 
+@inlined
+def follows(answers: Any, row: Any, at: Any, epoch: Any) -> Any:
+    """Whether a row comes right behind the last one of its stream ``at``, whose ``epoch`` it takes over."""
+    said = answers.said[row]
+    next_one = said.gap == 0 and epoch[at] == np.int64(said.epoch)
+    epoch[at] = said.epoch
+    return next_one
+
+
 @compiled
 def _compare(
     stream: np.ndarray, values: np.ndarray, answers: Answers, learned: np.ndarray, past: Past
@@ -33,10 +42,7 @@ def _compare(
         if answers.outcome[row] != PREDICTED:
             continue
         at = stream[row]
-        said = answers.said[row]
-        follows = said.gap == 0 and past.epoch[at] == np.int64(said.epoch)
-        counts = follows and not learned[row]
-        past.epoch[at] = said.epoch
+        counts = follows(answers, row, at, past.epoch) and not learned[row]
         for output in range(past.scale.size):
             value = values[row, output]
             error = (value - past.forecast[at, output]) * past.scale[output]

@@ -24,7 +24,7 @@ from streamrnn.streams.bands import FARTHEST, LEADS, MOST_BANDS, grow, reach_of
 FORECAST, REACH = range(2)
 FACTOR = REACH + MOST_BANDS
 LEAD_VECTORS = FACTOR + MOST_BANDS
-APART = 16  # words of zeros behind them, so that records of no two settings are of one length
+BEHIND = 16  # words of zeros behind them, so that records of no two settings are of one length
 
 FIRST_LEAP, LEAST_LEAP = np.float32(0.3), np.float32(0.1)
 _PER_ROLLOUT = np.float32(1 / 10)  # after so many it is half of the first
@@ -35,13 +35,13 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 
 def ahead_words(outputs: int) -> int:
     """float32 words that this takes in a record; a multiple of 16."""
-    return LEADS * LEAD_VECTORS * packed_rows(outputs) + APART
+    return LEADS * LEAD_VECTORS * packed_rows(outputs) + BEHIND
 
 
 @inlined
 def ahead_size(net):
     """The same, for compiled code."""
-    return LEADS * LEAD_VECTORS * net.out_width + APART
+    return LEADS * LEAD_VECTORS * net.out_width + BEHIND
 
 
 @inlined

@@ -12,6 +12,7 @@ from streamrnn.compiling.jit import compiled
 from streamrnn.kernels.network import Network
 from streamrnn.streams.rarity import first_levels
 from streamrnn.streams.record import CHECK, ID_WORDS, RecordLayout, check_of, id_check, layout_of
+from streamrnn.streams.residuals import FIRST_APART
 from streamrnn.streams.score_part import APART, DEVIATION, RESIZED, SCALARS, SIZE, USUAL
 from streamrnn.streams.snapshot import Snapshot
 from streamrnn.streams.spread import KEPT, KEPT_AHEAD, NOT_KEPT, spread_words
@@ -21,7 +22,6 @@ from streamrnn.streams.spread import KEPT, KEPT_AHEAD, NOT_KEPT, spread_words
 _SCALARS, _VECTORS = 16, 8
 _MOVED = [*((k, k) for k in range(RESIZED)), (6, 12), (7, 13), (8, 14), (9, 17), (10, 18)]
 _OF_DEVIATION = 0.8  # the mean size of a normal variable
-_APART = 0.1  # as of a stream that begins
 
 
 def other_layouts(network: Network) -> dict[RecordLayout, str]:
@@ -100,7 +100,7 @@ def _take_score(network: Network, old: np.ndarray, new: np.ndarray) -> None:
     deviation = vectors[:, DEVIATION * width : (DEVIATION + 1) * width]
     for size in (SIZE, USUAL):
         vectors[:, size * width : (size + 1) * width] = np.float32(_OF_DEVIATION) * deviation
-    vectors[:, APART * width : (APART + 1) * width] = np.float32(_APART) * (deviation > 0)
+    vectors[:, APART * width : (APART + 1) * width] = FIRST_APART * (deviation > 0)
 
 
 def relaid(snapshot: Snapshot, network: Network) -> Snapshot:

@@ -54,7 +54,7 @@ _FAR = np.float32(100.0)
 _LEAST, _LEAST_USUAL = np.float32(2.0**-10), np.float32(2.0**-13)  # in the model's standard deviations
 # Of the fourth power that a size is apart from its mean: what stands for it in the first rows, as if seen for
 # 33 of them, what it is at least, and how far one row moves it: what switches seldom does so by all it has.
-_APART, _APART_ROWS, _LEAST_APART = np.float32(0.1), np.float32(33.0), np.float32(1e-3)
+FIRST_APART, _APART_ROWS, _LEAST_APART = np.float32(0.1), np.float32(33.0), np.float32(1e-3)
 _WIDE, _SWITCHED = np.float32(1e4), np.float32(100.0)
 _MOST_APART = np.float32(2.0**90)
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
@@ -108,7 +108,7 @@ def learn(state, old, new, width, room, error, channel, there, switch, usual_gai
         deviation = clamp(deviation, _LEAST, MOST)
         spread = settled * spread + (one - settled) * splat(_USUAL) * deviation
         size, usual = size + begins * (first - size), usual + begins * (first - usual)
-        apart = begun * apart + (one - begun) * splat(_APART)
+        apart = begun * apart + (one - begun) * splat(FIRST_APART)
     deviation, spread = clamp(deviation, _LEAST, MOST), clamp(spread, LEAST_SPREAD, MOST)
     ratio = error / deviation
     z, bounded = clamp(ratio, -MOST, MOST), clamp(ratio, -_BOUND, _BOUND)
