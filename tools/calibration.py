@@ -6,8 +6,9 @@
 A score of 2 is to be reached by one row in 100, 3 by one in 1,000, 4 by one in 10,000: what is printed is
 the share of rows that reach it, over that, by how many rows a stream has seen.
 
-Noise stands for the residuals of a perfect forecast, 8 channels of it, scored as those of a model that says
-no levels. For data a model is trained with the defaults of ``streamrnn train``, and the scores are the
+Noise stands for the residuals of a perfect forecast, 8 channels of it, scored with the levels that
+``streamrnn train`` finds in the validation rows of six streams; and as those of a model that says none. For
+data a model is trained with the defaults of ``streamrnn train``, and the scores are the
 engine's of rows that it was not trained on: pumps of other days; of SKAB's file without faults and of ETTh1
 the last rows, which the stream comes to after the others.
 """
@@ -34,10 +35,10 @@ from streamrnn.streams.rarity import first_levels
 from streamrnn.table import Reading
 from streamrnn.train.data.recording import DataOptions
 from streamrnn.train.job import TrainOptions, train
-from streamrnn.train.judge.calibration import score_residuals
+from streamrnn.train.judge.calibration import calibrate, score_residuals
 
 SCORES = (2, 3, 4)
-CHANNELS = 8  # of noise
+CHANNELS, VALIDATED = 8, (6, 7200)  # of noise; streams and rows for its levels, as many as pumps have
 AGES = ((2000, 500, 1000), (60, 2000, 20_000), (15, 20_000, 100_000))  # streams, and the rows of each, a to b
 LEARNED_S = 3600  # of pumps
 LATER = (  # files, and the rows that the model is trained on: 60 % of SKAB's, sixteen months of ETTh1
@@ -61,7 +62,9 @@ def main() -> None:
     print(f"{'times as often as it should be':32}{'rows of a stream':>20}{'in all':>11}{head}")
     with tempfile.TemporaryDirectory() as temporary:
         sources = {"simulated pumps": partial(of_pumps, pump_model(Path(temporary)))}
-        sources |= {name: partial(of_noise, noise) for name, noise in NOISES.items()}
+        for name, noise in NOISES.items():
+            sources[name] = partial(of_noise, noise, learned_levels(noise))
+            sources[f"{name}, no levels"] = partial(of_noise, noise, first_levels(CHANNELS))
         for name, scores in sources.items():
             for streams, begin, end in AGES:
                 show(name, begin, scores(streams, end)[:, begin:])
@@ -77,9 +80,15 @@ def show(name: str, begin: int, scores: np.ndarray) -> None:
     print(f"{name:32}{rows:>20}{scores.size:11,}{ratios}", flush=True)
 
 
-def of_noise(noise: Noise, streams: int, rows: int) -> np.ndarray:
+def learned_levels(noise: Noise) -> np.ndarray:
+    """Those of a model of six streams, (12,)."""
+    rng, (streams, rows) = np.random.default_rng(1), VALIDATED
+    return first_levels(CHANNELS, calibrate([noise(rng, (rows, CHANNELS)) for _ in range(streams)]))
+
+
+def of_noise(noise: Noise, levels: np.ndarray, streams: int, rows: int) -> np.ndarray:
     """Scores of new streams, (streams, rows)."""
-    rng, levels = np.random.default_rng(0), first_levels(CHANNELS)
+    rng = np.random.default_rng(0)
     return np.stack([score_residuals(noise(rng, (rows, CHANNELS)), levels)[0] for _ in range(streams)])
 
 

@@ -15,7 +15,7 @@ from streamrnn.streams import score, score_part
 from streamrnn.streams.rarity import HIGHEST, WORK, first_levels
 from streamrnn.streams.score import event_after, keep, update
 from streamrnn.streams.score_part import score_words
-from streamrnn.train.judge.calibration import calibrate, event_rows, score_residuals
+from streamrnn.train.judge.calibration import TAUGHT, calibrate, event_rows, score_residuals
 
 NOISES = {
     "normal": lambda rng, size: rng.normal(size=size),
@@ -292,19 +292,31 @@ def test_an_event_begins_once_and_ends_after_a_calm():
 
 
 def test_calibration_is_what_a_stream_comes_to():
-    streams = [noise("laplace", 30_000, 3, seed) for seed in (1, 2)]
-    found = calibrate([*streams, noise("normal", 80, 3)])
-    assert found["rows"] == 2 * (30_000 - score_part.WARMING_ROWS)
-    first = first_levels(3)
-    _, part = score_residuals(streams[0], first)
-    _, part = score_residuals(streams[1], part[:12])
+    stream = noise("laplace", 30_000, 3, 1)
+    found, first = calibrate([stream, noise("normal", 80, 3)]), first_levels(3)
+    assert found["rows"] == 30_000 - score_part.WARMING_ROWS
+    _, part = score_residuals(stream, first)
     levels = first_levels(3, found)
     np.testing.assert_array_equal(levels[:3], part[:3])
-    np.testing.assert_allclose(
-        levels[3:], (60_000 * part[3:12] + score_part.MEMORY * first[3:]) / 64_000, rtol=1e-6
-    )
+    expected = (30_000 * part[3:12] + TAUGHT * first[3:]) / (30_000 + TAUGHT)
+    np.testing.assert_allclose(levels[3:], expected, rtol=1e-6)
     assert found["threshold"] == 3
     assert found["instant"][1] < first[1]  # the tail was seen to be lighter than it might be
+
+
+def test_levels_of_several_streams_are_those_of_all_their_rows():
+    """However long ago the restless one was, whose rows are what one in a thousand is."""
+    streams = [noise("normal", 20_000, 3, seed) for seed in range(4)]
+    for begin in range(1000, 20_000, 1500):
+        streams[1][begin : begin + 60] += 0.7 * streams[1].std(axis=0)
+    found, turned = calibrate(streams), calibrate(streams[::-1])
+    np.testing.assert_allclose(found["smoothed"], turned["smoothed"], atol=0.01)
+    shares = {}
+    for name, stated in (("all", found), ("last", calibrate(streams[:1]))):
+        levels = first_levels(3, stated)
+        scores = [score_residuals(stream, levels)[0] for stream in streams]
+        shares[name] = (np.concatenate(scores) >= 3).mean()
+    assert shares["all"] < 0.0015 < 0.003 < shares["last"]
 
 
 def test_streams_too_short_to_learn_from_leave_the_levels_as_they_are():

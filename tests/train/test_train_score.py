@@ -1,5 +1,7 @@
 """The score in a trained model's file: of residuals in their order, it is what the engine comes to."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_training import make_dataset, random_network
@@ -9,15 +11,15 @@ from streamrnn.engine.engine import Engine
 from streamrnn.model.model import Model
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.rarity import first_levels
-from streamrnn.streams.score_part import MEMORY
 from streamrnn.train.data.dataset import Dataset, Sequence, hold
-from streamrnn.train.judge.calibration import calibrate, in_order, score_residuals
+from streamrnn.train.judge.calibration import TAUGHT, calibrate, in_order, score_residuals
 from streamrnn.train.judge.stated import stated_of
 from streamrnn.train.model_of import to_model
 from streamrnn.train.net.network import NetworkShape, RowNetwork
 from streamrnn.train.relations import residuals_of
 
 ROWS = 900
+WAYS = ("instant", "smoothed", "resized", "switched")
 
 
 def two_streams() -> tuple[dict[str, np.ndarray], Dataset]:
@@ -45,6 +47,12 @@ def fed(model: Model, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return answers.score, record[slots.score_at :][:12]
 
 
+def levels_after(model: Model, rows: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Those that an engine comes to that begins with ``levels``."""
+    begun = {way: each.astype(float).tolist() for way, each in zip(WAYS, np.split(levels, 4), strict=True)}
+    return fed(replace(model, score={"rows": 1, "threshold": 3} | begun), rows)[1]
+
+
 @pytest.fixture(scope="module")
 def trained() -> tuple[dict[str, np.ndarray], Dataset, RowNetwork]:
     streams, dataset = two_streams()
@@ -66,22 +74,27 @@ def test_residuals_are_put_in_order(trained):
         assert np.nanmax(found) > 2
 
 
-def test_the_levels_of_a_model_are_those_of_an_engine(trained):
+def test_the_instant_levels_of_a_model_are_those_of_an_engine(trained):
     """One that begins each stream with the levels that it has come to in the one before."""
     streams, dataset, network = trained
-    score, plain = stated_of(network, dataset)["score"], {"rows": 1, "threshold": 3}
-    levels = first = first_levels(3)
+    score, levels = stated_of(network, dataset)["score"], first_levels(3)
     for rows in streams.values():
-        ways = zip(("instant", "smoothed", "resized", "switched"), np.split(levels, 4), strict=True)
-        begun = plain | {way: each.astype(float).tolist() for way, each in ways}
-        levels = fed(to_model(network, dataset, score=begun), rows)[1]
-    known = sum(int((~np.isnan(rows[1:])).any(axis=1).sum()) for rows in streams.values())
-    weight = known / (known + MEMORY)
+        levels = levels_after(to_model(network, dataset), rows, levels)
     np.testing.assert_allclose(score["instant"], levels[:3], atol=0.01)
-    others = np.concatenate([score[way] for way in ("smoothed", "resized", "switched")])
-    np.testing.assert_allclose(others, first[3:] + weight * (levels[3:] - first[3:]), atol=0.01)
     turned = calibrate(in_order(residuals_of(network, dataset), dataset.validation)[::-1])
     assert np.abs(np.subtract(turned["instant"], score["instant"])).max() > 0.1
+
+
+def test_the_levels_from_one_stream_are_those_of_an_engine(trained):
+    """But for how few rows these are."""
+    streams, dataset, network = trained
+    calm = dataset._replace(validation=dataset.validation[:1])
+    score, first = stated_of(network, calm)["score"], first_levels(3)
+    levels = levels_after(to_model(network, dataset), streams["calm"], first)
+    known = int((~np.isnan(streams["calm"][1:])).any(axis=1).sum())
+    weight = known / (known + TAUGHT)
+    others = np.concatenate([score[way] for way in WAYS[1:]])
+    np.testing.assert_allclose(others, first[3:] + weight * (levels[3:] - first[3:]), atol=0.01)
 
 
 @pytest.mark.parametrize("outputs", [1, 100, 1000])
