@@ -314,7 +314,7 @@ def spread(folder: Path) -> None:
     print(
         "negative log likelihood per value, by Student's t, and mean square error one row ahead, of an lstm\n"
         "of 32: the mean of 5 seeds (least, most); beside it a weighted and a constant spread of the linear\n"
-        "forecast's errors"
+        "forecast's errors, and a weighted one of persistence's"
     )
     with tempfile.TemporaryDirectory() as temporary:
         pumps = [Path(temporary) / name for name in ("monday.csv", "tuesday.csv")]
@@ -343,10 +343,10 @@ def spread_beside(what: str, learned: Dataset, tested: Dataset) -> None:
         surprise = surprises(network, learned, linear, tested.validation)
         errors = (mean_error(one, held) for one in (network, plain))
         found.append([*(float(of_each.mean()) for of_each in surprise), *errors])
-    (nll, weighted, constant, error, usual), nlls = np.mean(found, axis=0), [one[0] for one in found]
+    (nll, weighted, constant, same, error, usual), nlls = np.mean(found, axis=0), [one[0] for one in found]
     print(
         f"{what}: {nll:.4f} ({min(nlls):.4f}, {max(nlls):.4f}), weighted {weighted:.4f}, "
-        f"constant {constant:.4f}; error {error:.5f}, without a spread {usual:.5f}, "
+        f"constant {constant:.4f}, persistence {same:.4f}; error {error:.5f}, without a spread {usual:.5f}, "
         f"linear {linear_error(linear, held):.5f}",
         flush=True,
     )

@@ -166,9 +166,9 @@ def surprise_table(surprise: Surprise, outputs: list[str]) -> str:
     table.append(["mean", *(f"{of_each.mean():.3f}" for of_each in surprise)])
     said = (
         "(of a value in standard deviations, by Student's t; weighted and constant: linear, its spread\n"
-        "a weighted mean of its last errors, or always the same)"
+        "a weighted mean of its last errors, or always the same; persistence: the last row, as weighted)"
     )
-    return f"{align(table, '<>>>')}\n{said}"
+    return f"{align(table, '<>>>>')}\n{said}"
 
 
 def surprise_verdict(surprise: Surprise, outputs: list[str]) -> str:

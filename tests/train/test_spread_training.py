@@ -349,8 +349,10 @@ def test_what_train_says_of_a_spread(tidal, tmp_path):
     sizes = np.abs(said[kept - 1 : -1] - rows[kept:]).mean(axis=0) / model.output_std
     np.testing.assert_allclose(model.spread_start, sizes, rtol=1e-3)
     result = train(tidal, "-o", tmp_path / "m", *words)
-    assert re.search(r"^negative log likelihood +network +weighted +constant$", result.stdout, re.MULTILINE)
-    assert re.search(r"^mean( +-?\d\.\d{3}){3}$", result.stdout, re.MULTILINE)
+    assert re.search(
+        r"^negative log likelihood +network +weighted +constant +persistence$", result.stdout, re.MULTILINE
+    )
+    assert re.search(r"^mean( +-?\d\.\d{3}){4}$", result.stdout, re.MULTILINE)
     assert re.search(
         r"^its spread pays: .* above that of \w+; 1 of 2 outputs gain: level$", result.stdout, re.M
     )

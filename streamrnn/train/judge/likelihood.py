@@ -36,12 +36,13 @@ class Student(NamedTuple):
 class Surprise(NamedTuple):
     """Negative log likelihoods per value, (O,) each, of values in standard deviations.
 
-    The linear forecast has the t distribution that suits its errors on the training part best.
+    The simple forecasts have the t distribution that suits their errors on the training part best.
     """
 
     network: np.ndarray
     weighted: np.ndarray  # the linear forecast, with its running spread
     constant: np.ndarray  # the linear forecast, with a spread that stays
+    persistence: np.ndarray  # the row itself as the forecast of the next, with its running spread
 
 
 def errors_of(
@@ -132,10 +133,30 @@ def surprises(network: RowNetwork, dataset: Dataset, linear: Linear, rows: list[
     plain = linear_network(linear, dataset)
     learned, checked = (errors_of(plain, part, dataset.scaling) for part in (dataset.train, rows))
     usual = mean_size(learned)
-    student = fit_student(learned, spreads_of(learned, usual))
-    weighted = _surprise_of(student, checked, spreads_of(checked, first_spread(plain, dataset)))
-    student = fit_student(learned, _constant(learned, usual))
-    return Surprise(of_network, weighted, _surprise_of(student, checked, _constant(checked, usual)))
+    constant = fit_student(learned, _constant(learned, usual))
+    return Surprise(
+        of_network,
+        _weighted(plain, dataset, learned, checked),
+        _surprise_of(constant, checked, _constant(checked, usual)),
+        _of_persistence(dataset, rows),
+    )
+
+
+def _weighted(
+    plain: RowNetwork, dataset: Dataset, learned: list[SaidErrors], checked: list[SaidErrors]
+) -> np.ndarray:
+    """What the running spread of a simple forecast comes to, (O,)."""
+    student = fit_student(learned, spreads_of(learned, mean_size(learned)))
+    return _surprise_of(student, checked, spreads_of(checked, first_spread(plain, dataset)))
+
+
+def _of_persistence(dataset: Dataset, rows: list[Sequence]) -> np.ndarray:
+    outputs = len(dataset.outputs)
+    weight, nothing = np.eye(outputs, len(dataset.channels)), np.zeros(outputs)
+    same = Linear(weight, bias=nothing, errors=nothing, frames=1, ridge=nothing)
+    plain = linear_network(same, dataset)
+    learned, checked = (errors_of(plain, part, dataset.scaling) for part in (dataset.train, rows))
+    return _weighted(plain, dataset, learned, checked)
 
 
 def first_spread(network: RowNetwork, dataset: Dataset) -> np.ndarray:
