@@ -133,7 +133,7 @@ class Rules:
     def __init__(self, model: Model, capacity: int, gap: str, max_gap: int, missing: str):
         self.gap, self.max_gap, self.missing = gap, max_gap, missing
         self.forecasts, self.std = model.target == "next", model.output_std.astype(np.float64)
-        self.capacity, self.network = capacity, Network(model)
+        self.capacity, self.network, self.window = capacity, Network(model), model.window
         self.streams: dict[str, Stream] = {}
         self.counts: Counter[str] = Counter()
         self.resets: Counter[str] = Counter()
@@ -209,6 +209,8 @@ class Rules:
             values, imputed = self.impute(before, values, not reset)
             said |= (IMPUTED if imputed else 0) | (RESTORED if before.restored else 0)
         known = not np.isnan(residual) and not gap  # behind a gap the forecast was of another row
+        if before is not None and before.step < self.window:  # and that of a short window is no measure
+            known = False
         scored = 0 if before is None else before.scored
         if self.forecasts and not (known and scored >= WARMING_ROWS):
             said |= WARMING
@@ -221,6 +223,7 @@ class Rules:
             return self.reject("diverged", seq)
         stream.restored, stream.scored = False, scored + known
         said |= DEGRADED if stream.degraded else 0
+        said |= WARMING if stream.step < self.window else 0
         counted = min(gap, MOST_COUNTED)
         return Said(PREDICTED, seq, said, stream.step, counted, stream.epoch, residual, stream.forecast)
 
@@ -254,7 +257,7 @@ class Rules:
         stream.input, stream.forecast = values, forecast
         stream.inputs.append(values)
         stream.degraded = stream.degraded + 1 if self.network.saturated(stream.run) else 0
-        if stream.degraded >= DEGRADED_STEPS:
+        if stream.degraded >= DEGRADED_STEPS and not self.window:  # whose states begin anew by themselves
             stream.ended = stream.ended or "degraded"
         return True
 

@@ -202,7 +202,7 @@ class Control:
         snapshot = self._read(file)
         net = self._engine.core.net
         records = records_of(snapshot, layout_of(net))
-        whole = whole_records(records, RecordShape(net.layers, net.width, net.bounds))
+        whole = whole_records(records, RecordShape(net.apart, net.bounds))
         refuse_unfit(snapshot.ids, whole)
         replaced = self._between_frames.submit(self._take_in, snapshot, records.ids, replace).result()
         return {"streams": len(whole), "replaced": replaced}

@@ -17,6 +17,7 @@ from streamrnn.engine.stopwatch import COMMIT, ORDER, RULES, SCORE, STEP, TALLY,
 from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import DECODED, Network, Scratch, forward
 from streamrnn.kernels.rls import Adaptation, adapt
+from streamrnn.kernels.windows import forward_windows
 from streamrnn.stats import NO_CHANNEL, REASONS, STREAMS, Stats
 from streamrnn.streams.bands import Bands
 from streamrnn.streams.batch import Batch, TileLanes
@@ -25,7 +26,7 @@ from streamrnn.streams.outcome import write
 from streamrnn.streams.refusal import refuse_row, tally
 from streamrnn.streams.rules import IMAGINED, SKIP, Rules, prepare, refusal
 from streamrnn.streams.several_rows import Decoder, begin_rows, go_on, take_rows
-from streamrnn.streams.slots import Slots, admit, find, record
+from streamrnn.streams.slots import Slots, admit, find, record, zero_record
 from streamrnn.streams.unusual import settle
 from streamrnn.wire.codec import is_utf8
 from streamrnn.wire.frame import PREDICTION
@@ -127,7 +128,11 @@ def _step(core, lanes):
     net, slots, tile = core.net, core.slots, core.tile
     step, first, last = _OF_ROW, 0, net.row_products
     while lanes > 0:
-        forward(net, core.scratch, tile, slots.state, lanes, first, last)
+        if net.window > 0:
+            nothing = zero_record(slots) + slots.hidden_at
+            forward_windows(net, core.scratch, tile, slots.state, nothing, lanes)
+        else:
+            forward(net, core.scratch, tile, slots.state, lanes, first, last)
         if core.adaptation.features > 0:
             for lane in range(lanes):
                 _correct(core, lane)

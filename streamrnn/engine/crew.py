@@ -47,9 +47,14 @@ class Crew(NamedTuple):
     bells: np.ndarray  # (workers * _LINE,) int64: a semaphore of each
 
 
+def work_of(network: Network) -> int:
+    """Multiply-adds of a row, or a few less: dense layers are passed once, whatever the window."""
+    return network.weights.size * max(network.window, 1)
+
+
 def usual_workers(network: Network, cores: int) -> int:
     """As many as have something to do, for streams enough."""
-    return max(min(network.weights.size // EACH, cores), 1)
+    return max(min(work_of(network) // EACH, cores), 1)
 
 
 def make_crew(network: Network, workers: int) -> Crew:
@@ -60,7 +65,7 @@ def make_crew(network: Network, workers: int) -> Crew:
     return Crew(
         number=LEADER,
         workers=workers,
-        least=-(-WORTH // network.weights.size),
+        least=-(-WORTH // work_of(network)),
         ready=np.zeros((1 + workers) * ROWS, np.int64),
         board=aligned(_OF_WORKERS + workers * _EACH, np.int64),
         bells=bells,

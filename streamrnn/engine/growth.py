@@ -21,7 +21,7 @@ from streamrnn.wire.frame import END
 
 CHANGE = 0.1  # standard deviations of a channel
 OFF = 0.01  # likewise, that rows are off their means: those may be codes for a missing value
-WARMING = 100  # rows, beyond those that the head looks back to
+WARMING = 100  # rows, beyond those that the head looks back to, or a window has
 MOST = 1e12  # as far as a float32's square root of it means anything
 
 
@@ -36,7 +36,7 @@ def measure_growth(feed: Callable[..., Answers], model: Model, rows: int) -> np.
     ids = [f"{k}" for k in range(channels + 1)]
     streams = np.arange(channels + 1)
     usual = np.tile((model.input_mean + OFF * model.input_std).astype(np.float32), (channels + 1, 1))
-    for _ in range(WARMING + 2 * model.highway):
+    for _ in range(WARMING + 2 * model.highway + model.window):
         said = feed(ids, streams, usual)
     row = said.values.copy()
     row[streams[:-1], streams[:-1]] += (CHANGE * model.output_std).astype(np.float32)

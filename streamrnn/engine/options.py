@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from streamrnn.engine.crew import work_of
 from streamrnn.errors import ConfigError
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import Network
@@ -187,6 +188,7 @@ def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:
             f"at most {ROOM_BYTES >> 20} are sent, so ask for {fewer}"
         )
     weights = sum(tensor.size for name, tensor in model.tensors().items() if "weight" in name)
+    weights *= max(model.window, 1)
     if rows * weights > MOST_WORK:
         raise ConfigError(
             f"{rows:,} rows of {weights:,} multiply-adds each would hold up every other stream for seconds; "
@@ -203,5 +205,5 @@ def parts_of(predict: AnswerPolicies) -> int:
 def batch_rows(network: Network, rows: int, parts: int = 1) -> int:
     """How many rows to take at once, where each may be answered by ``rows`` more in so many ``parts``."""
     room = ROOM_BYTES // max(4 * rows * network.out_width * parts, 1)
-    work = WORK // max(rows * network.weights.size, 1)
+    work = WORK // max(rows * work_of(network), 1)
     return max(min(ROWS, room, work), 1)

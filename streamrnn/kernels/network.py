@@ -57,6 +57,7 @@ class Network(NamedTuple):
     cell: Known  # an index into CELLS, the table of cells
     relation: Known
     layers: int
+    window: KnownIfZero  # rows from which on a state begins, each in flight at once; 0 = one without end
     inputs: int
     hidden: int
     outputs: int
@@ -64,6 +65,7 @@ class Network(NamedTuple):
     in_width: int
     width: int
     states: int  # that each unit carries, the hidden state first
+    apart: int  # from one of these to the next in a record: that of all layers, for each row of a window
     out_width: int
     score_width: int  # of a vector of the score
     # where in a lane of Scratch.gates the logarithms of the spread's factors are left; 0 = there are none
@@ -83,6 +85,8 @@ class Network(NamedTuple):
     biases: np.ndarray
     chain: np.ndarray  # (products,) of PRODUCT, in the order of a step, its heads last; then a decoder's
     row_products: int  # of the step of a row; an encoder has no head
+    recurrent_at: int  # the first product that a state goes into
+    recurrent_end: int  # and the one after the last
     decoder_at: int  # the first product of a step that decodes: of the same network, but for an encoder
     mean: np.ndarray  # (in_width,) input scaling: (x - mean) * scale
     scale: np.ndarray  # (in_width,)
@@ -102,6 +106,10 @@ class Scratch(NamedTuple):
 
     z: np.ndarray  # (TILE_STREAMS * z_stride,) float32: [input | hidden state], then what the head sees
     gates: np.ndarray  # (TILE_STREAMS * gate_stride,) float32: preactivations
+    # of streams whose windows are stepped, see ``windows``; without elements where there are none
+    source: np.ndarray  # (TILE_STREAMS,) int64: where a stream's old states begin
+    target: np.ndarray  # (TILE_STREAMS,) int64: and its new ones
+    kept: np.ndarray  # (TILE_STREAMS * z_stride,) float32: what the first layer gets, the last one gives
 
 
 @inlined
@@ -121,10 +129,9 @@ def _places(net, tile, lane, hidden, out):
 @inlined
 def _new_state(net, scratch, tile, state, hidden, out, streams):
     """The new state of a layer in each lane, from its preactivations and its old state."""
-    apart = net.layers * net.width
     for lane in range(streams):
         at, old, new, to = _places(net, tile, lane, hidden, out)
-        new_state(net, scratch.gates, at, net.width, state, old, new, apart, scratch.z, to)
+        new_state(net, scratch.gates, at, net.width, state, old, new, net.apart, scratch.z, to)
 
 
 @inlined

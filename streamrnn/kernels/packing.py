@@ -123,17 +123,18 @@ def switches_of(model: Model) -> np.ndarray:
     return np.array((model.score or {}).get("switches") or [0] * len(model.outputs), float)
 
 
-def _chain_of(model: Model, head_at: int, below_at: int, out_width: int) -> tuple[_Chain, int]:
-    """A model's products, and how many there are up to a decoder's.
+def _chain_of(model: Model, head_at: int, below_at: int, out_width: int) -> tuple[_Chain, int, int]:
+    """A model's products, and where those of its recurrent layers begin and end.
 
     The head's vector begins at ``head_at``, and in it what the layer below gives at ``below_at``.
     """
     chain, cell = _Chain(), find_cell(model.cell, model.activation, model.reset)
     for dense in model.before:
         chain.add_dense(dense)
+    recurrent_at = len(chain.products)
     held, chain.in_words = model.as_run(), model.weights == "bfloat16"
     chain.add_layers(cell, held.layers)
-    row_products = len(chain.products)
+    recurrent_end = len(chain.products)
     chain.add_layers(cell, held.decoder)
     chain.in_words = False
     for dense in model.after:
@@ -142,7 +143,7 @@ def _chain_of(model: Model, head_at: int, below_at: int, out_width: int) -> tupl
     chain.add(np.hstack([model.highway_weight, model.head_weight]), model.head_bias, first=head_at)
     if model.spread:
         chain.add(model.spread_weight, model.spread_bias, first=below_at, to=out_width)
-    return chain, row_products
+    return chain, recurrent_at, recurrent_end
 
 
 def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
@@ -158,7 +159,7 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
     seen = model.highway * inputs
     head_at = work if seen else 0
 
-    chain, row_products = _chain_of(model, head_at, head_at + seen, out_width)
+    chain, recurrent_at, recurrent_end = _chain_of(model, head_at, head_at + seen, out_width)
     weights, words, biases = map(np.concatenate, (chain.matrices, chain.words, chain.biases))
     past_rows = model.highway if model.highway > 1 else 0
     past = packed_rows(past_rows * inputs)
@@ -166,6 +167,7 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
         cell=code_of(*of_cell),
         relation=relation,
         layers=len(model.layers),
+        window=model.window,
         inputs=inputs,
         hidden=model.hidden,
         outputs=outputs,
@@ -173,6 +175,7 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
         in_width=in_width,
         width=width,
         states=len(cell.states),
+        apart=len(model.layers) * width * max(model.window, 1),
         out_width=out_width,
         score_width=packed_halves(outputs),
         factors_at=out_width if model.spread else 0,
@@ -192,8 +195,10 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
         words=_padded(words, len(words), np.uint32),
         biases=_padded(biases, len(biases)),
         chain=np.array([tuple(product.values()) for product in chain.products], PRODUCT),
-        row_products=row_products if relation == DECODED else len(chain.products),
-        decoder_at=row_products if relation == DECODED else 0,
+        row_products=recurrent_end if relation == DECODED else len(chain.products),
+        recurrent_at=recurrent_at,
+        recurrent_end=recurrent_end,
+        decoder_at=recurrent_end if relation == DECODED else 0,
         mean=_padded(model.input_mean, in_width),
         scale=_padded(1 / model.input_std.astype(np.float64), in_width),
         past_mean=_padded(np.resize(model.input_mean, past), past),
@@ -213,7 +218,11 @@ def _where_any(offsets: np.ndarray) -> np.ndarray:
 
 
 def make_scratch(network: Network) -> Scratch:
+    of_windows = TILE_STREAMS if network.window else 0
     return Scratch(
         z=aligned(TILE_STREAMS * network.z_stride),
         gates=aligned(TILE_STREAMS * network.gate_stride),
+        source=aligned(of_windows, np.int64),
+        target=aligned(of_windows, np.int64),
+        kept=aligned(of_windows * network.z_stride),
     )

@@ -17,9 +17,10 @@ SHOWN = 80  # characters of one fact about the training
 def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
     """A JSON-ready description of ``model``, which was read from ``path``: its settings, and what follows.
 
-    ``parameters`` counts weights and biases; ``multiply_adds`` those of one step of one stream, and
+    ``parameters`` counts weights and biases; ``multiply_adds`` those of one row of one stream, and
     ``multiply_adds_written`` those of all rows of a prediction that is written row by row; ``state_bytes``
-    the states that its cell carries, and the frames that its highway looks back to. ``rounding`` is there
+    the states that its cell carries, and the frames that its highway looks back to. Where there is a
+    ``window``, recurrent layers take ``steps_per_row``, and there are as many states. ``rounding`` is there
     where recurrent weights are rounded: the root mean square of what by, over theirs. ``spread_start`` and
     ``degrees_of_freedom``, a number for each output, are there where the network says its spread.
     An optional setting is there where it is not the default.
@@ -30,7 +31,8 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
     cell = find_cell(model.cell, model.activation, model.reset)
     from_nothing = model.relation == "vector-to-sequence"  # each prediction is, and no state is kept
     writing = [size for name, size in weights.items() if from_nothing or name.startswith(DECODER)]
-    states = 0 if from_nothing else len(cell.states) * len(model.layers) * model.hidden
+    steps = max(model.window, 1)
+    states = 0 if from_nothing else len(cell.states) * len(model.layers) * model.hidden * steps
     past = max(model.highway - 1, 0) * len(model.channels)
     of_the_file = {"file": str(path), "fingerprint": model.fingerprint}
     return (
@@ -38,7 +40,8 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
         | model.settings()
         | {
             "parameters": sum(sizes.values()),
-            "multiply_adds": sum(weights.values()) - sum(writing),
+            "multiply_adds": _multiply_adds(weights, steps) - sum(writing),
+            **({"steps_per_row": steps} if model.window else {}),
             **({"multiply_adds_written": model.horizon * sum(writing)} if writing else {}),
             **({"rounding": _rounding(model)} if model.weights != "float32" else {}),
             **(_describe_spread(model) if model.spread else {}),
@@ -47,6 +50,11 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
             "outputs": _describe_channels(model.outputs, model.output_mean, model.output_std),
         }
     )
+
+
+def _multiply_adds(weights: dict[str, int], steps: int) -> int:
+    """Of a row, for which recurrent layers take so many steps."""
+    return sum(size * (steps if name.startswith("weight_") else 1) for name, size in weights.items())
 
 
 def _describe_spread(model: Model) -> dict[str, list[float]]:
@@ -74,7 +82,7 @@ def format_description(description: dict[str, Any]) -> str:
     """The table that ``streamrnn inspect`` prints of ``describe_model``'s result."""
     network = find_cell(description["cell"], description["activation"]).title
     period = description["sample_period_s"]
-    multiply_adds = f"{description['multiply_adds']:,} per step"
+    multiply_adds = f"{description['multiply_adds']:,} per {'row' if 'window' in description else 'step'}"
     if written := description.get("multiply_adds_written"):
         multiply_adds += f", {written:,} per prediction"
     facts = [
@@ -145,6 +153,8 @@ def _optional_facts(description: dict[str, Any]) -> list[tuple[str, str]]:
         if dense := description.get(key):
             listed = ", ".join(f"{layer['units']} {layer['activation']}" for layer in dense)
             facts.append((f"dense {key}", listed))
+    if window := description.get("window"):
+        facts.append(("window", f"the last {window} rows, {description['steps_per_row']} steps a row"))
     if frames := description.get("highway"):
         facts.append(("highway", f"{frames} frame{'s' if frames > 1 else ''}"))
     if description.get("spread"):

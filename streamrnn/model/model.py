@@ -33,7 +33,9 @@ from streamrnn.model.settings import (
 )
 from streamrnn.model.stated import quoted
 
-ARCHITECTURE = ("cell", "activation", "reset", "layers", "hidden", "highway", "relation", "horizon", SPREAD)
+ARCHITECTURE = (
+    *("cell", "activation", "reset", "layers", "hidden", "window", "highway", "relation", "horizon", SPREAD),
+)
 # the tensors of a model file that are fields of Model; those of the head are the decoder's where there is one
 HEAD = ("head.weight", "head.bias")
 OPTIONAL_TENSORS = ("highway.weight", *SPREAD_TENSORS)  # without values where there are none
@@ -56,6 +58,9 @@ class Model:
     ``layers`` and the dense layers ``after``, which leave a. With
     ``y = head_weight @ a + head_bias + highway_weight @ [x_t, x_t-1, ...]`` the prediction, in physical
     units, is ``y * output_std + output_mean``. Frames older than a sequence are taken equal to its first one.
+
+    With a ``window`` of n each prediction is that of the last n rows alone, from a state of zeros; of as many
+    as there are, where a sequence has had fewer.
 
     With ``spread`` the error of the next row, forecast - truth in units of ``output_std``, has Student's t
     distribution of ``spread_shape`` degrees of freedom and the scale ``r * exp(g)``, where
@@ -91,6 +96,7 @@ class Model:
     before: tuple[Dense, ...] = ()
     after: tuple[Dense, ...] = ()
     decoder: tuple[Layer, ...] = ()  # as many as `layers`, in an encoder-decoder
+    window: int = 0  # rows that an answer comes of, the newest last; 0 = all since the sequence began
     highway: int = 0  # frames that the head sees directly, the current one first
     highway_weight: np.ndarray = field(default_factory=_none)  # (O, highway * C), the newest first
     spread: bool = False  # whether the head says how far off a forecast may be; else the next four are empty

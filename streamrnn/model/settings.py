@@ -25,9 +25,9 @@ _BARE: dict[str, Any] = {"highway": 0, "before": [], "after": []}
 # how inputs become outputs, and what the other settings must be for it
 RELATIONS: dict[str, dict[str, Any]] = {
     "sequence-to-sequence": {"horizon": 1},
-    "sequence-to-vector": {"horizon": 1, "target": "value", "ahead": 0},
-    "vector-to-sequence": {"target": "value", "ahead": 0, **_BARE},
-    "encoder-decoder": _BARE,
+    "sequence-to-vector": {"horizon": 1, "target": "value", "ahead": 0, "window": 0},
+    "vector-to-sequence": {"target": "value", "ahead": 0, "window": 0, **_BARE},
+    "encoder-decoder": {"window": 0, **_BARE},
 }
 DECODER = "decoder."  # before the names of its tensors, and those of the head
 
@@ -49,6 +49,7 @@ SIZES = {
     "horizon": (1, 65535),
     "highway": (0, 1024),
     "ahead": (0, 65535),
+    "window": (0, 1024),
 }
 DENSE = ("before", "after")  # the lists of dense layers
 SAID = ("missing", "words")  # what cells and values beside numbers mean
@@ -76,6 +77,7 @@ OPTIONAL: dict[str, Any] = {
     "before": [],
     "after": [],
     "highway": 0,
+    "window": 0,
     SPREAD: False,
     "missing": [],
     "words": {},
@@ -298,6 +300,13 @@ def _relation_problems(settings: Mapping[str, Any]) -> list[str]:
         for key, value in RELATIONS[relation].items()
         if settings[key] != value
     ]
+    if settings["window"] == 1:
+        problems.append('"window": expected 2 rows or more, or 0 for a stream without end, found 1')
+    if settings["window"] and settings["highway"]:
+        problems.append(
+            f'"highway": expected 0 for a network of windows, found {settings["highway"]}; its head sees a '
+            'window by its states alone, so leave it out, or say "window": 0'
+        )
     if settings[SPREAD] and (relation != "sequence-to-sequence" or settings["target"] != "next"):
         problems.append(
             f'"{SPREAD}": true is for forecasts of the next row: the relation "sequence-to-sequence" and the '

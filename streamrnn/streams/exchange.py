@@ -14,6 +14,7 @@ from streamrnn.errors import UserError
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import Network
 from streamrnn.model.cells import cells_of
+from streamrnn.model.settings import SIZES
 from streamrnn.streams.record import COUNT, HEADER, ID_WORDS, RecordLayout, id_check, is_whole
 from streamrnn.streams.recovery import sane
 from streamrnn.streams.rules import request_reset
@@ -21,14 +22,14 @@ from streamrnn.streams.slots import Slots, find, id_text, is_id
 from streamrnn.streams.snapshot import Snapshot
 from streamrnn.wire.memory import address_of
 
+LONGEST_WINDOW = SIZES["window"][1]
 _NAMED = 5  # ids that an error names
 
 
 class RecordShape(NamedTuple):
     """What the check of a record needs to know of a network; a ``Network`` has it, too."""
 
-    layers: int
-    width: int
+    apart: int
     bounds: np.ndarray  # (states,) float32, as in Network
 
 
@@ -82,7 +83,7 @@ def compile_transfer(net: Network, slots: Slots) -> None:
     numbers, none = np.zeros(0, np.int64), np.zeros(0, np.uint64)
     state = none.view(np.float32)
     records = Records(0, 0, 0, 0, 0, none, state, state.view(np.uint32), none)
-    vouch.prepare(RecordShape(net.layers, net.width, net.bounds), records, np.zeros(0, np.uint8))
+    vouch.prepare(RecordShape(net.apart, net.bounds), records, np.zeros(0, np.uint8))
     find_slots.prepare(slots, slots.ids, numbers)
     request_resets.prepare(slots, numbers)
 
@@ -110,15 +111,16 @@ def read_layout(snapshot: Snapshot, name: str) -> RecordLayout:
         layout = RecordLayout(*[0] * len(RecordLayout._fields))
     begins = [getattr(layout, name) for name in layout._fields if name.endswith("_at")]
     parts = [*begins, layout.words]
-    state = layout.layers * layout.width
+    state, apart = layout.layers * layout.width, layout.cell_at - layout.hidden_at
     if (
         parts[0] != HEADER
         or sorted(parts) != parts
         or any(part % 16 for part in parts)
-        or layout.cell_at - layout.hidden_at != state
         or not 0 < layout.hidden <= layout.width
         or layout.layers < 1
-        or layout.past_at != layout.hidden_at + layout.states * state
+        or not 0 < layout.places <= LONGEST_WINDOW
+        or apart != layout.places * state
+        or layout.past_at != layout.hidden_at + layout.states * apart
         or layout.words != layout.past_at + packed_rows(layout.past_rows * layout.row)
         or layout.row < 1
         or layout.past_rows == 1
@@ -133,7 +135,7 @@ def read_layout(snapshot: Snapshot, name: str) -> RecordLayout:
 def shape_of(layout: RecordLayout) -> RecordShape:
     """As much as a layout tells of its network: the widest bounds of the cells that it can be of."""
     bounds = [[state.bound for state in cell.states] for cell in cells_of(layout.states)]
-    return RecordShape(layout.layers, layout.width, np.max(bounds, axis=0).astype(np.float32))
+    return RecordShape(layout.cell_at - layout.hidden_at, np.max(bounds, axis=0).astype(np.float32))
 
 
 def stream_names(ids: np.ndarray) -> list[str]:

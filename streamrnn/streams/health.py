@@ -15,11 +15,10 @@ _BY_DEGRADATION = RESETS.index("degraded")
 
 
 @inlined
-def count_beyond(net, values, at, state, limit):
-    """In sixteen lanes, how many units have state ``state`` beyond ``limit``; ``at`` is where h begins."""
-    first = at + state * net.layers * net.width
+def count_beyond(values, first, units, limit):
+    """In sixteen lanes, how many of so many ``units``, padded, have a state beyond ``limit``."""
     count = splat(np.float32(0))
-    for unit in range(first, first + net.layers * net.width, LANES):
+    for unit in range(first, first + units, LANES):
         count = count + beyond(load(values, unit), limit)
     return count
 
@@ -28,18 +27,23 @@ def count_beyond(net, values, at, state, limit):
 def survey(net, slots, at):
     """How many units the record at word ``at`` has saturated; NaN when not all that a step wrote is finite.
 
-    One sum of sixteen lanes for both: it costs as much as looking at a whole record does.
+    One sum of sixteen lanes for both: it costs as much as looking at a whole record does. Of several states
+    in flight only the units count of the one that answers.
     """
-    count = count_beyond(net, slots.state, at + slots.hidden_at, net.saturates, net.saturates_at)
+    first = at + slots.hidden_at + net.saturates * net.apart
+    count = count_beyond(slots.state, first, net.layers * net.width, net.saturates_at)
     return total(probe(slots.state, at + slots.prediction_at, slots.past_at - slots.prediction_at, count))
 
 
 @inlined
 def note_health(net, slots, old, new, continues, units):
-    """Counts the steps in a row that left the state degraded; too many, and the next row begins anew."""
+    """Counts the steps in a row that left the state degraded; too many, and the next row begins anew.
+
+    But for a network of windows, whose states begin anew with every row.
+    """
     steps = np.uint32(0)
     if units >= DEGRADED_SHARE * net.layers * net.hidden:
         steps = (slots.state_32[old + DEGRADED] if continues else np.uint32(0)) + np.uint32(1)
-        if steps >= DEGRADED_STEPS and slots.state_32[new + ENDED] == np.uint32(0):
+        if net.window == 0 and steps >= DEGRADED_STEPS and slots.state_32[new + ENDED] == np.uint32(0):
             slots.state_32[new + ENDED] = np.uint32(1 + _BY_DEGRADATION)
     slots.state_32[new + DEGRADED] = steps

@@ -139,6 +139,8 @@ def write(core, lane):
         said.flags |= np.uint16(frame.DEGRADED)
     batch.outcome[row] = PREDICTED
     said.step = slots.state_64[new // 2 + STEP]
+    if net.window > 0 and said.step < np.uint64(net.window):
+        said.flags |= np.uint16(frame.WARMING)
     batch.answers[row] = answers_due(core, batch.flags[row], said.step)
     said.epoch = slots.state_32[new + EPOCH]
     copy(batch.predicted, row * net.out_width, slots.state, new + slots.prediction_at, net.out_width)

@@ -4,7 +4,8 @@ A record is float32 words: ``HEADER`` words, the last input (in_width), the stat
 network that forecasts, what was learned to correct its forecasts, the spread of their errors where that is
 kept, what was forecast of the last input (out_width), the last prediction (out_width), the hidden states of
 all layers, those of each further state of the cell, and the past: the rows that the highway looks back to,
-see ``past``. All begin at multiples of 16.
+see ``past``. All begin at multiples of 16. Of a network of windows there are hidden states of all layers for
+each row of a window, the one that answers first, and each further state likewise: see ``kernels.windows``.
 
 A step writes all of a record anew but for the past, of which it writes one row. So the check covers what is
 before the past, and in it a sum of the past's rows, which goes on from step to step as they come and go.
@@ -56,8 +57,8 @@ class RecordLayout(NamedTuple):
     adapt_at: int  # likewise; where the spread, or what was forecast, begins without adaptation
     forecast_at: int  # likewise; where the spread ends
     prediction_at: int
-    hidden_at: int  # (layers, width)
-    cell_at: int  # (states but the hidden one, layers, width); where the past begins, if there are none
+    hidden_at: int  # (places, layers, width): of a network without windows one place
+    cell_at: int  # (states but the hidden one, places, layers, width); the past's begin, if there are none
     past_at: int  # (past_rows, row), padded to 16
     past_rows: int  # 0 = none is looked back to
     row: int  # channels
@@ -68,7 +69,12 @@ class RecordLayout(NamedTuple):
     @property
     def states(self) -> int:
         """That each unit carries, the hidden one among them."""
-        return (self.past_at - self.hidden_at) // (self.layers * self.width)
+        return (self.past_at - self.hidden_at) // (self.cell_at - self.hidden_at)
+
+    @property
+    def places(self) -> int:
+        """The states in flight at once: the rows of a window, or 1."""
+        return (self.cell_at - self.hidden_at) // (self.layers * self.width)
 
 
 def layout_of(network: Network) -> RecordLayout:
@@ -79,7 +85,7 @@ def layout_of(network: Network) -> RecordLayout:
     forecast_at = spread_begin + spread_words(network.outputs, network.spread)
     prediction_at = forecast_at + (network.out_width if network.forecasts else 0)
     hidden_at = prediction_at + network.out_width
-    past_at = hidden_at + network.states * network.layers * network.width
+    past_at = hidden_at + network.states * network.apart
     return RecordLayout(
         words=past_at + packed_rows(network.past_rows * network.inputs),
         input_at=input_at,
@@ -88,7 +94,7 @@ def layout_of(network: Network) -> RecordLayout:
         forecast_at=forecast_at,
         prediction_at=prediction_at,
         hidden_at=hidden_at,
-        cell_at=hidden_at + network.layers * network.width,
+        cell_at=hidden_at + network.apart,
         past_at=past_at,
         past_rows=network.past_rows,
         row=network.inputs,

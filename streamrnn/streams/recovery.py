@@ -57,9 +57,8 @@ def sane(net, slots, at):
             if not np.isfinite(slots.state[at + slots.past_at + where * slots.row + channel]):
                 return False
     for state in range(net.bounds.size):
-        if total(count_beyond(net, slots.state, at + slots.hidden_at, state, net.bounds[state])) > np.float32(
-            0
-        ):
+        first = at + slots.hidden_at + state * net.apart
+        if total(count_beyond(slots.state, first, net.apart, net.bounds[state])) > np.float32(0):
             return False
     return True
 

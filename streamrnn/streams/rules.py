@@ -238,6 +238,8 @@ def _shows(core, row, old, new):
     """What a row is to the correction of its forecast; an unusual one, that is not known yet, only proves."""
     slots, said = core.slots, core.batch.said[row]
     filled = said.flags & np.uint16(frame.IMPUTED) != 0 or slots.state_32[old + FILLED] != np.uint32(0)
+    if core.net.window > 0:  # or a forecast of fewer rows than the network takes
+        filled = filled or slots.state_64[old // 2 + STEP] < np.uint64(core.net.window)
     if filled or said.gap > np.uint32(0):
         return NOTHING
     return TEACHES if slots.state[new + slots.score_at + EVENT] == _ZERO else PROVES

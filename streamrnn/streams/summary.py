@@ -137,7 +137,8 @@ def _saturated(record: np.ndarray, layout: RecordLayout) -> float:
 
 
 def _states(records: np.ndarray, layout: RecordLayout) -> np.ndarray:
-    """What the units of n records carry: (n, states, layers, width)."""
-    return records[:, layout.hidden_at : layout.past_at].reshape(
-        len(records), layout.states, layout.layers, layout.width
+    """What the units of n records carry: (n, states, layers, width); of windows, of the one that answers."""
+    in_flight = records[:, layout.hidden_at : layout.past_at].reshape(
+        len(records), layout.states, layout.places, layout.layers, layout.width
     )
+    return in_flight[:, :, 0]

@@ -9,6 +9,7 @@ from streamrnn.kernels.simd import LANES, load, store, widened
 from streamrnn.streams import score
 from streamrnn.streams.batch import SHARED
 from streamrnn.streams.rarity import rate
+from streamrnn.streams.record import STEP
 from streamrnn.streams.score_part import EVENT, UNUSUAL
 from streamrnn.streams.spread import keep_spread, spread_at, update_spread
 from streamrnn.wire import frame
@@ -41,7 +42,10 @@ def measure(core, row, lane, old, new, continues):
     if continues:
         compare(core, row, lane, old)
     state, before, after = slots.state, old + slots.score_at, new + slots.score_at
-    if not continues or batch.said[row].gap > np.uint32(0):  # the forecast was of another row
+    says = continues and batch.said[row].gap == np.uint32(0)  # or the forecast was of another row
+    if net.window > 0:  # or of less than the network takes
+        says = says and slots.state_64[old // 2 + STEP] >= np.uint64(net.window)
+    if not says:
         score.keep(net, state, before, after, continues)
         if net.spread > 0:
             keep_spread(net, core.bands, state, spread_at(net, slots, old), spread_at(net, slots, new))

@@ -253,21 +253,22 @@ ASSEMBLED = {
 
 
 @pytest.mark.parametrize(
-    ("snapshots", "more", "rounds", "long"),
+    ("snapshots", "more", "window", "rounds", "long"),
     [
-        (False, {}, 60, 5000),
-        (False, {"streams.workers": 3}, 30, 5000),
-        (True, {}, 60, 5000),
-        (False, ASSEMBLED, 10, 200),
+        (False, {}, 0, 60, 5000),
+        (False, {"streams.workers": 3}, 0, 30, 5000),
+        (True, {}, 0, 60, 5000),
+        (False, ASSEMBLED, 0, 10, 200),
+        (False, {}, 9, 10, 1000),
     ],
-    ids=["live", "workers", "snapshots", "assembled"],
+    ids=["live", "workers", "snapshots", "assembled", "windows"],
 )
-def test_any_number_of_deaths(tmp_path, request, snapshots, more, rounds, long):
+def test_any_number_of_deaths(tmp_path, request, snapshots, more, window, rounds, long):
     """Of rows that are assembled what waited is lost, and a gap; what was committed is not, nor doubled."""
     if request.config.getoption("--long"):
         rounds = long
     model = tmp_path / "model.safetensors"
-    write_model(untrained("lstm", channels=CHANNELS, hidden=8), model)
+    write_model(untrained("lstm", channels=CHANNELS, hidden=8, window=window), model)
     values = np.random.default_rng(0).normal(size=(ROWS, CHANNELS)).astype(np.float32)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as live:
         settings = {

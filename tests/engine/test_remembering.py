@@ -43,6 +43,7 @@ MODELS = [
     untrained("rnn", channels=2, hidden=3, activation="relu"),
     untrained("lstm", channels=2, hidden=4, **ADDED),
     untrained("slstm", channels=2, hidden=3),
+    untrained("lstm", channels=2, hidden=4, window=3),
 ]
 NAMES = ["a", "b", "valve/温度", "x" * 127, "e", "f"]
 FINITE = [0.0, -30.0, -1.0, 0.5, 3.0, 55.0]

@@ -36,6 +36,7 @@ from streamrnn.kernels.network import forward
 from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.kernels.simd import LANES, load, store
 from streamrnn.kernels.tiles import tile_store
+from streamrnn.kernels.windows import forward_windows
 from streamrnn.model.model import Model, random_model
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.batch import make_tile
@@ -56,6 +57,15 @@ MIXED = [
     ("rnn", "relu", 20, 2),
     ("slstm", "tanh", 20, 2),
 ]
+WINDOWS = [("lstm", "tanh", 20, 2, 5), ("lstm", "tanh", 33, 1, TILE_STREAMS + 1), ("gru", "tanh", 16, 1, 2)]
+WITHOUT_HIGHWAY = {key: ADDED[key] for key in ("before", "after")}
+OF_WINDOWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lstm": ("lstm", {"layers": 2, **WITHOUT_HIGHWAY}),
+    "slstm": ("slstm", {}),
+    "gru": ("gru", {"layers": 2}),
+    "gru, reset before": ("gru", {"reset": "before", **WITHOUT_HIGHWAY}),
+    "rectifier": ("rnn", {"activation": "relu"}),
+}
 
 
 def network(cell: str, tensors: dict[str, Any], activation: str = "tanh") -> Model:
@@ -391,7 +401,11 @@ def test_nan_stays_nan():
 
 @compiled
 def run_forward(net, scratch, tile, state, streams):
-    forward(net, scratch, tile, state, streams, 0, net.row_products)
+    if net.window > 0:
+        nothing = state.size - net.states * net.apart
+        forward_windows(net, scratch, tile, state, nothing, streams)
+    else:
+        forward(net, scratch, tile, state, streams, 0, net.row_products)
 
 
 class Lanes:
@@ -400,8 +414,8 @@ class Lanes:
     def __init__(self, model: Model, streams: int):
         self.net, self.scratch = pack_network(model), make_scratch(pack_network(model))
         self.tile = make_tile()
-        words = self.net.layers * self.net.width * self.net.states
-        self.state = np.zeros((streams, 2, words), np.float32)
+        words = self.net.states * self.net.apart
+        self.state = np.zeros((streams + 1, 2, words), np.float32)  # the last is of nobody
         self.steps = np.zeros(streams, np.int64)  # the state of stream s is state[s, steps[s] & 1]
 
     def step(self, streams: list[int], rows: np.ndarray) -> np.ndarray:
@@ -419,9 +433,11 @@ class Lanes:
         return tile[: len(streams), : self.net.outputs].copy()
 
 
-@pytest.mark.parametrize(("cell", "activation", "hidden", "layers"), MIXED)
-def test_any_batching_equals_none(cell, activation, hidden, layers):
-    model = random_model(cell, 5, hidden, layers=layers, activation=activation)
+@pytest.mark.parametrize(
+    ("cell", "activation", "hidden", "layers", "window"), [*((*kind, 0) for kind in MIXED), *WINDOWS]
+)
+def test_any_batching_equals_none(cell, activation, hidden, layers, window):
+    model = random_model(cell, 5, hidden, layers=layers, activation=activation, window=window)
     streams, steps = TILE_STREAMS + 3, 40
     rng = np.random.default_rng(hidden)
     rows = rng.normal(size=(streams, steps, 5)).astype(np.float32)
@@ -435,6 +451,21 @@ def test_any_batching_equals_none(cell, activation, hidden, layers):
             np.testing.assert_array_equal(output, expected[stream][t])
     np.testing.assert_array_equal(together.state, alone.state)
     assert np.isfinite(alone.state).all()
+
+
+@pytest.mark.parametrize("window", [2, 7, TILE_STREAMS, 2 * TILE_STREAMS + 1])
+@pytest.mark.parametrize("kind", [*OF_WINDOWS.values()], ids=OF_WINDOWS)
+def test_a_window_is_the_last_rows_and_zeros_before_them(kind, window):
+    cell, more = kind
+    model = random_model(cell, 3, 20, window=window, **more)
+    rows = np.random.default_rng(window).normal(size=(window + 20, 3)).astype(np.float32)
+    lanes = Lanes(model, 1)
+    found = [lanes.step([0], row[None])[0] for row in rows]
+    dense = {key: [layer.activation for layer in getattr(model, key)] for key in ("before", "after")}
+    for at, row in enumerate(found):
+        seen = rows[max(at + 1 - window, 0) : at + 1]
+        expected = naive.run(cell, model.tensors(), seen, model.activation, reset=model.reset, **dense)[-1]
+        np.testing.assert_allclose(row, expected, atol=1e-5)
 
 
 def digest() -> str:

@@ -54,7 +54,7 @@ def test_nothing_is_compiled_for_who_asks():
         ids = slots.ids.reshape(-1, ID_WORDS)[heads.slot].view(np.uint8)
         layout = layout_of(core.net)
         snapshot = Snapshot(engine.model.fingerprint, layout._asdict(), 0, ids, records)
-        shape = RecordShape(core.net.layers, core.net.width, core.net.bounds)
+        shape = RecordShape(core.net.apart, core.net.bounds)
         whole = whole_records(records_of(snapshot, layout), shape)
     assert names == []
     assert (len(here), len(anywhere), len(chosen), int(found[0]) >= 0) == (2, 3, 1, True)
