@@ -300,12 +300,9 @@ def _relation_problems(settings: Mapping[str, Any]) -> list[str]:
         for key, value in RELATIONS[relation].items()
         if settings[key] != value
     ]
-    if settings["window"] == 1:
-        problems.append('"window": expected 2 rows or more, or 0 for a stream without end, found 1')
-    if settings["window"] and settings["highway"]:
+    if settings["highway"] > settings["window"] > 0:
         problems.append(
-            f'"highway": expected 0 for a network of windows, found {settings["highway"]}; its head sees a '
-            'window by its states alone, so leave it out, or say "window": 0'
+            f'"highway": {settings["highway"]} rows are more than a window has, {settings["window"]}'
         )
     if settings[SPREAD] and (relation != "sequence-to-sequence" or settings["target"] != "next"):
         problems.append(

@@ -63,17 +63,23 @@ def assert_close(found: np.ndarray, expected: np.ndarray, model: Model) -> None:
     )
 
 
-@pytest.mark.parametrize("window", [2, WINDOW, 30])
-@pytest.mark.parametrize("more", [{}, {"layers": 2, **DENSE}], ids=["bare", "dense and two layers"])
+@pytest.mark.parametrize("window", [1, 2, WINDOW, 30])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"layers": 2, **DENSE}, {"highway": 1}, {"highway": 5, **DENSE}],
+    ids=["bare", "dense and two layers", "the last row besides", "the last rows besides"],
+)
 def test_each_row_is_answered_from_the_last_rows_alone(window, more):
+    window = max(window, more.get("highway", 0))
     model, rows = untrained(hidden=20, window=window, **more), sensor_rows(70)
     answers = feed(Engine(model, 1, Faults()), rows, {44: END})
     expected = [reference(model, part) for part in (rows[:45], rows[45:])]
     assert_close(answers.values, np.concatenate(expected), model)
 
 
-def test_a_rollout_slides_its_window_over_what_it_forecasts():
-    model, rows = untrained(hidden=20, window=WINDOW), sensor_rows(20)
+@pytest.mark.parametrize("highway", [0, 5])
+def test_a_rollout_slides_its_window_over_what_it_forecasts(highway):
+    model, rows = untrained(hidden=20, window=WINDOW, highway=highway), sensor_rows(20)
     engine = Engine(model, 1, Faults(), predict=Predict(every=20, horizon=12))
     (rollout,) = feed(engine, rows).several
     assert_close(rollout, reference(model, rows, rollout=12), model)
@@ -210,9 +216,8 @@ def test_another_window_cannot_take_over():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"window": 1}, '"window": expected 2 rows or more, or 0 for a stream without end, found 1'),
         ({"window": 1025}, '"window": expected a whole number, 0 to 1024, found 1025'),
-        ({"window": 6, "highway": 3}, '"highway": expected 0 for a network of windows, found 3'),
+        ({"window": 6, "highway": 7}, '"highway": 7 rows are more than a window has, 6'),
         (
             {"window": 6, "relation": "sequence-to-vector"},
             '"window": expected 0 for the relation "sequence-to-vector", found 6',
