@@ -23,7 +23,7 @@ from streamrnn.cli.shared import (
 )
 from streamrnn.cli.table import names, table_options, take_reading
 from streamrnn.model.cells import NAMES, names_with
-from streamrnn.model.settings import CHOICES, RELATIONS
+from streamrnn.model.settings import CHOICES, RELATIONS, SIZES
 from streamrnn.train.asked_of_relations import ROW_BY_ROW
 
 
@@ -90,6 +90,13 @@ NETWORK = File(".safetensors", ".keras", ".h5", ".onnx", ".json")
 )
 @click.option(
     "--ahead", type=click.IntRange(0, 65535), metavar="N", help="Rows from input to output.  [value: 0]"
+)
+@click.option(
+    "--window",
+    type=click.IntRange(*SIZES["window"]),
+    metavar="N",
+    help="Rows that each answer comes of, from a state of zeros, at a cost of N steps; 0: the state goes on."
+    "  [as the file says]",
 )
 @click.option(
     "--scaling",

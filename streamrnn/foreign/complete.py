@@ -8,6 +8,7 @@ import numpy as np
 from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError
 from streamrnn.model.model import SMALLEST_STD, Model
 from streamrnn.model.parts import Channel
+from streamrnn.model.settings import SIZES
 
 # the mean and standard deviation of each of the named columns of a table
 Measure = Callable[[str, Sequence[str]], Mapping[str, tuple[float, float]]]
@@ -64,8 +65,32 @@ def to_model(foreign: Foreign, options: ImportOptions, file: str, measure: Measu
         target=options.target or "",
         normalisation="standard" if scaled else "none",
         ahead=-1 if options.ahead is None else options.ahead,
+        window=window_of(foreign, options),
         training={"imported": {"file": file, "library": foreign.library}},
     )
+
+
+def window_of(foreign: Foreign, options: ImportOptions) -> int:
+    """The rows that an answer comes of, 0 = all: as the options say, else the file, if it can be."""
+    if options.window is not None:
+        return options.window
+    return foreign.window if foreign.window <= SIZES["window"][1] else 0
+
+
+def window_note(foreign: Foreign, window: int) -> str:
+    """What to say of windows; "" = nothing."""
+    theirs, most = foreign.window, SIZES["window"][1]
+    of_file = f"the file is of windows of {theirs:,} rows, each from a state of zeros"
+    cost = f"at a cost of {window} steps"
+    if window and window == theirs:
+        return f"{of_file}: so each row is answered, {cost}; --window 0 lets the state go on"
+    if window:
+        here = f"each row is answered from the last {window}, {cost}"
+        return f"{of_file}; here {here}" if theirs else here
+    if theirs:
+        why = f", as windows have {most:,} at most" if theirs > most else ""
+        return f"{of_file}; here the state goes on from row to row{why}"
+    return ""
 
 
 def _with_carried(foreign: Foreign, options: ImportOptions) -> ImportOptions:

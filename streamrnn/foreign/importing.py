@@ -12,13 +12,14 @@ import numpy as np
 
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
-from streamrnn.foreign.complete import to_model
+from streamrnn.foreign.both_ways import BothWays, both_ways
+from streamrnn.foreign.complete import to_model, window_note
 from streamrnn.foreign.keras.archive import Directory
 from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError, Witness
 from streamrnn.model.inspect import describe_model
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import write_model
-from streamrnn.model.settings import ModelError
+from streamrnn.model.settings import SIZES, ModelError
 from streamrnn.model.stated import quoted
 from streamrnn.settings.sections import Faults
 from streamrnn.table import Reading, open_rows
@@ -60,6 +61,7 @@ class Imported:
     notes: tuple[str, ...]  # what a user should know
     largest_difference: float | None  # to the original library, relative; None = not compared
     checked: str  # what the self-check did, in words
+    both: BothWays | None  # as windows and as a stream; None = not compared
     rounding: float | None  # largest difference of rounded weights, likewise; None = they are not
 
     def describe(self, path: Path) -> dict[str, Any]:
@@ -67,7 +69,8 @@ class Imported:
         check = {"library": self.library, "largest_difference": self.largest_difference}
         if self.rounding is not None:
             check["rounding"] = self.rounding
-        return describe_model(self.model, path) | {"self_check": check}
+        both = {} if self.both is None else {"both_ways": self.both.described()}
+        return describe_model(self.model, path) | {"self_check": check} | both
 
 
 def import_model(source: Path, output: Path, options: ImportOptions) -> Imported:
@@ -85,9 +88,9 @@ def import_model(source: Path, output: Path, options: ImportOptions) -> Imported
         reader = importlib.import_module(READERS[library])
         foreign = reader.read(source, options)
         model = to_model(foreign, options, os.fsencode(source.name).decode(errors="replace"), measure)
-        whole = replace(model, weights="float32")
+        whole = replace(model, weights="float32", window=0)  # as other libraries run sequences
         difference, checked = _compare(reader.witness, source, foreign, whole)
-        rounding = None if model.weights == "float32" else _rounding(model, whole)
+        rounding = None if model.weights == "float32" else _rounding(replace(model, window=0), whole)
     except ModelError as error:
         raise type(error)(*error.problems, where=str(source)) from error
     except MemoryError as error:
@@ -98,7 +101,13 @@ def import_model(source: Path, output: Path, options: ImportOptions) -> Imported
     if rounding is not None:
         said = f"largest difference to float32 over {CHECK_ROWS:,} rows: {rounding:.2g}"
         checked += f"\nweights in {model.weights}: {said}"
-    return Imported(model, foreign.library, foreign.notes, difference, checked, rounding)
+    both, window = None, model.window or min(foreign.window, SIZES["window"][1])
+    if window and options.scaling not in (None, "none"):
+        both = both_ways(model, window, options.scaling)
+        checked += f"\n{both.text(model.window)}" if both else ""
+    note = window_note(foreign, model.window)
+    notes = (*foreign.notes, note) if note else foreign.notes
+    return Imported(model, foreign.library, notes, difference, checked, both, rounding)
 
 
 def find_library(path: Path) -> str:

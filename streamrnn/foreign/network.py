@@ -32,7 +32,8 @@ from streamrnn.model.stated import quoted
 # output_mean, else standardised.
 Witness = Callable[[np.ndarray], np.ndarray]
 
-GOES_ON = "the state goes on from row to row"  # what a network of windows should know of streams
+# what whoever has a network of windows should know of streams, where the file does not say of how many rows
+GOES_ON = "the state goes on from row to row; --window N if it was trained on windows of N rows"
 WIDENED_LIMIT = 1 << 28  # weights
 
 
@@ -50,6 +51,7 @@ class ImportOptions:
     outputs: tuple[str, ...] | None = None
     target: str | None = None  # "next" or "value"
     ahead: int | None = None  # rows from the input to the outputs; for "value"
+    window: int | None = None  # rows that an answer comes of, 0 = all; None = as the file says
     scaling: str | None = None  # "none", or the name of a table to take means and deviations from
     mean: tuple[float, ...] | None = None  # of the channels
     std: tuple[float, ...] | None = None
@@ -81,6 +83,7 @@ class Foreign:
     output_mean: np.ndarray | None = None  # (O,)
     output_std: np.ndarray | None = None
     sample_period_s: float | None = None
+    window: int = 0  # the rows, from a state of zeros, of which it answers the last; 0 = no fixed number
     notes: tuple[str, ...] = ()  # what a user should know
 
     @property

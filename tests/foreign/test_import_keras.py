@@ -176,7 +176,25 @@ def test_an_import_is_checked_against_keras(keras, tmp_path):
     imported = import_model(tmp_path / "net.keras", tmp_path / "out.safetensors", options)
     assert imported.largest_difference < 1e-5
     assert "once per sequence" in imported.notes[0]
-    assert "over windows of 20 rows" in imported.notes[0] and "the state goes on" in imported.notes[0]
+    assert "the state goes on" in imported.notes[0] and imported.model.window == 0  # as it is stateful
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+def test_a_file_that_answers_fixed_windows_is_a_model_of_windows(keras, tmp_path, sequences):
+    """Which it may be, too, where it answers every row of them: that must be said."""
+    layers = keras.layers
+    recurrent = [layers.GRU(4, return_sequences=True), layers.GRU(3, return_sequences=sequences)]
+    model = keras.Sequential([layers.Input((20, 3)), *recurrent, layers.Dense(2)])
+    randomise(model)
+    model.save(tmp_path / "net.keras")
+    told = replace(TOLD, scaling="none", window=20 if sequences else None)
+    imported = import_model(tmp_path / "net.keras", tmp_path / "out.safetensors", told)
+    assert imported.model.window == 20 and imported.largest_difference < 1e-5
+    assert any("windows of 20 rows" in note for note in imported.notes)
+    rows = noise(60)
+    theirs = np.asarray(model(np.stack([rows[k : k + 20] for k in range(41)])))
+    theirs = theirs[:, -1] if sequences else theirs
+    np.testing.assert_allclose(answers(imported.model, rows)[19:], theirs, atol=1e-5)
 
 
 def test_a_network_of_mixed_precision_is_run_in_float32(keras, tmp_path):

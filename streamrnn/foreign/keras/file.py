@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from streamrnn.foreign.keras.layers import (
     take_weights,
     unwrapped,
 )
-from streamrnn.foreign.network import Foreign, ImportOptions, Witness
+from streamrnn.foreign.network import GOES_ON, Foreign, ImportOptions, Witness
+from streamrnn.model.stated import quoted
 
 BACKENDS = ("jax", "torch", "tensorflow")  # the quickest over a long sequence first
 
@@ -30,8 +32,29 @@ def read(path: Path, options: ImportOptions) -> Foreign:
 
     Raises ModelError naming every layer, setting and weight that cannot be used, UserError without h5py.
     """
-    parts, notes = read_layers(open_archive(path))
-    return join("Keras", parts, notes)
+    archive = open_archive(path)
+    parts, notes, once = read_layers(archive)
+    window = _fixed_rows(archive.config)
+    if once:
+        said = f"layer {quoted(once)} was trained to answer once per sequence (return_sequences false)"
+        goes_on = "" if window else f", and {GOES_ON}"
+        notes.append(f"{said}; here every row is answered{goes_on}")
+    elif window > 1:
+        said = f"the file is of windows of {window} rows, each from a state of zeros"
+        notes.append(f"{said}, of which it answers every row; here {GOES_ON}")
+    return replace(join("Keras", parts, notes), window=window if once else 0)
+
+
+def _fixed_rows(model: dict[str, Any]) -> int:
+    """The rows that a network sees at a time, if its input is fixed to them and no state goes on; else 0."""
+    layers = ordered(model)
+    if any(settings.config.get("stateful") for settings in layers):
+        return 0
+    for settings in layers:
+        shape = settings.config.get("batch_shape") or settings.config.get("batch_input_shape")
+        if isinstance(shape, list) and len(shape) == 3 and type(shape[1]) is int:
+            return max(shape[1], 0)
+    return 0
 
 
 def witness(path: Path, foreign: Foreign) -> Witness | None:

@@ -14,7 +14,7 @@ from streamrnn.foreign.chain import Activation, Part, ScaleShift
 from streamrnn.foreign.hdf5 import REMEDY
 from streamrnn.foreign.keras.archive import Archive
 from streamrnn.foreign.keras.layout import keras_stage
-from streamrnn.foreign.network import GOES_ON, Stage
+from streamrnn.foreign.network import Stage
 from streamrnn.model.parts import Dense
 from streamrnn.model.settings import ACTIVATIONS, ModelError
 from streamrnn.model.stated import quoted
@@ -54,11 +54,14 @@ class LayerSettings(NamedTuple):
         return f"layer {quoted(self.name)} ({self.kind})"
 
 
-def read_layers(archive: Archive) -> tuple[list[Part], list[str]]:
-    """What a row passes, in order, and notes for the user. Raises ModelError naming every layer refused."""
+def read_layers(archive: Archive) -> tuple[list[Part], list[str], str]:
+    """What a row passes, in order, notes for the user, and the layer that answers a sequence once, or "".
+
+    Raises ModelError naming every layer refused.
+    """
     parts: list[Part] = []
     problems, notes = list[str](), list[str]()
-    once = ""  # the recurrent layer that gives one output for a whole sequence
+    once = ""
     for settings in ordered(archive.config):
         try:
             for inner in unwrapped(settings):
@@ -75,22 +78,7 @@ def read_layers(archive: Archive) -> tuple[list[Part], list[str]]:
         problems += [f"{path}: no layer of the model uses it; {REMEDY}" for path in archive.unused()]
     if problems:
         raise ModelError(*problems)
-    if once:
-        said = f"layer {quoted(once)} was trained to answer once per sequence (return_sequences false)"
-        window = _window(archive.config)
-        notes.append(
-            f"{said}, over {window} from a state of zeros; here every row is answered, and {GOES_ON}"
-        )
-    return parts, notes
-
-
-def _window(model: dict[str, Any]) -> str:
-    """What a network that answers once saw at a time: so many rows, if its input is fixed to them."""
-    for settings in ordered(model):
-        shape = settings.config.get("batch_shape") or settings.config.get("batch_input_shape")
-        if isinstance(shape, list) and len(shape) == 3 and isinstance(shape[1], int):
-            return f"windows of {shape[1]} rows"
-    return "windows of rows"
+    return parts, notes, once
 
 
 def ordered(model: Any) -> list[LayerSettings]:

@@ -1,6 +1,7 @@
 """ONNX files: LSTM, GRU or RNN nodes with dense layers before and behind, as exporters write them."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def read(path: Path, options: ImportOptions) -> Foreign:
     from streamrnn.foreign.onnx.walk import find_way
 
     way = find_way(load(path), options)
-    return join("ONNX", way.parts, way.notes)
+    return replace(join("ONNX", way.parts, way.notes), window=way.window)
 
 
 def witness(path: Path, foreign: Foreign) -> Witness | None:

@@ -41,6 +41,7 @@ class Way(NamedTuple):
     answered: np.ndarray  # (rows in the output,): the number of the row that each answers
     notes: list[str]
     used: frozenset[str]  # every value on the way
+    window: int = 0  # the rows that the graph is fixed to, if it answers the last of them from zeros; else 0
 
 
 def find_way(graph: Graph, options: ImportOptions, steps: int = 3) -> Way:
@@ -76,7 +77,10 @@ def find_way(graph: Graph, options: ImportOptions, steps: int = 3) -> Way:
                 raise
         else:
             steps_fixed = time is None and len(way.order) > 1
-            if steps_fixed or way.answered.size < way.order.size:
+            once = way.answered.size < way.order.size
+            if steps_fixed and once and not walk.states:
+                way = way._replace(window=len(way.order))
+            elif steps_fixed or once:
                 window = f"windows of {len(way.order)} rows" if steps_fixed else "windows of rows"
                 way.notes.append(f"the file is of {window}, each from a state of zeros; here {GOES_ON}")
             if time is None or walk.steps == steps:
