@@ -22,6 +22,26 @@ ADDED = {
     "highway": 4,
 }
 
+# what layers of several kinds can have, and what can stand around them
+LAYERED = {
+    "cell": "mixed",
+    "layers": 4,
+    "cells": [
+        {"cell": "lstm", "activation": "relu", "recurrent_activation": "hard_sigmoid"},
+        {"cell": "gru", "reset": "before"},
+        {"cell": "gru", "activation": "softsign", "recurrent_activation": "hard_sigmoid(0.16666667, 0.5)"},
+        {"cell": "lstm", "output_activation": "elu(0.5)"},
+    ],
+    "before": [{"units": 20, "activation": "gelu"}, {"units": 7, "activation": "layer_norm(0.001)"}],
+    "between": [
+        [{"units": 18, "activation": "silu"}, {"units": 5, "activation": "softmax"}],
+        [],
+        [{"units": 7, "activation": "leaky_relu(0.3)"}],
+    ],
+    "after": [{"units": 3, "activation": "log_softmax"}],
+    "skips": [[0, 4], [1, 3], [2, 5], [3, 5]],
+}
+
 # other relations than sequence to sequence, for ``untrained``
 VALUES = [{"name": "y0", "unit": "bar"}, {"name": "y1"}]
 RELATIONS = {

@@ -22,7 +22,7 @@ from streamrnn.cli.shared import (
     example,
 )
 from streamrnn.cli.table import names, table_options, take_reading
-from streamrnn.model.cells import NAMES, names_with
+from streamrnn.model.cells import CELLS, NAMES, trained_with
 from streamrnn.model.settings import CHOICES, RELATIONS, SIZES
 from streamrnn.train.asked_of_relations import ROW_BY_ROW
 
@@ -188,7 +188,10 @@ def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, 
 )
 @click.option("--cell", type=click.Choice(NAMES), default="lstm", help="Recurrent cell.")
 @click.option(
-    "--activation", type=click.Choice(CHOICES["activation"]), default="tanh", help="Of an rnn's units."
+    "--activation",
+    type=click.Choice(tuple(dict.fromkeys(cell.activation for cell in CELLS))),
+    default="tanh",
+    help="Of an rnn's units.",
 )
 @click.option("--hidden", type=click.IntRange(1, 4096), default=32, metavar="N", help="Units of a layer.")
 @click.option("--layers", type=click.IntRange(1, 16), default=1, metavar="N", help="Layers.")
@@ -280,7 +283,7 @@ def train(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if channels and exclude:
         raise click.UsageError("--channels and --exclude exclude each other.")
-    if rest["cell"] not in (able := names_with("activation", rest["activation"])):
+    if rest["cell"] not in (able := trained_with(rest["activation"])):
         raise click.UsageError(f"--activation {rest['activation']} is for --cell {' or '.join(able)}.")
     check_relation(relation, target, horizon, rest)
     from streamrnn.train.data.recording import DataOptions

@@ -28,10 +28,10 @@ from streamrnn.kernels.network import (
     aligned,
 )
 from streamrnn.kernels.simd import LANES
-from streamrnn.model.cells import Cell, code_of, find_cell
+from streamrnn.model.cells import CELLS, Cell, code_of, find_cell
 from streamrnn.model.model import Model
 from streamrnn.model.parts import Dense, Layer
-from streamrnn.model.settings import CHOICES
+from streamrnn.model.settings import CHOICES, ModelError
 
 _ACTIVATIONS = {
     "linear": activations.LINEAR,
@@ -146,8 +146,22 @@ def _chain_of(model: Model, head_at: int, below_at: int, out_width: int) -> tupl
     return chain, recurrent_at, recurrent_end
 
 
+def refuse_unpacked(model: Model) -> None:
+    """Raises ModelError for what a model file can say and no kernel does."""
+    dense = [*model.before, *model.after]
+    if (
+        any(cell not in CELLS for cell in model.cells_of_layers)
+        or model.cells
+        or model.skips
+        or any(model.between)
+        or any(layer.activation not in _ACTIVATIONS for layer in dense)
+    ):
+        raise ModelError("cells, activations or layers in its settings that no step computes")
+
+
 def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
     """The compiled form of a model; ``memory`` and ``spread`` as in Network."""
+    refuse_unpacked(model)
     of_cell = model.cell, model.activation, model.reset
     cell, inputs, outputs = find_cell(*of_cell), len(model.channels), len(model.outputs)
     relation = CHOICES["relation"].index(model.relation)

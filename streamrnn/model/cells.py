@@ -1,13 +1,19 @@
 """The table of cells: what each of them is, a row that everything else reads.
 
 A new one is a row here, its formula in ``kernels/cells.py`` and its gradient in ``train/net/recurrence.py``.
+A row has the activations of the field's formulas. A network of others has a cell that follows from a row, see
+``find_cell``, which runs and is not trained.
 """
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-_OF_TANH = 1.000001  # a hidden state made of tanh; the last bit is the approximation's
+from streamrnn.model.activations import FAR, activation_problems, find_activation
+from streamrnn.model.stated import quoted
+
+_ROUNDED = 1.000001  # times a bound: the last bit is the approximation's
+_ALMOST = 0.9999  # of a bound
 
 
 class CellState(NamedTuple):
@@ -31,23 +37,50 @@ class Cell(NamedTuple):
     reset: str = "after"  # its "reset"
     keeps: str = ""  # the gate that keeps what was
     apart: str = ""  # gates that need W x and U h each by itself, not their sum
+    free: tuple[str, ...] = ()  # the keys of a model file under which it can have other activations
+    recurrent_activation: str = "sigmoid"  # of its gates
+    output_activation: str | None = None  # of its cell state; None: its "activation"
 
     @property
     def title(self) -> str:
-        """For people: with its activation where it could have another."""
+        """For people: with its activations where they are not those of every such cell."""
         several = len({cell.activation for cell in CELLS if cell.name == self.name}) > 1
-        return f"{self.name} ({self.activation})" if several else self.name
+        said = [self.activation] if several or self.activation != "tanh" else []
+        if self.recurrent_activation != "sigmoid":
+            said.append(f"gates {self.recurrent_activation}")
+        if self.output_activation is not None:
+            said.append(f"output {self.output_activation}")
+        return f"{self.name} ({', '.join(said)})" if said else self.name
+
+    def stated(self) -> dict[str, Any]:
+        """As a model file has it in its list of cells."""
+        found = {key: getattr(self, "name" if key == "cell" else key) for key in CELL_KEYS}
+        return {key: value for key, value in found.items() if value != CELL_KEYS[key]}
 
 
-_H = CellState("h", _OF_TANH)
+# what a model file says of a cell, and what each is that is left out
+CELL_KEYS: dict[str, Any] = {
+    "cell": "",
+    "activation": "tanh",
+    "recurrent_activation": "sigmoid",
+    "output_activation": None,
+    "reset": "after",
+}
+MIXED = "mixed"  # the "cell" of a network whose layers differ
+
+_H = CellState("h", _ROUNDED)
+_LSTM, _GRU = (
+    ("activation", "recurrent_activation", "output_activation"),
+    ("activation", "recurrent_activation"),
+)
 CELLS = (
     # from 7.9 on tanh(c) is flat
-    Cell("lstm", "ifgo", (_H, CellState("c")), 1, 7.9, keeps="f"),
-    Cell("gru", "rzn", (_H,), 0, 0.9999, keeps="z", apart="n"),
-    Cell("gru", "rzn", (_H,), 0, 0.9999, reset="before", keeps="z"),
-    Cell("rnn", "h", (_H,), 0, 0.9999),
-    # a rectifier has no bound; this is far outside of what a network of any use computes with
-    Cell("rnn", "h", (CellState("h"),), 0, 1e6, activation="relu"),
+    Cell("lstm", "ifgo", (_H, CellState("c")), 1, 7.9, keeps="f", free=_LSTM),
+    Cell("gru", "rzn", (_H,), 0, _ALMOST, keeps="z", apart="n", free=_GRU),
+    Cell("gru", "rzn", (_H,), 0, _ALMOST, reset="before", keeps="z", free=_GRU),
+    Cell("rnn", "h", (_H,), 0, _ALMOST, free=("activation",)),
+    # a rectifier has no bound
+    Cell("rnn", "h", (CellState("h"),), 0, FAR, activation="relu", free=("activation",)),
     # c / n is a mean of tanh in which the newest row weighs 1 / n at most; n is held to 2^16
     Cell(
         "slstm",
@@ -67,14 +100,101 @@ def code_of(name: str, activation: str = "tanh", reset: str = "after") -> int:
     return [(cell.name, cell.activation, cell.reset) for cell in CELLS].index((name, activation, reset))
 
 
-def find_cell(name: str, activation: str = "tanh", reset: str = "after") -> Cell:
-    """A cell by what a model file says of it. Raises ValueError for none."""
-    return CELLS[code_of(name, activation, reset)]
+def find_cell(
+    name: str,
+    activation: str = "tanh",
+    reset: str = "after",
+    recurrent_activation: str = "sigmoid",
+    output_activation: str | None = None,
+) -> Cell:
+    """A cell by what a model file says of it: a row of CELLS, or one with other activations that follows.
+
+    Raises ValueError for none.
+    """
+    output = None if output_activation == activation else output_activation
+    if (name, activation, reset) in [(cell.name, cell.activation, cell.reset) for cell in CELLS]:
+        row = CELLS[code_of(name, activation, reset)]
+        if (recurrent_activation, output) == ("sigmoid", None):
+            return row
+    row = next(cell for cell in CELLS if (cell.name, cell.reset) == (name, reset))
+    candidate, gates, given = map(find_activation, (activation, recurrent_activation, output or activation))
+    if name == "lstm":  # h = o * output(c), and nothing bounds c
+        # no 0 * inf: what is multiplied by nothing is nothing
+        bound = gates.bound * given.bound if gates.bound and given.bound else 0.0
+        more, saturates, at = row.states[1:], 1, given.flat
+    else:  # h is a mean of candidates, as long as gates say shares
+        bound = candidate.bound if name == "rnn" or gates.gates else math.inf
+        more, saturates, at = (), 0, min(bound * _ALMOST, FAR)
+    return row._replace(
+        states=(CellState("h", bound * _ROUNDED), *more),
+        saturates=saturates,
+        saturates_at=at,
+        activation=activation,
+        recurrent_activation=recurrent_activation,
+        output_activation=output,
+    )
+
+
+def cell_of(said: Mapping[str, Any]) -> Cell:
+    """The cell that the checked CELL_KEYS of a model file, or of an object in its list of cells, say."""
+    found = {key: said.get(key, usual) for key, usual in CELL_KEYS.items()}
+    return find_cell(found.pop("cell"), **found)
+
+
+def cells_of_layers(settings: Mapping[str, Any]) -> list[Cell]:
+    """Of checked settings, the cell of each recurrent layer."""
+    if settings["cell"] == MIXED:
+        return [cell_of(said) for said in settings["cells"]]
+    return [cell_of(settings)] * settings["layers"]
+
+
+def cell_problems(said: Mapping[str, Any], where: str = "") -> list[str]:
+    """What is wrong with what is said under CELL_KEYS; ``where`` stands in front of each."""
+    found = CELL_KEYS | dict(said)
+    name, problems = found["cell"], []
+    if name not in NAMES:
+        expected = " or ".join(f'"{choice}"' for choice in NAMES)
+        problems.append(f'{where}"cell": expected {expected}, found {quoted(name)}')
+    if found["reset"] not in ("after", "before"):
+        problems.append(f'{where}"reset": expected "after" or "before", found {quoted(found["reset"])}')
+    for key in _LSTM:
+        if found[key] is not None or key != "output_activation":
+            problems += activation_problems(found[key], f'{where}"{key}"')
+    if problems:
+        return problems
+    for key, usual in CELL_KEYS.items():
+        able = names_with(key, found[key])
+        if key != "cell" and found[key] != usual and name not in able:
+            only = " or ".join(f'"{one}"' for one in able)
+            problems.append(f'{where}"{key}": "{found[key]}" is for the cell {only} only, not {quoted(name)}')
+    return problems
+
+
+def list_problems(cells: object, layers: int, cell: str) -> list[str]:
+    """What is wrong with the list of cells of a network of so many layers, its "cell" being ``cell``."""
+    if cell != MIXED:
+        return [] if cells == [] else [f'"cells": expected none where "cell" is not "{MIXED}"; remove it']
+    form = ", ".join(f'"{key}"' for key in CELL_KEYS)
+    if not isinstance(cells, list) or len(cells) != layers:
+        return [f'"cells": expected a list of {layers} {{{form}}}, one a layer, found {quoted(cells)}']
+    problems = []
+    for k, said in enumerate(cells):
+        if isinstance(said, dict) and {"cell"} <= set(said) <= set(CELL_KEYS):
+            problems += cell_problems(said, f'"cells"[{k}]: ')
+        else:
+            problems.append(f'"cells"[{k}]: expected {{{form}}}, found {quoted(said)}')
+    return problems
 
 
 def names_with(key: str, value: str) -> list[str]:
-    """The names of the cells that can have a value of "activation" or "reset"."""
-    return [cell.name for cell in CELLS if getattr(cell, key) == value]
+    """The names of the cells that can have a value under one of CELL_KEYS."""
+    able = [cell.name for cell in CELLS if key in cell.free or getattr(cell, key, None) == value]
+    return list(dict.fromkeys(able))
+
+
+def trained_with(activation: str) -> list[str]:
+    """The names of the cells that can be trained with an activation."""
+    return [cell.name for cell in CELLS if cell.activation == activation and cell.reset == "after"]
 
 
 def cells_of(states: int) -> Sequence[Cell]:

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.model.cells import find_cell
+from streamrnn.model.around import BETWEEN, DENSE, SKIPS
+from streamrnn.model.cells import MIXED, Cell, cells_of_layers
 from streamrnn.model.model import Model
 from streamrnn.model.parts import Channel
-from streamrnn.model.settings import DECODER, NORMALISATION, SPREAD_START
+from streamrnn.model.settings import DECODER, NORMALISATION, SPREAD_START, with_defaults
 
 SHOWN = 80  # characters of one fact about the training
 
@@ -19,7 +20,7 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
 
     ``parameters`` counts weights and biases; ``multiply_adds`` those of one row of one stream, and
     ``multiply_adds_written`` those of all rows of a prediction that is written row by row; ``state_bytes``
-    the states that its cell carries, and the frames that its highway looks back to. Where there is a
+    the states that its cells carry, and the frames that its highway looks back to. Where there is a
     ``window``, recurrent layers take ``steps_per_row``, and there are as many states. ``rounding`` is there
     where recurrent weights are rounded: the root mean square of what by, over theirs. ``spread_start`` and
     ``degrees_of_freedom``, a number for each output, are there where the network says its spread.
@@ -28,11 +29,11 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
     beside = (*NORMALISATION, SPREAD_START)
     sizes = {name: array.size for name, array in model.tensors().items() if name not in beside}
     weights = {name: size for name, size in sizes.items() if "weight" in name}
-    cell = find_cell(model.cell, model.activation, model.reset)
     from_nothing = model.relation == "vector-to-sequence"  # each prediction is, and no state is kept
     writing = [size for name, size in weights.items() if from_nothing or name.startswith(DECODER)]
     steps = max(model.window, 1)
-    states = 0 if from_nothing else len(cell.states) * len(model.layers) * model.hidden * steps
+    of_a_unit = sum(len(cell.states) for cell in model.cells_of_layers)
+    states = 0 if from_nothing else of_a_unit * model.hidden * steps
     past = max(model.highway - 1, 0) * len(model.channels)
     of_the_file = {"file": str(path), "fingerprint": model.fingerprint}
     return (
@@ -80,7 +81,8 @@ def _rounding(model: Model) -> float:
 
 def format_description(description: dict[str, Any]) -> str:
     """The table that ``streamrnn inspect`` prints of ``describe_model``'s result."""
-    network = find_cell(description["cell"], description["activation"]).title
+    cells = cells_of_layers(with_defaults(description))
+    network = MIXED if description["cell"] == MIXED else cells[0].title
     period = description["sample_period_s"]
     multiply_adds = f"{description['multiply_adds']:,} per {'row' if 'window' in description else 'step'}"
     if written := description.get("multiply_adds_written"):
@@ -89,6 +91,7 @@ def format_description(description: dict[str, Any]) -> str:
         ("file", description["file"]),
         ("fingerprint", description["fingerprint"]),
         ("network", f"{network}, {description['layers']} x {description['hidden']} hidden units"),
+        *_facts_of_layers(description, cells),
         *_optional_facts(description),
         ("relation", description["relation"]),
         ("horizon", f"{description['horizon']}"),
@@ -137,11 +140,30 @@ def format_description(description: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def _facts_of_layers(description: dict[str, Any], cells: list[Cell]) -> list[tuple[str, str]]:
+    """What few networks have in their layers, and around them."""
+    facts = []
+    if description["cell"] == MIXED:
+        titles = [f"{cell.title}{' with reset before' if cell.reset == 'before' else ''}" for cell in cells]
+        facts.append(("layers", ", ".join(titles)))
+    elif cells[0].reset == "before":
+        facts.append(("reset gate", "before the recurrent product"))
+    lists = {key: description.get(key, []) for key in DENSE}
+    between = {f"behind layer {k}": dense for k, dense in enumerate(description.get(BETWEEN, []), 1)}
+    for where, dense in {"before": lists["before"], **between, "after": lists["after"]}.items():
+        if dense:
+            listed = ", ".join(f"{layer['units']} {layer['activation']}" for layer in dense)
+            facts.append((f"dense {where}", listed))
+    for begin, end in description.get(SKIPS, []):
+        gives = f"what layer {begin} gives" if begin else "what goes into layer 1"
+        takes = f"what goes into layer {end}" if end <= description["layers"] else "what the last layer gives"
+        facts.append(("skip", f"{gives} is added to {takes}"))
+    return facts
+
+
 def _optional_facts(description: dict[str, Any]) -> list[tuple[str, str]]:
     """What few networks have."""
     facts = []
-    if description.get("reset") == "before":
-        facts.append(("reset gate", "before the recurrent product"))
     if "rounding" in description:
         facts.append(
             (
@@ -149,10 +171,6 @@ def _optional_facts(description: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{description['weights']}, rounded by {description['rounding']:.2g} of them",
             )
         )
-    for key in ("before", "after"):
-        if dense := description.get(key):
-            listed = ", ".join(f"{layer['units']} {layer['activation']}" for layer in dense)
-            facts.append((f"dense {key}", listed))
     if window := description.get("window"):
         facts.append(("window", f"the last {window} rows, {description['steps_per_row']} steps a row"))
     if frames := description.get("highway"):

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.model.cells import find_cell
+from streamrnn.model.around import BETWEEN, DENSE, SKIPS, dense_lists
+from streamrnn.model.cells import CELL_KEYS, Cell, cell_of, cells_of_layers
 from streamrnn.model.halves import round_layer
 from streamrnn.model.parts import LAYER_PARTS, Channel, Dense, Layer, frozen, layer_tensors
 from streamrnn.model.settings import (
     DECODER,
-    DENSE,
     NORMALISATION,
     RELATIONS,
     SETTINGS,
@@ -34,7 +34,8 @@ from streamrnn.model.settings import (
 from streamrnn.model.stated import quoted
 
 ARCHITECTURE = (
-    *("cell", "activation", "reset", "layers", "hidden", "window", "highway", "relation", "horizon", SPREAD),
+    *(*CELL_KEYS, "cells", "layers", "hidden", "window", "highway", "relation", "horizon", SPREAD),
+    *(*DENSE, BETWEEN, SKIPS),
 )
 # the tensors of a model file that are fields of Model; those of the head are the decoder's where there is one
 HEAD = ("head.weight", "head.bias")
@@ -55,7 +56,9 @@ class Model:
     come in, and those of the outputs are added to what goes out; all between, the means too, is without them.
 
     A row becomes ``x = (row - input_mean) / input_std`` and passes the dense layers ``before``, the recurrent
-    ``layers`` and the dense layers ``after``, which leave a. With
+    ``layers``, with the dense layers ``between`` two of them, and the dense layers ``after``, which leave a.
+    To what goes into layer k of ``layers``, or behind the last of them, each of ``skips``, (j, k), adds what
+    layer j gives, 0 being what goes into the first. With
     ``y = head_weight @ a + head_bias + highway_weight @ [x_t, x_t-1, ...]`` the prediction, in physical
     units, is ``y * output_std + output_mean``. Frames older than a sequence are taken equal to its first one.
 
@@ -74,8 +77,8 @@ class Model:
     Raises ModelError naming every setting and tensor that is wrong.
     """
 
-    cell: str  # a name in the table of cells, as "lstm"
-    activation: str  # "tanh", or "relu" for "rnn"
+    cell: str  # a name in the table of cells, as "lstm", or "mixed": ``cells`` says that of each layer
+    activation: str  # of a candidate state, and an lstm's cell state; as the table of activations has it
     hidden: int
     layers: tuple[Layer, ...]
     head_weight: np.ndarray  # (O, units of the last of `after`, or H)
@@ -92,9 +95,16 @@ class Model:
     target: str  # "next": output k forecasts channel k one period ahead; "value": quantities of their own
     normalisation: str  # "standard" or "none"
     reset: str = "after"  # gru: its reset gate acts "after" the product with the state, or "before" it
+    recurrent_activation: str = "sigmoid"  # of gates
+    output_activation: str | None = None  # of an lstm's cell state, if not ``activation``
+    cells: tuple[Cell, ...] = ()  # of the layers, where they differ
     weights: str = "float32"  # of recurrent layers, as a step holds them: or "bfloat16", as `as_run` has them
     before: tuple[Dense, ...] = ()
+    between: tuple[
+        tuple[Dense, ...], ...
+    ] = ()  # behind each layer but the last; none at all where there are none
     after: tuple[Dense, ...] = ()
+    skips: tuple[tuple[int, int], ...] = ()
     decoder: tuple[Layer, ...] = ()  # as many as `layers`, in an encoder-decoder
     window: int = 0  # rows that an answer comes of, the newest last; 0 = all since the sequence began
     highway: int = 0  # frames that the head sees directly, the current one first
@@ -151,11 +161,16 @@ class Model:
                 for k in range(settings["layers"])
                 if f"{before}weight_ih_l{k}" in tensors
             )
-        for key in DENSE:
-            parts[key] = tuple(
+        dense = {
+            key: tuple(
                 Dense(tensors[f"{key}.{k}.weight"], tensors[f"{key}.{k}.bias"], dense["activation"])
-                for k, dense in enumerate(settings[key])
+                for k, dense in enumerate(layers)
             )
+            for key, layers in dense_lists(settings).items()
+        }
+        parts |= {key: dense.pop(key) for key in DENSE} | {BETWEEN: tuple(dense.values())}
+        parts["cells"] = tuple(map(cell_of, settings["cells"]))
+        parts[SKIPS] = tuple(map(tuple, settings[SKIPS]))
         return cls(**(settings | parts))
 
     def settings(self) -> dict[str, Any]:
@@ -168,17 +183,18 @@ class Model:
         settings["missing"], settings["words"] = list(self.missing), dict(self.words)
         settings["channels"] = [channel.stated() for channel in self.channels]
         settings["outputs"] = [output.stated() for output in self.outputs]
-        for key in DENSE:
-            settings[key] = [
-                {"units": dense.units, "activation": dense.activation} for dense in getattr(self, key)
-            ]
+        settings["cells"] = [cell.stated() for cell in self.cells]
+        settings |= {key: [dense.stated() for dense in getattr(self, key)] for key in DENSE}
+        settings[BETWEEN] = [[dense.stated() for dense in layers] for layers in self.between]
+        settings[SKIPS] = [list(skip) for skip in self.skips]
         return settings
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Every tensor of a model file by its name; no means and deviations if normalisation is "none"."""
         tensors = layer_tensors(self.layers) | layer_tensors(self.decoder, DECODER)
-        for key in DENSE:
-            for k, dense in enumerate(getattr(self, key)):
+        between = {f"{BETWEEN}.{k}": layers for k, layers in enumerate(self.between)}
+        for key, layers in {"before": self.before, **between, "after": self.after}.items():
+            for k, dense in enumerate(layers):
                 tensors |= {f"{key}.{k}.weight": dense.weight, f"{key}.{k}.bias": dense.bias}
         absent = [] if self.normalisation == "standard" else [*NORMALISATION]
         absent += [name for name in OPTIONAL_TENSORS if not getattr(self, FIELDS[name]).size]
@@ -193,11 +209,15 @@ class Model:
         """The model with its weights as a step holds them, and nothing to round any more."""
         if self.weights == "float32":
             return self
-        cell = find_cell(self.cell, self.activation, self.reset)
         layers, decoder = (
-            tuple(round_layer(cell, layer) for layer in part) for part in (self.layers, self.decoder)
+            tuple(map(round_layer, self.cells_of_layers, part)) for part in (self.layers, self.decoder)
         )
         return replace(self, weights="float32", layers=layers, decoder=decoder)
+
+    @property
+    def cells_of_layers(self) -> list[Cell]:
+        """That of each recurrent layer."""
+        return list(self.cells) or cells_of_layers(self._all_settings())
 
     @property
     def answers_sequences(self) -> bool:
@@ -229,7 +249,7 @@ class Model:
         """What the state of a stream, and the memory of a step, must fit: settings and channel counts."""
         settings = self._all_settings()
         sizes = {key: len(settings[key]) for key in ("channels", "outputs")}
-        return sizes | {key: settings[key] for key in (*ARCHITECTURE, *DENSE)}
+        return sizes | {key: settings[key] for key in ARCHITECTURE}
 
     @cached_property
     def fingerprint(self) -> str:

@@ -62,7 +62,7 @@ class Dense:
 
     weight: np.ndarray  # (units, inputs)
     bias: np.ndarray  # (units,)
-    activation: str = "linear"  # or "tanh", "relu", "sigmoid"
+    activation: str = "linear"  # as the table of activations has it
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", frozen(self.weight))
@@ -71,6 +71,10 @@ class Dense:
     @property
     def units(self) -> int:
         return len(self.weight)
+
+    def stated(self) -> dict[str, Any]:
+        """As a model file has it."""
+        return {"units": self.units, "activation": self.activation}
 
 
 def frozen(values: np.ndarray) -> np.ndarray:

@@ -9,9 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamrnn.errors import ConfigError
-from streamrnn.model.cells import CELLS, GATES, NAMES, names_with
+from streamrnn.model.activations import PLAIN
+from streamrnn.model.around import (
+    BETWEEN,
+    DENSE,
+    SKIPS,
+    between_problems,
+    dense_problems,
+    dense_shapes,
+    skip_problems,
+)
+from streamrnn.model.cells import CELL_KEYS, MIXED, NAMES, cell_problems, cells_of_layers, list_problems
 from streamrnn.model.stated import (
     band_problems,
+    channel_problems,
     error_problems,
     quoted,
     said_problems,
@@ -19,9 +30,9 @@ from streamrnn.model.stated import (
     training_problems,
 )
 
-ACTIVATIONS = ("linear", "tanh", "relu", "sigmoid")  # of dense layers
+ACTIVATIONS = PLAIN  # that readers of others' files know
 
-_BARE: dict[str, Any] = {"highway": 0, "before": [], "after": []}
+_BARE: dict[str, Any] = {"highway": 0, "before": [], "after": [], BETWEEN: [], SKIPS: []}
 # how inputs become outputs, and what the other settings must be for it
 RELATIONS: dict[str, dict[str, Any]] = {
     "sequence-to-sequence": {"horizon": 1},
@@ -31,15 +42,11 @@ RELATIONS: dict[str, dict[str, Any]] = {
 }
 DECODER = "decoder."  # before the names of its tensors, and those of the head
 
-# what some cells can have, the first of them every cell
-_CAN = {key: tuple(dict.fromkeys(getattr(cell, key) for cell in CELLS)) for key in ("activation", "reset")}
 CHOICES = {
-    "cell": NAMES,
-    "activation": _CAN["activation"],
+    "cell": (*NAMES, MIXED),
     "relation": tuple(RELATIONS),
     "target": ("next", "value"),
     "normalisation": ("standard", "none"),
-    "reset": _CAN["reset"],
     "weights": ("float32", "bfloat16"),
 }
 # the sizes accepted; the horizon's largest is that of its field on the wire
@@ -51,17 +58,19 @@ SIZES = {
     "ahead": (0, 65535),
     "window": (0, 1024),
 }
-DENSE = ("before", "after")  # the lists of dense layers
 SAID = ("missing", "words")  # what cells and values beside numbers mean
 SPREAD = "spread"  # whether the head says the spread of its forecasts' errors, too
 SETTINGS = (
     *(
-        *CHOICES,
+        *dict.fromkeys(("cell", "activation", *CHOICES, *CELL_KEYS)),
+        "cells",
         *SIZES,
         "channels",
         "outputs",
         "sample_period_s",
         *DENSE,
+        BETWEEN,
+        SKIPS,
         *SAID,
         SPREAD,
         "errors",
@@ -72,10 +81,13 @@ SETTINGS = (
 )
 # what a file leaves out where it is this
 OPTIONAL: dict[str, Any] = {
-    "reset": "after",
+    **{key: usual for key, usual in CELL_KEYS.items() if key not in ("cell", "activation")},
+    "cells": [],
     "weights": "float32",
     "before": [],
+    BETWEEN: [],
     "after": [],
+    SKIPS: [],
     "highway": 0,
     "window": 0,
     SPREAD: False,
@@ -88,8 +100,6 @@ OPTIONAL: dict[str, Any] = {
 }
 DEFAULTS: dict[str, Any] = {"activation": "tanh", "horizon": 1, "normalisation": "standard"} | OPTIONAL
 PERIOD_LIMIT_S = 1e9  # as nanoseconds it fits the int64 of the wire
-DENSE_LIMIT = 256  # dense layers in a list
-LARGEST_OFFSET = 1e38  # a float32 can be
 
 NORMALISATION = ("input.mean", "input.std", "output.mean", "output.std")
 SPREAD_SHAPE, SPREAD_START = "spread.shape", "spread.start"
@@ -139,19 +149,13 @@ def tensor_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 def network_shapes(settings: Mapping[str, Any], inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
     """Those of the weights and biases of a network of so many channels and outputs."""
     settings = with_defaults(settings)
-    dense: dict[str, tuple[int, ...]] = {}
-    widths = {"before": inputs, "after": settings["hidden"]}  # of what comes out of each list's last layer
-    for key in DENSE:
-        for k, layer in enumerate(settings[key]):
-            dense[f"{key}.{k}.weight"] = (layer["units"], widths[key])
-            dense[f"{key}.{k}.bias"] = (layer["units"],)
-            widths[key] = layer["units"]
+    dense, widths = dense_shapes(settings, inputs)
     fed_back = outputs if settings["relation"] == "vector-to-sequence" else 0
-    shapes = _layer_shapes(settings, widths["before"] + fed_back)
+    shapes = _layer_shapes(settings, widths["before"] + fed_back, widths)
     prefix = ""
     if settings["relation"] == "encoder-decoder":
         prefix = DECODER
-        shapes |= {prefix + name: shape for name, shape in _layer_shapes(settings, outputs).items()}
+        shapes |= {prefix + name: shape for name, shape in _layer_shapes(settings, outputs, {}).items()}
     shapes |= {f"{prefix}head.weight": (outputs, widths["after"]), f"{prefix}head.bias": (outputs,)} | dense
     if settings["highway"]:
         shapes["highway.weight"] = (outputs, settings["highway"] * inputs)
@@ -161,12 +165,15 @@ def network_shapes(settings: Mapping[str, Any], inputs: int, outputs: int) -> di
     return shapes
 
 
-def _layer_shapes(settings: Mapping[str, Any], inputs: int) -> dict[str, tuple[int, ...]]:
+def _layer_shapes(
+    settings: Mapping[str, Any], inputs: int, widths: Mapping[str, int]
+) -> dict[str, tuple[int, ...]]:
     """Those of the recurrent layers of a network into which ``inputs`` numbers go."""
-    hidden, rows = settings["hidden"], GATES[settings["cell"]] * settings["hidden"]
+    hidden = settings["hidden"]
     shapes: dict[str, tuple[int, ...]] = {}
-    for k in range(settings["layers"]):
-        shapes[f"weight_ih_l{k}"] = (rows, hidden if k else inputs)
+    for k, cell in enumerate(cells_of_layers(settings)):
+        rows = len(cell.gates) * hidden
+        shapes[f"weight_ih_l{k}"] = (rows, widths.get(f"{BETWEEN}.{k - 1}", hidden) if k else inputs)
         shapes[f"weight_hh_l{k}"] = (rows, hidden)
         shapes[f"bias_ih_l{k}"] = shapes[f"bias_hh_l{k}"] = (rows,)
     return shapes
@@ -189,22 +196,28 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     period = settings["sample_period_s"]
     if isinstance(period, bool) or not isinstance(period, int | float) or not 0 <= period <= PERIOD_LIMIT_S:
         problems.append(f'"sample_period_s": expected seconds, or 0 for unknown, found {quoted(period)}')
-    problems += _channel_problems("channels", settings["channels"])
-    problems += _channel_problems("outputs", settings["outputs"])
+    problems += channel_problems("channels", settings["channels"])
+    problems += channel_problems("outputs", settings["outputs"])
     for key in DENSE:
-        problems += _dense_problems(key, settings[key])
-    for key, values in _CAN.items():
-        able = names_with(key, settings[key])
-        if settings["cell"] not in able and settings[key] in values[1:]:
-            found, only = quoted(settings["cell"]), " or ".join(f'"{name}"' for name in able)
-            problems.append(f'"{key}": "{settings[key]}" is for the cell {only} only, not {found}')
+        problems += dense_problems(f'"{key}"', settings[key])
+    if settings["cell"] in NAMES:
+        problems += cell_problems({key: settings[key] for key in CELL_KEYS})
+    elif settings["cell"] == MIXED:
+        problems += [
+            f'"{key}": where "cell" is "{MIXED}" it stands in "cells"; remove it'
+            for key, usual in CELL_KEYS.items()
+            if key != "cell" and settings[key] != usual
+        ]
     if not isinstance(settings[SPREAD], bool):
         problems.append(f'"{SPREAD}": expected true or false, found {quoted(settings[SPREAD])}')
     problems += said_problems(settings["missing"], settings["words"])
     problems += training_problems(settings["training"])
     if problems:
         raise ModelError(*problems)
-    problems = _relation_problems(settings) + _target_problems(settings)
+    problems = list_problems(settings["cells"], settings["layers"], settings["cell"])
+    problems += between_problems(settings[BETWEEN], settings["layers"])
+    problems += _relation_problems(settings) + _target_problems(settings)
+    problems = problems or skip_problems(settings)
     problems += error_problems(settings["errors"], len(settings["outputs"]))
     problems += score_problems(settings["score"], len(settings["outputs"]))
     problems += band_problems(settings["bands"], len(settings["outputs"]))
@@ -247,49 +260,6 @@ def check_shapes(settings: Mapping[str, Any], found: Mapping[str, tuple[int, ...
             problems.append(f"{quoted(name)}: a {network} has no such tensor; remove it")
     if problems:
         raise ModelError(*problems)
-
-
-def _channel_problems(key: str, channels: object) -> list[str]:
-    """What is wrong with a list of ``{"name", "unit", "offset"}``; all but the name may be left out."""
-    if not isinstance(channels, list) or not channels:
-        return [f'"{key}": expected a list of one or more {{"name", "unit"}}, found {quoted(channels)}']
-    problems, names = [], set()
-    for k, channel in enumerate(channels):
-        if not isinstance(channel, dict) or not {"name"} <= set(channel) <= {"name", "unit", "offset"}:
-            problems.append(f'"{key}"[{k}]: expected {{"name", "unit"}}, found {quoted(channel)}')
-            continue
-        name, unit = channel["name"], channel.get("unit", "")
-        if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            problems.append(f'"{key}"[{k}]: expected a printable name, found {quoted(name)}')
-        elif name in names:
-            problems.append(f'"{key}"[{k}]: {quoted(name)} is already a name; give it another')
-        else:
-            names.add(name)
-        if not isinstance(unit, str) or not unit.isprintable():
-            problems.append(f'"{key}"[{k}]: expected a printable unit, found {quoted(unit)}')
-        offset = channel.get("offset", 0.0)
-        if type(offset) not in (int, float) or not abs(offset) <= LARGEST_OFFSET:
-            problems.append(f'"{key}"[{k}]: expected a finite number as offset, found {quoted(offset)}')
-    return problems
-
-
-def _dense_problems(key: str, layers: object) -> list[str]:
-    """What is wrong with a list of ``{"units", "activation"}``."""
-    form = '{"units", "activation"}'
-    if not isinstance(layers, list) or len(layers) > DENSE_LIMIT:
-        return [f'"{key}": expected a list of up to {DENSE_LIMIT} {form}, found {quoted(layers)}']
-    problems, (low, high) = [], SIZES["hidden"]
-    for k, layer in enumerate(layers):
-        if not isinstance(layer, dict) or set(layer) != {"units", "activation"}:
-            problems.append(f'"{key}"[{k}]: expected {form}, found {quoted(layer)}')
-            continue
-        units, activation = layer["units"], layer["activation"]
-        if type(units) is not int or not low <= units <= high:
-            problems.append(f'"{key}"[{k}]: expected {low} to {high} units, found {quoted(units)}')
-        if activation not in ACTIVATIONS:
-            expected = " or ".join(f'"{choice}"' for choice in ACTIVATIONS)
-            problems.append(f'"{key}"[{k}]: expected activation {expected}, found {quoted(activation)}')
-    return problems
 
 
 def _relation_problems(settings: Mapping[str, Any]) -> list[str]:

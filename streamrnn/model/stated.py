@@ -11,11 +11,36 @@ SAID_LENGTH = 100  # characters of one
 TRAINING_LIMIT, TRAINING_DEPTH = 1 << 16, 32  # bytes of JSON; lists and objects in each other
 ROWS_LIMIT = 1 << 63
 HIGHEST_SCORE = 30
+LARGEST_OFFSET = 1e38  # a float32 can be
 LARGEST = sys.float_info.max
 LONGEST_RUN = 1 << 24  # rows, as a float32 counts them
 
 _shorten = reprlib.Repr()
 _shorten.maxstring = _shorten.maxother = 200
+
+
+def channel_problems(key: str, channels: object) -> list[str]:
+    """What is wrong with a list of ``{"name", "unit", "offset"}``; all but the name may be left out."""
+    if not isinstance(channels, list) or not channels:
+        return [f'"{key}": expected a list of one or more {{"name", "unit"}}, found {quoted(channels)}']
+    problems, names = [], set()
+    for k, channel in enumerate(channels):
+        if not isinstance(channel, dict) or not {"name"} <= set(channel) <= {"name", "unit", "offset"}:
+            problems.append(f'"{key}"[{k}]: expected {{"name", "unit"}}, found {quoted(channel)}')
+            continue
+        name, unit = channel["name"], channel.get("unit", "")
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            problems.append(f'"{key}"[{k}]: expected a printable name, found {quoted(name)}')
+        elif name in names:
+            problems.append(f'"{key}"[{k}]: {quoted(name)} is already a name; give it another')
+        else:
+            names.add(name)
+        if not isinstance(unit, str) or not unit.isprintable():
+            problems.append(f'"{key}"[{k}]: expected a printable unit, found {quoted(unit)}')
+        offset = channel.get("offset", 0.0)
+        if type(offset) not in (int, float) or not abs(offset) <= LARGEST_OFFSET:
+            problems.append(f'"{key}"[{k}]: expected a finite number as offset, found {quoted(offset)}')
+    return problems
 
 
 def error_problems(errors: object, outputs: int) -> list[str]:

@@ -154,8 +154,11 @@ def test_random_model_without_scaling_leaves_values_as_they_are():
 @pytest.mark.parametrize(
     ("changes", "fragment"),
     [
-        ({"cell": "elman"}, '"cell": expected "lstm" or "gru" or "rnn" or "slstm", found \'elman\''),
-        ({"activation": "relu"}, '"activation": "relu" is for the cell "rnn" only'),
+        (
+            {"cell": "elman"},
+            '"cell": expected "lstm" or "gru" or "rnn" or "slstm" or "mixed", found \'elman\'',
+        ),
+        ({"activation": "mish"}, '"activation": expected activation "linear" or "tanh" or'),
         ({"layers": ()}, '"layers": expected a whole number, 1 to 256, found 0'),
         ({"hidden": 0}, '"hidden": expected a whole number, 1 to 65535, found 0'),
         ({"horizon": 65536}, '"horizon": expected a whole number, 1 to 65535, found 65536'),
@@ -186,7 +189,7 @@ def test_random_model_without_scaling_leaves_values_as_they_are():
             "head.weight: expected shape (3, 4), found (3, 5)",
         ),
         (
-            {"after": (Dense(np.ones((4, 5)), np.zeros(4), "elu"),)},
+            {"after": (Dense(np.ones((4, 5)), np.zeros(4), "mish"),)},
             '"after"[0]: expected activation "linear"',
         ),
         ({"highway": 2}, "highway.weight: missing, of shape (3, 6)"),
