@@ -7,8 +7,9 @@ import numpy as np
 
 from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.simd import LANES, clamp, fill, fma, load, nearest, positive, store, times_power_of_2
+from streamrnn.model.activations import PLAIN
 
-LINEAR, TANH, RELU, SIGMOID = range(4)  # what dense layers do with their sums
+LINEAR, TANH, RELU, SIGMOID = range(len(PLAIN))  # the first rows of the table of activations
 _f = np.float32
 _HALF = _f(0.5)
 _CLAMP = _f(7.90531110763549805)  # where the fraction reaches 1, 3e-7 from the true value
@@ -28,9 +29,9 @@ _Q0, _Q2, _Q4, _Q6 = (
     _f(1.19825839466702e-06),
 )
 _ONE = _f(1)
-_LEAST_POWER = _f(-87)  # e to it is a normal number
+LEAST_POWER = _f(-87)  # e to it is a normal number
 _LOG2_E = _f(1.44269504088896341)
-_LN2_HIGH, _LN2_LOW = (
+LN2_HIGH, LN2_LOW = (
     _f(0.693359375),
     _f(-2.12194440054690583e-4),
 )  # whose sum is ln 2; k times the first is exact
@@ -86,40 +87,54 @@ def gated_tanh(gate, x):
 
 
 @inlined
-def exp(x):
-    """e^x for x of 0 or less, from -87 down as that. 1 for 0, and NaN for NaN.
-
-    x = k ln 2 + r, and e^r by the polynomial of Cephes' ``expf`` (Moshier 1989): within 1e-7 of the value.
-    """
-    x = clamp(x, _LEAST_POWER, _f(0))
+def _exp_parts(x):
+    """k and e^r - 1, with e^x = 2^k e^r: the polynomial of Cephes' ``expf`` (Moshier 1989)."""
     k = nearest(x * fill(x, _LOG2_E))
-    r = fma(k, fill(x, -_LN2_HIGH), x)
-    r = fma(k, fill(x, -_LN2_LOW), r)
+    r = fma(k, fill(x, -LN2_HIGH), x)
+    r = fma(k, fill(x, -LN2_LOW), r)
     p = fma(r, fill(x, _E7), fill(x, _E6))
     p = fma(r, p, fill(x, _E5))
     p = fma(r, p, fill(x, _E4))
     p = fma(r, p, fill(x, _E3))
     p = fma(r, p, fill(x, _E2))
-    return times_power_of_2(fma(r * r, p, r) + fill(x, _ONE), k)
+    return k, fma(r * r, p, r)
+
+
+@inlined
+def exp(x):
+    """e^x for x of 0 or less, from -87 down as that: within 1e-7 of the value. 1 for 0, and NaN for NaN."""
+    k, less_1 = _exp_parts(clamp(x, LEAST_POWER, _f(0)))
+    return times_power_of_2(less_1 + fill(x, _ONE), k)
+
+
+@inlined
+def exp_less_1(x):
+    """e^x - 1 for x of 0 or less, all of its digits near 0, too. NaN for NaN."""
+    k, less_1 = _exp_parts(clamp(x, LEAST_POWER, _f(0)))
+    power = times_power_of_2(fill(x, _ONE), k)
+    return fma(power, less_1, power - fill(x, _ONE))
+
+
+@inlined
+def log_1p(u):
+    """ln(1 + u) for u of 0 to 1: 2 artanh(s) with s = u / (2 + u), a third at most, by its series."""
+    s = u / (u + fill(u, _f(2)))
+    square = s * s
+    p = fma(square, fill(u, _f(1 / 13)), fill(u, _f(1 / 11)))
+    p = fma(square, p, fill(u, _f(1 / 9)))
+    p = fma(square, p, fill(u, _f(1 / 7)))
+    p = fma(square, p, fill(u, _f(1 / 5)))
+    p = fma(square, p, fill(u, _f(1 / 3)))
+    p = fma(square, p, fill(u, _ONE))
+    return (s + s) * p
 
 
 @inlined
 def log_sigmoid(x):
-    """ln(1 / (1 + exp(-x))) = min(x, 0) - ln(1 + u) with u = exp(-|x|).
-
-    ln(1 + u) = 2 artanh(s) with s = u / (2 + u), a third at most, by its series: within 3e-7 of the value.
-    """
+    """ln(1 / (1 + exp(-x))) = min(x, 0) - ln(1 + exp(-|x|)), within 3e-7 of the value."""
     above, below = positive(x), positive(fill(x, _f(0)) - x)
     u = exp(fill(x, _f(0)) - above - below)
-    s = u / (u + fill(x, _f(2)))
-    square = s * s
-    p = fma(square, fill(x, _f(1 / 13)), fill(x, _f(1 / 11)))
-    p = fma(square, p, fill(x, _f(1 / 9)))
-    p = fma(square, p, fill(x, _f(1 / 7)))
-    p = fma(square, p, fill(x, _f(1 / 5)))
-    p = fma(square, p, fill(x, _f(1 / 3)))
-    p = fma(square, p, fill(x, _ONE))
-    return fill(x, _f(0)) - below - (s + s) * p
+    return fill(x, _f(0)) - below - log_1p(u)
 
 
 @inlined

@@ -244,19 +244,63 @@ def beyond(typingctx, vector, limit):
 
 
 @intrinsic
+def first_lanes(typingctx, vector, count, rest):
+    """The first ``count`` lanes, all if it is 16 or more, and a scalar in the others."""
+
+    def codegen(context, builder, sig, args):
+        vector, count, rest = args
+        word = ir.VectorType(ir.IntType(64), LANES)
+        none = ir.Constant(word, ir.Undefined)
+        every = builder.insert_element(none, count, ir.IntType(32)(0))
+        every = builder.shuffle_vector(every, none, ir.Constant(ir.VectorType(ir.IntType(32), LANES), None))
+        within = builder.icmp_signed("<", ir.Constant(word, list(range(LANES))), every)
+        return builder.select(within, vector, emit_splat(builder, rest, sig.args[0]))
+
+    return vector(vector, types.intp, vector.element), codegen
+
+
+@intrinsic
+def where_above(typingctx, vector, limit):
+    """Each lane that is above a scalar, 0 for the others; NaN stays NaN."""
+
+    def codegen(context, builder, sig, args):
+        above = builder.fcmp_unordered(">", args[0], emit_splat(builder, args[1], vector))
+        return builder.select(above, args[0], ir.Constant(vector.ir, None))
+
+    return vector(vector, vector.element), codegen
+
+
+def _tree(builder, value, joined):
+    """The sixteen lanes as one scalar, by a tree of four levels: ((0+8)+(4+12))+..."""
+    for half in (8, 4, 2, 1):
+        lanes = [ir.IntType(32)(lane) for lane in range(half)]
+        upper = [ir.IntType(32)(lane + half) for lane in range(half)]
+        mask = ir.VectorType(ir.IntType(32), half)
+        low = builder.shuffle_vector(value, value, ir.Constant(mask, lanes))
+        high = builder.shuffle_vector(value, value, ir.Constant(mask, upper))
+        value = joined(low, high)
+    return builder.extract_element(value, ir.IntType(32)(0))
+
+
+@intrinsic
 def total(typingctx, vector):
     """The sum of the sixteen lanes, as a tree of four levels: ((0+8)+(4+12))+..."""
 
     def codegen(context, builder, sig, args):
-        value = args[0]
-        for half in (8, 4, 2, 1):
-            lanes = [ir.IntType(32)(lane) for lane in range(half)]
-            upper = [ir.IntType(32)(lane + half) for lane in range(half)]
-            mask = ir.VectorType(ir.IntType(32), half)
-            low = builder.shuffle_vector(value, value, ir.Constant(mask, lanes))
-            high = builder.shuffle_vector(value, value, ir.Constant(mask, upper))
-            value = builder.fadd(low, high)
-        return builder.extract_element(value, ir.IntType(32)(0))
+        return _tree(builder, args[0], builder.fadd)
+
+    return vector.element(vector), codegen
+
+
+@intrinsic
+def highest(typingctx, vector):
+    """The largest of the sixteen lanes; any of them where one is NaN."""
+
+    def codegen(context, builder, sig, args):
+        def larger_of(a, b):
+            return builder.select(builder.fcmp_ordered("<", a, b), b, a)
+
+        return _tree(builder, args[0], larger_of)
 
     return vector.element(vector), codegen
 
