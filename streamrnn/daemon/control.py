@@ -23,7 +23,6 @@ from streamrnn.errors import UserError
 from streamrnn.state.ask import SOCKET, address_in
 from streamrnn.streams.choose import first, holding
 from streamrnn.streams.exchange import (
-    RecordShape,
     find_slots,
     number_of,
     records_of,
@@ -32,6 +31,7 @@ from streamrnn.streams.exchange import (
     refuse_unfit,
     refuse_unknown,
     request_resets,
+    shape_of_network,
     stream_names,
     whole_records,
 )
@@ -202,7 +202,7 @@ class Control:
         snapshot = self._read(file)
         net = self._engine.core.net
         records = records_of(snapshot, layout_of(net))
-        whole = whole_records(records, RecordShape(net.apart, net.bounds))
+        whole = whole_records(records, shape_of_network(net))
         refuse_unfit(snapshot.ids, whole)
         replaced = self._between_frames.submit(self._take_in, snapshot, records.ids, replace).result()
         return {"streams": len(whole), "replaced": replaced}

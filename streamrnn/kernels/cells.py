@@ -15,6 +15,7 @@ from streamrnn.model.cells import code_of
 
 LSTM, SLSTM, GRU, RNN_RELU = code_of("lstm"), code_of("slstm"), code_of("gru"), code_of("rnn", "relu")
 GRU_RESET_BEFORE = code_of("gru", reset="before")
+ANY = -1  # that of a network whose layers differ, or are of none of these
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _NEVER = np.float32(-1e30)  # the logarithm of next to nothing
 CAP = np.float32(15)  # of the input gate's preactivation: what one wild row weighs must fade before long
@@ -22,9 +23,12 @@ KEPT = np.float32(-(2.0**-16))  # the forget gate's logarithm, at most: a mean o
 
 
 @inlined
-def new_state(net, gates, at, width, state, old, new, apart, z, to):
-    """The new state of a layer of the network's cell, from its preactivations and its old state."""
-    cell = net.cell
+def new_state(net, which, gates, at, width, state, old, new, apart, z, to):
+    """The new state of a layer of the network's cell, from its preactivations and its old state.
+
+    Of cell ``which`` in a network of ANY.
+    """
+    cell = which if net.cell == ANY else net.cell
     if cell == LSTM:
         lstm(gates, at, width, state, old, new, apart, z, to)
     elif cell == GRU:

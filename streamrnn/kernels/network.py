@@ -12,7 +12,8 @@ from streamrnn.compiling.jit import inlined
 from streamrnn.compiling.known import Known, KnownIfZero
 from streamrnn.kernels.activations import activate
 from streamrnn.kernels.affine import affine
-from streamrnn.kernels.cells import GRU_RESET_BEFORE, new_state, reset_state
+from streamrnn.kernels.cells import ANY, GRU_RESET_BEFORE, new_state, reset_state
+from streamrnn.kernels.following import follow
 from streamrnn.kernels.simd import LANES, fma, load, store, store_first
 
 TO_SEQUENCE, TO_VECTOR, FROM_VECTOR, DECODED = range(4)  # relations, in the order of settings.CHOICES
@@ -54,7 +55,7 @@ class Network(NamedTuple):
     channels to ``in_width``, multiples of 16. Hidden states, outputs and channels in extra lanes are zero.
     """
 
-    cell: Known  # an index into CELLS, the table of cells
+    cell: Known  # an index into CELLS, the table of cells; ANY: ``steps`` say what follows a product
     relation: Known
     layers: int
     window: KnownIfZero  # rows from which on a state begins, each in flight at once; 0 = one without end
@@ -79,7 +80,8 @@ class Network(NamedTuple):
     head_at: int  # where in a lane of z the head's vector begins: the frames, then what the layer below gives
     saturates: int  # the state by which a unit is saturated
     saturates_at: np.float32  # beyond this absolute value
-    bounds: np.ndarray  # (states,) float32: of their absolute values; infinite = it has none
+    # (states * layers,) float32: of their absolute values, layer by layer; infinite = it has none
+    bounds: np.ndarray
     weights: np.ndarray  # every packed matrix, one after another
     words: np.ndarray  # uint32, two weights each: large ones once more, for one stream alone
     biases: np.ndarray
@@ -99,6 +101,15 @@ class Network(NamedTuple):
     switches: np.ndarray  # (out_width,) 1 for a channel of no more than two values, 0 for others
     offsets: np.ndarray  # (inputs,) float64: what is taken off values that come in; (0,) where there are none
     out_offsets: np.ndarray  # (outputs,) float64: what is added to those that go out; likewise
+    steps: np.ndarray  # (n,) of following.STEP: what follows each product of a network of ANY cell
+    steps_at: np.ndarray  # (products + 1,) int64: where those of each product begin
+    kept_at: int  # where in a lane of z what goes into the first layer is kept, for skips past it
+    kept_width: int  # 0 = it is not
+    kept_before: int  # the product before which it is
+    # (states * layers,) float32, of a network of ANY cell: beyond this absolute value a unit is saturated,
+    # and as how many units it counts then
+    limits: np.ndarray
+    counts: np.ndarray
 
 
 class Scratch(NamedTuple):
@@ -131,7 +142,7 @@ def _new_state(net, scratch, tile, state, hidden, out, streams):
     """The new state of a layer in each lane, from its preactivations and its old state."""
     for lane in range(streams):
         at, old, new, to = _places(net, tile, lane, hidden, out)
-        new_state(net, scratch.gates, at, net.width, state, old, new, net.apart, scratch.z, to)
+        new_state(net, net.cell, scratch.gates, at, net.width, state, old, new, net.apart, scratch.z, to)
 
 
 @inlined
@@ -146,6 +157,10 @@ def forward(net, scratch, tile, state, streams, first, last):
     for number in range(first, last):
         product = net.chain[number]
         then = product.then
+        if net.cell == ANY and number == net.kept_before:
+            for lane in range(streams):
+                row = lane * net.z_stride
+                copy(scratch.z, row + net.kept_at, scratch.z, row, net.kept_width)
         if product.state >= 0:
             for lane in range(streams):
                 row = lane * net.z_stride + product.state
@@ -168,7 +183,11 @@ def forward(net, scratch, tile, state, streams, first, last):
             net.gate_stride,
             streams,
         )
-        if then == CELL:
+        if net.cell == ANY:
+            for step in range(net.steps_at[number], net.steps_at[number + 1]):
+                for lane in range(streams):
+                    follow(net, scratch, tile, state, product, net.steps[step], lane)
+        elif then == CELL:
             _new_state(net, scratch, tile, state, product.hidden, product.out, streams)
         elif net.cell == GRU_RESET_BEFORE and then == RESET:
             for lane in range(streams):

@@ -198,5 +198,13 @@ def trained_with(activation: str) -> list[str]:
 
 
 def cells_of(states: int) -> Sequence[Cell]:
-    """All that have so many states: what is known of a cell by its records alone."""
-    return [cell for cell in CELLS if len(cell.states) == states]
+    """All that have so many states: what is known of a cell by its records alone.
+
+    Last, one of which activations leave open how far its hidden state goes, and what saturates it.
+    """
+    rows = [cell for cell in CELLS if len(cell.states) == states]
+    unbounded = [
+        cell._replace(states=(CellState("h"), *cell.states[1:]), saturates_at=max(FAR, cell.saturates_at))
+        for cell in rows[:1]
+    ]
+    return [*rows, *unbounded]

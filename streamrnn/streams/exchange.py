@@ -29,8 +29,10 @@ _NAMED = 5  # ids that an error names
 class RecordShape(NamedTuple):
     """What the check of a record needs to know of a network; a ``Network`` has it, too."""
 
+    layers: int
+    width: int
     apart: int
-    bounds: np.ndarray  # (states,) float32, as in Network
+    bounds: np.ndarray  # (states * layers,) float32, as in Network
 
 
 class Records(NamedTuple):
@@ -83,7 +85,7 @@ def compile_transfer(net: Network, slots: Slots) -> None:
     numbers, none = np.zeros(0, np.int64), np.zeros(0, np.uint64)
     state = none.view(np.float32)
     records = Records(0, 0, 0, 0, 0, none, state, state.view(np.uint32), none)
-    vouch.prepare(RecordShape(net.apart, net.bounds), records, np.zeros(0, np.uint8))
+    vouch.prepare(shape_of_network(net), records, np.zeros(0, np.uint8))
     find_slots.prepare(slots, slots.ids, numbers)
     request_resets.prepare(slots, numbers)
 
@@ -132,10 +134,16 @@ def read_layout(snapshot: Snapshot, name: str) -> RecordLayout:
     return layout
 
 
+def shape_of_network(net: Network) -> RecordShape:
+    return RecordShape(net.layers, net.width, net.apart, net.bounds)
+
+
 def shape_of(layout: RecordLayout) -> RecordShape:
     """As much as a layout tells of its network: the widest bounds of the cells that it can be of."""
     bounds = [[state.bound for state in cell.states] for cell in cells_of(layout.states)]
-    return RecordShape(layout.cell_at - layout.hidden_at, np.max(bounds, axis=0).astype(np.float32))
+    widest = np.max(bounds, axis=0).astype(np.float32)
+    apart = layout.cell_at - layout.hidden_at
+    return RecordShape(layout.layers, layout.width, apart, np.repeat(widest, layout.layers))
 
 
 def stream_names(ids: np.ndarray) -> list[str]:

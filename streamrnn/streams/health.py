@@ -3,8 +3,9 @@
 import numpy as np
 
 from streamrnn.compiling.jit import inlined
+from streamrnn.kernels.cells import ANY
 from streamrnn.kernels.finite import probe
-from streamrnn.kernels.simd import LANES, beyond, load, splat, total
+from streamrnn.kernels.simd import LANES, beyond, fma, load, splat, total
 from streamrnn.stats import RESETS
 from streamrnn.streams.record import DEGRADED, ENDED
 
@@ -15,12 +16,25 @@ _BY_DEGRADATION = RESETS.index("degraded")
 
 
 @inlined
-def count_beyond(values, first, units, limit):
-    """In sixteen lanes, how many of so many ``units``, padded, have a state beyond ``limit``."""
+def count_beyond(values, first, width, limit):
+    """In sixteen lanes, how many of ``width`` values at ``values[first:]`` are beyond ``limit``."""
     count = splat(np.float32(0))
-    for unit in range(first, first + units, LANES):
+    for unit in range(first, first + width, LANES):
         count = count + beyond(load(values, unit), limit)
     return count
+
+
+@inlined
+def _saturated(net, values, at):
+    """In sixteen lanes, how many units are saturated whose hidden states begin at ``values[at:]``."""
+    if net.cell == ANY:  # layer by layer, the state of each by which it is
+        count = splat(np.float32(0))
+        for part in range(net.limits.size):
+            first = at + part // net.layers * net.apart + part % net.layers * net.width
+            units = count_beyond(values, first, net.width, net.limits[part])
+            count = fma(units, splat(net.counts[part]), count)
+        return count
+    return count_beyond(values, at + net.saturates * net.apart, net.layers * net.width, net.saturates_at)
 
 
 @inlined
@@ -30,8 +44,7 @@ def survey(net, slots, at):
     One sum of sixteen lanes for both: it costs as much as looking at a whole record does. Of several states
     in flight only the units count of the one that answers.
     """
-    first = at + slots.hidden_at + net.saturates * net.apart
-    count = count_beyond(slots.state, first, net.layers * net.width, net.saturates_at)
+    count = _saturated(net, slots.state, at + slots.hidden_at)
     return total(probe(slots.state, at + slots.prediction_at, slots.past_at - slots.prediction_at, count))
 
 

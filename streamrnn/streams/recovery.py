@@ -56,9 +56,11 @@ def sane(net, slots, at):
         for channel in range(slots.row):
             if not np.isfinite(slots.state[at + slots.past_at + where * slots.row + channel]):
                 return False
-    for state in range(net.bounds.size):
-        first = at + slots.hidden_at + state * net.apart
-        if total(count_beyond(slots.state, first, net.apart, net.bounds[state])) > np.float32(0):
+    places = net.apart // (net.layers * net.width)
+    for part in range(net.bounds.size * places):
+        first, state = at + slots.hidden_at + part * net.width, part // (places * net.layers)
+        limit = net.bounds[state * net.layers + part % net.layers]
+        if total(count_beyond(slots.state, first, net.width, limit)) > np.float32(0):
             return False
     return True
 

@@ -121,19 +121,24 @@ def _seconds(now_ns: int | None, then_ns: int) -> float | None:
 
 
 def _saturated(record: np.ndarray, layout: RecordLayout) -> float:
-    """The share of a degraded stream's units that are saturated, by the limits that found it degraded.
-
-    Which cell has left the record it does not say; only a rectifier's states go beyond the others' bounds.
-    """
+    """The share of a degraded stream's units that are saturated, by the limits that found it degraded."""
     states = np.abs(_states(record[np.newaxis], layout)[0])
-    largest = states.max((1, 2))
-    could = [
-        cell
-        for cell in cells_of(layout.states)
-        if all(of <= state.bound for of, state in zip(largest, cell.states, strict=True))
-    ]
-    units = states[could[0].saturates] > np.float32(could[0].saturates_at)
-    return int(np.count_nonzero(units)) / (layout.layers * layout.hidden)
+    units = sum(_units_saturated(states[:, layer]) for layer in range(layout.layers))
+    return units / (layout.layers * layout.hidden)
+
+
+def _units_saturated(states: np.ndarray) -> int:
+    """Of a layer, of which (states, width) are the absolute values.
+
+    Which cell has left the record it does not say; of those that can have, the one of the fewest states and
+    the closest bounds.
+    """
+    for count in range(1, len(states) + 1):
+        for cell in cells_of(count):
+            bounds = [state.bound for state in cell.states] + [0.0] * (len(states) - count)
+            if (states.max(axis=1) <= bounds).all():
+                return int(np.count_nonzero(states[cell.saturates] > np.float32(cell.saturates_at)))
+    return 0
 
 
 def _states(records: np.ndarray, layout: RecordLayout) -> np.ndarray:

@@ -12,11 +12,11 @@ from streamrnn.engine.engine import Engine
 from streamrnn.settings.sections import Faults
 from streamrnn.streams.choose import first, holding
 from streamrnn.streams.exchange import (
-    RecordShape,
     compile_transfer,
     find_slots,
     records_of,
     request_resets,
+    shape_of_network,
     whole_records,
 )
 from streamrnn.streams.record import ID_WORDS, layout_of
@@ -54,7 +54,7 @@ def test_nothing_is_compiled_for_who_asks():
         ids = slots.ids.reshape(-1, ID_WORDS)[heads.slot].view(np.uint8)
         layout = layout_of(core.net)
         snapshot = Snapshot(engine.model.fingerprint, layout._asdict(), 0, ids, records)
-        shape = RecordShape(core.net.apart, core.net.bounds)
+        shape = shape_of_network(core.net)
         whole = whole_records(records_of(snapshot, layout), shape)
     assert names == []
     assert (len(here), len(anywhere), len(chosen), int(found[0]) >= 0) == (2, 3, 1, True)
