@@ -84,6 +84,16 @@ def exact(model: Model, rows: np.ndarray, **more: Any) -> np.ndarray:
     return naive.run_settings(model.settings(), model.tensors(), rows, **more)
 
 
+@pytest.mark.parametrize("window", [2, 30])
+def test_a_window_of_it_is_answered_from_its_rows_alone(window):
+    model = strong(hidden=7, window=window, **LAYERED)
+    rows = sensor_rows(model, 50)
+    found = feed(Engine(model, 1, Faults()), rows).values
+    parts = (rows[max(at + 1 - window, 0) : at + 1] for at in range(len(rows)))
+    expected = np.array([exact(model, part)[-1] for part in parts])
+    np.testing.assert_allclose((found - expected) / model.output_std, 0 * expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_after_1000_rows_it_is_where_the_formulas_are(name):
     model = strong(3 if "rectifiers" in name else 1.5, **NETWORKS[name])
