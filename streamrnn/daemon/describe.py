@@ -20,7 +20,7 @@ def ready_line(config: Config, model: Model, workers: int, sockets: Sockets, pag
 def _when(config: Config, model: Model) -> str:
     """When there are answers, where that is not at each row."""
     every = config.predict.every
-    if not (model.answers_sequences or config.predict.horizon):
+    if model.head_rows > 1 or not (model.answers_sequences or config.predict.horizon):
         return ""
     what = f"{model.relation}, answers" if model.answers_sequences else "rollouts"
     return f"{what} at END{f' and every {every} rows' if every else ' (predict.every = 0)'}; "

@@ -25,7 +25,7 @@ from streamrnn.streams.commit import commit
 from streamrnn.streams.outcome import write
 from streamrnn.streams.refusal import refuse_row, tally
 from streamrnn.streams.rules import IMAGINED, SKIP, Rules, prepare, refusal
-from streamrnn.streams.several_rows import Decoder, begin_rows, go_on, take_rows
+from streamrnn.streams.several_rows import Decoder, begin_rows, go_on, take_head_rows, take_rows
 from streamrnn.streams.slots import Slots, admit, find, record, zero_record
 from streamrnn.streams.unusual import settle
 from streamrnn.wire.codec import is_utf8
@@ -141,7 +141,9 @@ def _step(core, lanes):
             for lane in range(lanes):
                 write(core, lane)
                 commit(slots, tile.slot[lane], tile.new[lane])
-            if core.decoder.rows == 0:
+            if net.head_rows > 0:
+                take_head_rows(core, lanes)
+            if core.decoder.rows == 0 or net.head_rows > 0:
                 lap(core.watch, COMMIT)
                 break
             lanes = begin_rows(core, lanes)

@@ -108,6 +108,11 @@ def _codes(model: Model, faults: FaultPolicies) -> np.ndarray:
 
 def rules_for(model: Model, faults: FaultPolicies, memory: int) -> Rules:
     """The rules for compiled code; ``memory`` is the adaptation's. Raises ConfigError for what cannot be."""
+    if memory and model.head_rows > 1:
+        raise ConfigError(
+            "adapt: corrections are learned of forecasts of one row, and this model gives "
+            f"{model.horizon} at once; leave it out"
+        )
     if memory and not _forecasts_all(model):
         raise ConfigError(
             "adapt: only a model that forecasts each of its channels can be corrected by what they turn "
@@ -148,6 +153,11 @@ def bands_for(model: Model, predict: AnswerPolicies) -> Bands:
             "predict.bands: only forecasts of the next row turn out right or wrong with it; "
             f"{_what_it_is(model)}; leave them out"
         )
+    if predict.bands and model.head_rows > 1:
+        raise ConfigError(
+            f"predict.bands: there are none for the {model.horizon} rows that this model gives at once; "
+            "leave them out"
+        )
     if predict.bands and 4 * _growth_size(model, predict.horizon) > ROOM_BYTES:
         raise ConfigError(
             f"predict.bands: how errors add up over {predict.horizon:,} rows of {len(model.channels):,} "
@@ -160,11 +170,10 @@ def bands_for(model: Model, predict: AnswerPolicies) -> Bands:
 def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:
     """The rows of an answer of several, 0 = none. Raises ConfigError for what cannot be asked of a model."""
     rows = predict.horizon
-    if predict.every and model.relation == "vector-to-sequence":
-        raise ConfigError(
-            f"predict.every: {predict.every}, but a vector-to-sequence model answers each frame; leave it out"
-        )
-    if model.relation in ("vector-to-sequence", "encoder-decoder"):
+    if predict.every and (model.relation == "vector-to-sequence" or model.head_rows > 1):
+        which = "one of a horizon" if model.head_rows > 1 else "a vector-to-sequence model"
+        raise ConfigError(f"predict.every: {predict.every}, but {which} answers each frame; leave it out")
+    if model.relation in ("vector-to-sequence", "encoder-decoder") or model.head_rows > 1:
         if rows not in (0, model.horizon):
             raise ConfigError(
                 f"predict.horizon: {rows}, but the model writes {model.horizon} rows, and no other number; "
@@ -189,7 +198,7 @@ def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:
         )
     weights = sum(tensor.size for name, tensor in model.tensors().items() if "weight" in name)
     weights *= max(model.window, 1)
-    if rows * weights > MOST_WORK:
+    if rows // model.head_rows * weights > MOST_WORK:
         raise ConfigError(
             f"{rows:,} rows of {weights:,} multiply-adds each would hold up every other stream for seconds; "
             "ask for fewer rows, or use a smaller network"

@@ -62,6 +62,7 @@ class Network(NamedTuple):
     inputs: int
     hidden: int
     outputs: int
+    head_rows: KnownIfZero  # of outputs that the head gives at once; 0 = one
     highway: int  # frames that the head sees, the current one first
     in_width: int
     width: int
@@ -253,9 +254,14 @@ def enter_row(net, state, past, place, values, at):
 
 
 @inlined
-def scale_output(net, scratch, lane, values, at):
-    """The head's output of a lane in physical units, to ``values[at:]``."""
+def scale_output(net, scratch, lane, number, values, at):
+    """Row ``number`` of the head's outputs of a lane in physical units, to ``values[at:]``.
+
+    Of lanes past the outputs, in which another row may stand, mean and deviation are zeros.
+    """
     row = lane * net.gate_stride
+    if net.head_rows > 0:
+        row += number * net.outputs
     for unit in range(0, net.out_width, LANES):
         y = load(scratch.gates, row + unit)
         store(values, at + unit, fma(y, load(net.out_std, unit), load(net.out_mean, unit)))

@@ -239,6 +239,7 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
         inputs=inputs,
         hidden=model.hidden,
         outputs=outputs,
+        head_rows=model.head_rows if model.head_rows > 1 else 0,
         highway=model.highway,
         in_width=in_width,
         width=width,
@@ -252,7 +253,12 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
         spread=spread,
         past_rows=past_rows,
         z_stride=_stride(end + kept),
-        gate_stride=_stride(max(product["to"] + product["rows"] for product in chain.products)),
+        gate_stride=_stride(
+            max(
+                (model.head_rows - 1) * outputs + out_width,
+                *(product["to"] + product["rows"] for product in chain.products),
+            )
+        ),
         head_at=head_at,
         saturates=cells[0].saturates,
         saturates_at=np.float32(cells[0].saturates_at),

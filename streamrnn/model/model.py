@@ -61,6 +61,7 @@ class Model:
     layer j gives, 0 being what goes into the first. With
     ``y = head_weight @ a + head_bias + highway_weight @ [x_t, x_t-1, ...]`` the prediction, in physical
     units, is ``y * output_std + output_mean``. Frames older than a sequence are taken equal to its first one.
+    With a ``horizon`` of n the head gives n rows at once, y being the first, the second, and so on.
 
     With a ``window`` of n each prediction is that of the last n rows alone, from a state of zeros; of as many
     as there are, where a sequence has had fewer.
@@ -81,8 +82,8 @@ class Model:
     activation: str  # of a candidate state, and an lstm's cell state; as the table of activations has it
     hidden: int
     layers: tuple[Layer, ...]
-    head_weight: np.ndarray  # (O, units of the last of `after`, or H)
-    head_bias: np.ndarray  # (O,)
+    head_weight: np.ndarray  # (G, units of the last of `after`, or H), G = O, or horizon * O: see `head_rows`
+    head_bias: np.ndarray  # (G,)
     input_mean: np.ndarray  # (C,); zeros when normalisation is "none"
     input_std: np.ndarray  # (C,); ones when it is "none"
     output_mean: np.ndarray  # (O,); likewise
@@ -108,7 +109,7 @@ class Model:
     decoder: tuple[Layer, ...] = ()  # as many as `layers`, in an encoder-decoder
     window: int = 0  # rows that an answer comes of, the newest last; 0 = all since the sequence began
     highway: int = 0  # frames that the head sees directly, the current one first
-    highway_weight: np.ndarray = field(default_factory=_none)  # (O, highway * C), the newest first
+    highway_weight: np.ndarray = field(default_factory=_none)  # (G, highway * C), the newest first
     spread: bool = False  # whether the head says how far off a forecast may be; else the next four are empty
     spread_weight: np.ndarray = field(default_factory=_none)  # as head_weight
     spread_bias: np.ndarray = field(default_factory=_none)  # (O,)
@@ -136,7 +137,7 @@ class Model:
         for name in FIELDS.values():
             object.__setattr__(self, name, frozen(getattr(self, name)))
         if not self.highway_weight.size:
-            object.__setattr__(self, "highway_weight", frozen(np.zeros((len(self.outputs), 0))))
+            object.__setattr__(self, "highway_weight", frozen(np.zeros((len(self.head_bias), 0))))
         check_shapes(self.settings(), {name: array.shape for name, array in self.tensors().items()})
         self._check_values()
 
@@ -218,6 +219,11 @@ class Model:
     def cells_of_layers(self) -> list[Cell]:
         """That of each recurrent layer."""
         return list(self.cells) or cells_of_layers(self._all_settings())
+
+    @property
+    def head_rows(self) -> int:
+        """How many rows of outputs the head gives at once."""
+        return self.horizon if self.relation == "sequence-to-sequence" else 1
 
     @property
     def answers_sequences(self) -> bool:

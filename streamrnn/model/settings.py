@@ -35,7 +35,7 @@ ACTIVATIONS = PLAIN  # that readers of others' files know
 _BARE: dict[str, Any] = {"highway": 0, "before": [], "after": [], BETWEEN: [], SKIPS: []}
 # how inputs become outputs, and what the other settings must be for it
 RELATIONS: dict[str, dict[str, Any]] = {
-    "sequence-to-sequence": {"horizon": 1},
+    "sequence-to-sequence": {},
     "sequence-to-vector": {"horizon": 1, "target": "value", "ahead": 0, "window": 0},
     "vector-to-sequence": {"target": "value", "ahead": 0, "window": 0, **_BARE},
     "encoder-decoder": {"window": 0, **_BARE},
@@ -156,9 +156,12 @@ def network_shapes(settings: Mapping[str, Any], inputs: int, outputs: int) -> di
     if settings["relation"] == "encoder-decoder":
         prefix = DECODER
         shapes |= {prefix + name: shape for name, shape in _layer_shapes(settings, outputs, {}).items()}
-    shapes |= {f"{prefix}head.weight": (outputs, widths["after"]), f"{prefix}head.bias": (outputs,)} | dense
+    given = outputs  # by the head at once
+    if settings["relation"] == "sequence-to-sequence":
+        given *= settings["horizon"]
+    shapes |= {f"{prefix}head.weight": (given, widths["after"]), f"{prefix}head.bias": (given,)} | dense
     if settings["highway"]:
-        shapes["highway.weight"] = (outputs, settings["highway"] * inputs)
+        shapes["highway.weight"] = (given, settings["highway"] * inputs)
     if settings[SPREAD]:
         shapes |= {"spread.weight": (outputs, widths["after"]), "spread.bias": (outputs,)}
         shapes[SPREAD_SHAPE] = (outputs,)
@@ -274,10 +277,11 @@ def _relation_problems(settings: Mapping[str, Any]) -> list[str]:
         problems.append(
             f'"highway": {settings["highway"]} rows are more than a window has, {settings["window"]}'
         )
-    if settings[SPREAD] and (relation != "sequence-to-sequence" or settings["target"] != "next"):
+    forecasts = relation == "sequence-to-sequence" and settings["target"] == "next"
+    if settings[SPREAD] and not (forecasts and settings["horizon"] == 1):
         problems.append(
-            f'"{SPREAD}": true is for forecasts of the next row: the relation "sequence-to-sequence" and the '
-            'target "next"'
+            f'"{SPREAD}": true is for forecasts of the next row: the relation "sequence-to-sequence", the '
+            'target "next" and a horizon of 1'
         )
     return problems
 

@@ -116,7 +116,7 @@ def write(core, lane):
     row, slot, old, new = tile.row[lane], tile.slot[lane], tile.old[lane], tile.new[lane]
     begun = slots.committed[slot] > np.uint64(0)
     if net.relation != DECODED:
-        scale_output(net, core.scratch, lane, slots.state, new + slots.prediction_at)
+        scale_output(net, core.scratch, lane, 0, slots.state, new + slots.prediction_at)
     if net.spread != NOT_KEPT:
         foresee_spread(net, core.scratch, lane, slots.state, spread_at(net, slots, new))
     _write_header(core, lane)

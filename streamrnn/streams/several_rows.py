@@ -1,4 +1,4 @@
-"""Rows beyond the frame: the rollout of a forecast, and the sequence that a decoder writes.
+"""Rows beyond the frame: the rollout of a forecast, the sequence that a decoder writes, rows given at once.
 
 Lanes whose rows are to be answered by several rows go on after their own step, on copies of their streams'
 states: each further row is one more step, whose input is the output of the one before.
@@ -63,7 +63,7 @@ def answers_due(core, flags, step):
     due = flags & frame.END != 0 or (decoder.every > 0 and step % np.uint64(decoder.every) == np.uint64(0))
     if net.relation == TO_VECTOR:
         return OWN if due else 0
-    if net.relation == FROM_VECTOR:
+    if net.relation == FROM_VECTOR or net.head_rows > 0:
         return SEVERAL
     if net.relation == DECODED:
         return SEVERAL if due else 0
@@ -73,6 +73,21 @@ def answers_due(core, flags, step):
 @inlined
 def _values_at(core, row, step):
     return (row * core.decoder.rows + step) * core.net.out_width
+
+
+@inlined
+def take_head_rows(core, lanes):
+    """Keeps the rows that the head gave at once as the answer to each lane's row. One not finite is none."""
+    net, decoder, batch, tile = core.net, core.decoder, core.batch, core.tile
+    for lane in range(lanes):
+        row = tile.row[lane]
+        if tile.imagined[lane] == 1 or batch.outcome[row] != PREDICTED:
+            continue
+        for number in range(net.head_rows):
+            scale_output(net, core.scratch, lane, number, decoder.values, _values_at(core, row, number))
+        if not all_finite(decoder.values, _values_at(core, row, 0), net.head_rows * net.out_width):
+            batch.answers[row] = 0
+            turn_away(core, row, _DIVERGED, NO_CHANNEL)
 
 
 @inlined
@@ -100,7 +115,7 @@ def take_rows(core, lanes, step):
     """Keeps what the lanes have come to as row ``step`` of their answers."""
     for lane in range(lanes):
         at = _values_at(core, core.tile.row[lane], step)
-        scale_output(core.net, core.scratch, lane, core.decoder.values, at)
+        scale_output(core.net, core.scratch, lane, 0, core.decoder.values, at)
 
 
 @inlined

@@ -24,6 +24,7 @@ ROWS, STREAMS, KILLED = 47, 3, 20
 KINDS = {
     "rollout": ({"highway": 5}, {"every": 10, "horizon": 6}, {PER_FRAME, ROLLOUT}),
     "windows": ({"window": 4, "layers": 2}, {"every": 10, "horizon": 6}, {PER_FRAME, ROLLOUT}),
+    "rows at once": ({"window": 4, "horizon": 3}, {}, {ROLLOUT}),
     "adapted": ({}, {"every": 10, "horizon": 6, "memory": 200}, {PER_FRAME, ROLLOUT}),
     "sequence-to-vector": (RELATIONS["sequence-to-vector"], {"every": 0}, {PER_SEQUENCE}),
     "vector-to-sequence": (RELATIONS["vector-to-sequence"], {}, {ROLLOUT}),

@@ -111,9 +111,10 @@ def test_a_rollout_is_the_forecasts_fed_as_frames(highway):
     ("change", "predict"),
     [
         ({"highway": 3}, {"every": 4, "horizon": 7}),
+        ({"horizon": 4, "highway": 2}, {}),
         *((change, {} if "vector-to" in name else {"every": 3}) for name, change in RELATIONS.items()),
     ],
-    ids=["rollout", *RELATIONS],
+    ids=["rollout", "rows at once", *RELATIONS],
 )
 class TestLaws:
     def test_the_stream_is_not_disturbed(self, change, predict):
@@ -211,6 +212,9 @@ def test_a_new_sequence_begins_from_nothing():
         ({"target": "value"}, {"horizon": 3}, "predict.horizon: a rollout needs a model that forecasts each"),
         (RELATIONS["encoder-decoder"], {"horizon": 4}, "the model writes 3 rows, and no other number"),
         ({"channels": 1000, "mean": None, "std": None}, {"horizon": 65535}, "at most 64 are sent"),
+        ({"horizon": 4}, {"horizon": 3}, "the model writes 4 rows, and no other number"),
+        ({"horizon": 4}, {"every": 2}, "predict.every: 2, but one of a horizon answers each frame"),
+        ({"horizon": 4}, {"bands": (0.5,)}, "predict.bands: there are none for the 4 rows"),
         ({"hidden": 512}, {"horizon": 65535}, "would hold up every other stream for seconds"),
         (RELATIONS["vector-to-sequence"], {"every": 4}, "answers each frame; leave it out"),
     ],

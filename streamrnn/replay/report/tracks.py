@@ -140,11 +140,10 @@ def _draw(
     said = answers.said[row]
     follows = said.gap == 0 and tracks.epoch[place] == np.int64(said.epoch)
     tracks.epoch[place] = np.int64(said.epoch)
-    own = answers.answers[row] & OWN != 0
     for output in range(tracks.forecast.shape[1]):
         if shifted and follows:
             _widen(tracks, place, at, channels + output, tracks.forecast[place, output])
-        elif not shifted and own:
+        elif not shifted and answers.answers[row] != 0:
             _widen(tracks, place, at, channels + output, answers.values[row, output])
         tracks.forecast[place, output] = answers.values[row, output]
         for side in range(tracks.bands.shape[1]):
