@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError
-from streamrnn.model.model import SMALLEST_STD, Model
+from streamrnn.model.model import Model
 from streamrnn.model.parts import Channel
 from streamrnn.model.settings import SIZES
+from streamrnn.model.values import SMALLEST_STD
 
 # the mean and standard deviation of each of the named columns of a table
 Measure = Callable[[str, Sequence[str]], Mapping[str, tuple[float, float]]]

@@ -31,7 +31,7 @@ from streamrnn.model.settings import (
     with_defaults,
     without_defaults,
 )
-from streamrnn.model.stated import quoted
+from streamrnn.model.values import identity, value_problems
 
 ARCHITECTURE = (
     *(*CELL_KEYS, "cells", "layers", "hidden", "window", "highway", "relation", "horizon", SPREAD),
@@ -41,7 +41,6 @@ ARCHITECTURE = (
 HEAD = ("head.weight", "head.bias")
 OPTIONAL_TENSORS = ("highway.weight", *SPREAD_TENSORS)  # without values where there are none
 FIELDS = {name: name.replace(".", "_") for name in (*HEAD, *OPTIONAL_TENSORS, *NORMALISATION)}
-SMALLEST_STD = float(np.finfo(np.float32).tiny)  # below it, 1 / std may be infinite
 
 
 def _none() -> np.ndarray:
@@ -150,7 +149,7 @@ class Model:
         settings = with_defaults(settings)
         check_settings(settings)
         check_shapes(settings, {name: np.shape(tensor) for name, tensor in tensors.items()})
-        given = {**tensors, **(_identity(settings) if settings["normalisation"] == "none" else {})}
+        given = {**tensors, **(identity(settings) if settings["normalisation"] == "none" else {})}
         prefix = _head_prefix(settings["relation"])
         given |= {name: given.pop(prefix + name) for name in HEAD}
         parts: dict[str, Any] = {part: given[name] for name, part in FIELDS.items() if name in given}
@@ -269,24 +268,12 @@ class Model:
 
     def _check_values(self) -> None:
         """Raise ModelError naming every tensor that holds a number no step could use."""
-        problems = []
-        for name, array in self.tensors().items():
-            if bad := array.size - int(np.isfinite(array).sum()):
-                problems.append(f"{name}: {bad} of {array.size} values are NaN or infinite; train it again")
+        problems = value_problems(self.settings(), self.tensors())
         if self.normalisation == "none":
-            for name, array in _identity(self.settings()).items():
+            for name, array in identity(self.settings()).items():
                 if not np.array_equal(getattr(self, FIELDS[name]), array):
                     expected = f'expected {array.size} times {array[0]:g}, as "normalisation" is "none"'
                     problems.append(f"{name}: {expected}")
-        else:
-            problems += _std_problems("input.std", self.input_std, self.channels)
-            problems += _std_problems("output.std", self.output_std, self.outputs)
-        for name, least in ((SPREAD_SHAPE, 2), (SPREAD_START, 0)):
-            problems += [
-                f"{name}: {value:g} for {quoted(output.name)}; it must be above {least}"
-                for value, output in zip(getattr(self, FIELDS[name]), self.outputs, strict=False)
-                if value <= least
-            ]
         if problems:
             raise ModelError(*problems)
 
@@ -341,17 +328,3 @@ def random_model(
 def _head_prefix(relation: str) -> str:
     """What stands before the names of the head's tensors in a model file."""
     return DECODER if relation == "encoder-decoder" else ""
-
-
-def _std_problems(name: str, std: np.ndarray, channels: Sequence[Channel]) -> list[str]:
-    return [
-        f"{name}: {value:g} for {quoted(channel.name)}; it must be above 0 (use 1 if it never varies)"
-        for value, channel in zip(std, channels, strict=True)
-        if value < SMALLEST_STD
-    ]
-
-
-def _identity(settings: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The means and deviations that leave every value as it is."""
-    shapes = tensor_shapes({**settings, "normalisation": "standard"})
-    return {name: np.full(shapes[name], name.endswith("std"), np.float32) for name in NORMALISATION}

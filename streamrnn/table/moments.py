@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from streamrnn.model.model import SMALLEST_STD
+from streamrnn.model.values import SMALLEST_STD
 
 BLOCK = 1 << 16  # rows summed at once
 
