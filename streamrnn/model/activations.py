@@ -6,11 +6,10 @@ A model file says one by its name, with its numbers where they are not the usual
 
 import math
 import re
+import struct
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
-
-import numpy as np
 
 from streamrnn.model.stated import quoted
 
@@ -18,7 +17,7 @@ from streamrnn.model.stated import quoted
 # nothing bounds it.
 FAR = 1e6
 _FLAT = 7.9  # from here on tanh is
-_LARGEST = float(np.finfo(np.float32).max)
+_LARGEST = 3.4028234663852886e38  # of float32
 _SAID = re.compile(r"([a-z_]+)(?:\(([^()]{1,200})\))?")
 
 
@@ -147,11 +146,21 @@ def find_activation(said: str) -> GivenActivation:
 
 def say_activation(name: str, *numbers: float) -> str:
     """As a model file says it; numbers are rounded to float32. Raises ValueError as ``find_activation``."""
-    said = f"{name}({', '.join(str(np.float32(number)) for number in numbers)})"
-    plain = find_activation(name)
-    given = find_activation(said) if numbers else plain
-    same = np.array_equal(np.array(given[1:], np.float32), np.array(plain[1:], np.float32))
-    return name if same else said
+    usual = find_activation(name)
+    if not numbers:
+        return name
+    said = f"{name}({', '.join(map(_shortest, numbers))})"
+    same = zip(find_activation(said)[1:], usual[1:], strict=True)
+    return name if all(_shortest(one) == _shortest(other) for one, other in same) else said
+
+
+def _shortest(number: float) -> str:
+    """The fewest digits that read as the float32 nearest to it; what none can hold as it is."""
+    if not abs(number) <= _LARGEST:
+        return str(number)
+    (rounded,) = struct.unpack("f", struct.pack("f", number))
+    texts = (f"{rounded:.{digits}g}" for digits in range(1, 10))
+    return next(text for text in texts if struct.unpack("f", struct.pack("f", float(text))) == (rounded,))
 
 
 def activation_problems(said: object, where: str, of_vectors: bool = False) -> list[str]:
