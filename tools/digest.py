@@ -2,7 +2,7 @@
 
     python tools/digest.py > before; git switch ...; python tools/digest.py | diff before -
 
-Seven models, 20,000 rows of 40 streams each: rows missing, late and twice, missing and infinite values, ends
+Eight models, 20,000 rows of 40 streams each: rows missing, late and twice, missing and infinite values, ends
 and resets of sequences, corrections of forecasts, answers of several rows. The same on every processor, and
 for every Numba.
 """
@@ -45,6 +45,26 @@ MODELS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "sLSTM": ("slstm", 18, {"layers": 2}),
     "encoder-decoder": ("lstm", 12, {"relation": "encoder-decoder", "horizon": 3} | VALUES),
     "vector-to-sequence": ("gru", 12, {"relation": "vector-to-sequence", "horizon": 4} | VALUES),
+    "layers of several kinds": (
+        "mixed",
+        17,
+        {
+            "layers": 3,
+            "cells": [
+                {"cell": "lstm", "output_activation": "elu"},
+                {"cell": "gru", "activation": "softsign", "recurrent_activation": "hard_sigmoid"},
+                {"cell": "rnn", "activation": "gelu"},
+            ],
+            "before": [{"units": 17, "activation": "silu"}],
+            "between": [
+                [{"units": 20, "activation": "softmax"}, {"units": 17, "activation": "softplus"}],
+                [],
+            ],
+            "after": [{"units": 9, "activation": "layer_norm"}],
+            "skips": [[0, 2], [1, 4]],
+            "highway": 2,
+        },
+    ),
 }
 HOW: dict[str, dict[str, Any]] = {  # beside the default
     "two LSTM layers": {"faults": Faults(gap="predict", missing="predict"), "memory": 200},

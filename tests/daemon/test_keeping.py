@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zmq
 from daemons import COMPILE_S, Answer, Daemon, curve_client, launch, rows_answers, serving, take, wait_for
-from models import untrained
+from models import LAYERED, untrained
 
 from streamrnn.daemon.sockets import largest_frame
 from streamrnn.model.model_file import read_model, write_model
@@ -55,8 +55,10 @@ def said_restored(answers: list[Answer]) -> list[Answer]:
     return [first._replace(flags=first.flags.removesuffix("RESTORED").removesuffix("|")), *rest]
 
 
-def test_every_way_to_end_and_what_is_found_then(model_file, tmp_path, live):
-    """SIGKILL, SIGTERM, another capacity, and no live state but a snapshot."""
+def test_every_way_to_end_and_what_is_found_then(tmp_path, live):
+    """SIGKILL, SIGTERM, another capacity, no live state but a snapshot. Of a network of all that can be."""
+    model_file = tmp_path / "model.safetensors"
+    write_model(untrained(hidden=7, **LAYERED), model_file)
     settings: dict[str, Any] = {"state.live": live, "state.snapshots": str(tmp_path / "kept")}
     with serving(model_file, settings) as daemon:
         answers, whole = send_and_hear(daemon, 0, 5), expected(daemon)
