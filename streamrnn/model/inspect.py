@@ -55,7 +55,9 @@ def describe_model(model: Model, path: str | Path) -> dict[str, Any]:
 
 def _multiply_adds(weights: dict[str, int], steps: int) -> int:
     """Of a row, for which recurrent layers take so many steps."""
-    return sum(size * (steps if name.startswith("weight_") else 1) for name, size in weights.items())
+    return sum(
+        size * (steps if name.startswith(("weight_", BETWEEN)) else 1) for name, size in weights.items()
+    )
 
 
 def _describe_spread(model: Model) -> dict[str, list[float]]:

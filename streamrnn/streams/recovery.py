@@ -56,12 +56,11 @@ def sane(net, slots, at):
         for channel in range(slots.row):
             if not np.isfinite(slots.state[at + slots.past_at + where * slots.row + channel]):
                 return False
-    places = net.apart // (net.layers * net.width)
-    for part in range(net.bounds.size * places):
-        first, state = at + slots.hidden_at + part * net.width, part // (places * net.layers)
-        limit = net.bounds[state * net.layers + part % net.layers]
-        if total(count_beyond(slots.state, first, net.width, limit)) > np.float32(0):
-            return False
+    for part in range(net.bounds.size):
+        first = at + slots.hidden_at + part // net.layers * net.apart + part % net.layers * net.width
+        for place in range(first, first + net.apart, net.layers * net.width):
+            if total(count_beyond(slots.state, place, net.width, net.bounds[part])) > np.float32(0):
+                return False
     return True
 
 
