@@ -228,9 +228,8 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
     # Vectors are copied sixteen at a time, so a part may spill into the next, written after it, and the
     # last one past its end: hence the padded widths.
     end = max(work, packed_rows(head_at + seen) + max(widths))
-    kept = (
-        packed_rows(model.layers[0].weight_ih.shape[1]) if any(begin == 0 for begin, _ in model.skips) else 0
-    )
+    into_first = packed_rows(model.layers[0].weight_ih.shape[1])
+    kept = into_first if any(begin == 0 for begin, _ in model.skips) else 0
     return Network(
         cell=_cell_of(model),
         relation=relation,

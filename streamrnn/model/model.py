@@ -100,11 +100,9 @@ class Model:
     cells: tuple[Cell, ...] = ()  # of the layers, where they differ
     weights: str = "float32"  # of recurrent layers, as a step holds them: or "bfloat16", as `as_run` has them
     before: tuple[Dense, ...] = ()
-    between: tuple[
-        tuple[Dense, ...], ...
-    ] = ()  # behind each layer but the last; none at all where there are none
+    between: tuple[tuple[Dense, ...], ...] = ()  # behind each layer but the last; () where there are none
     after: tuple[Dense, ...] = ()
-    skips: tuple[tuple[int, int], ...] = ()
+    skips: tuple[tuple[int, int], ...] = ()  # as above
     decoder: tuple[Layer, ...] = ()  # as many as `layers`, in an encoder-decoder
     window: int = 0  # rows that an answer comes of, the newest last; 0 = all since the sequence began
     highway: int = 0  # frames that the head sees directly, the current one first
