@@ -204,13 +204,11 @@ class Rules:
             said |= WAS_RESET
             self.resets[reset] += 1
         if before is not None:
-            if not reset and self.forecasts:
+            if not reset and self.forecasts and before.step >= self.window:  # or says little
                 residual = self.residual(before, values)
             values, imputed = self.impute(before, values, not reset)
             said |= (IMPUTED if imputed else 0) | (RESTORED if before.restored else 0)
         known = not np.isnan(residual) and not gap  # behind a gap the forecast was of another row
-        if before is not None and before.step < self.window:  # and that of a short window is no measure
-            known = False
         scored = 0 if before is None else before.scored
         if self.forecasts and not (known and scored >= WARMING_ROWS):
             said |= WARMING

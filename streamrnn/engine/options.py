@@ -10,6 +10,7 @@ from streamrnn.errors import ConfigError
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import Network
 from streamrnn.kernels.packing import switches_of
+from streamrnn.model.around import BETWEEN
 from streamrnn.model.model import Model
 from streamrnn.streams.bands import Bands, make_bands
 from streamrnn.streams.batch import ROWS
@@ -171,8 +172,10 @@ def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:
     """The rows of an answer of several, 0 = none. Raises ConfigError for what cannot be asked of a model."""
     rows = predict.horizon
     if predict.every and (model.relation == "vector-to-sequence" or model.head_rows > 1):
-        which = "one of a horizon" if model.head_rows > 1 else "a vector-to-sequence model"
-        raise ConfigError(f"predict.every: {predict.every}, but {which} answers each frame; leave it out")
+        which = "whose head gives several rows at once" if model.head_rows > 1 else "of vector-to-sequence"
+        raise ConfigError(
+            f"predict.every: {predict.every}, but a model {which} answers each frame; leave it out"
+        )
     if model.relation in ("vector-to-sequence", "encoder-decoder") or model.head_rows > 1:
         if rows not in (0, model.horizon):
             raise ConfigError(
@@ -196,14 +199,25 @@ def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:
             f"{rows:,} rows of {len(model.outputs):,} outputs{bands} are {size >> 20:,} MiB in one message; "
             f"at most {ROOM_BYTES >> 20} are sent, so ask for {fewer}"
         )
-    weights = sum(tensor.size for name, tensor in model.tensors().items() if "weight" in name)
-    weights *= max(model.window, 1)
-    if rows // model.head_rows * weights > MOST_WORK:
+    work, steps = _work_of(model), rows // model.head_rows
+    if work > MOST_WORK:
         raise ConfigError(
-            f"{rows:,} rows of {weights:,} multiply-adds each would hold up every other stream for seconds; "
+            f"a row of {work:,} multiply-adds would hold up every other stream for seconds; use a smaller "
+            "network, or a shorter window"
+        )
+    if steps * work > MOST_WORK:
+        raise ConfigError(
+            f"{rows:,} rows of {work:,} multiply-adds each would hold up every other stream for seconds; "
             "ask for fewer rows, or use a smaller network"
         )
     return rows
+
+
+def _work_of(model: Model) -> int:
+    """The multiply-adds of a row: recurrent layers step once for each row of a window."""
+    sizes = {name: tensor.size for name, tensor in model.tensors().items() if "weight" in name}
+    recurrent = sum(size for name, size in sizes.items() if name.startswith(("weight_", BETWEEN)))
+    return sum(sizes.values()) + recurrent * max(model.window - 1, 0)
 
 
 def parts_of(predict: AnswerPolicies) -> int:
@@ -214,5 +228,5 @@ def parts_of(predict: AnswerPolicies) -> int:
 def batch_rows(network: Network, rows: int, parts: int = 1) -> int:
     """How many rows to take at once, where each may be answered by ``rows`` more in so many ``parts``."""
     room = ROOM_BYTES // max(4 * rows * network.out_width * parts, 1)
-    work = WORK // max(rows * work_of(network), 1)
+    work = WORK // max(max(rows, 1) * work_of(network), 1)
     return max(min(ROWS, room, work), 1)

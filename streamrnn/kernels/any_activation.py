@@ -67,6 +67,8 @@ _Q0, _Q1, _Q2, _Q3, _Q4, _Q5, _Q6, _Q7, _Q8 = (
 )
 _OF_GELU = _f(1.5957691216057308)  # 2 sqrt(2 / pi)
 _CUBIC = _f(0.044715)
+# squares of no more than the first, 65,535 of them, have a finite sum; the second takes the rest there
+_HUGE, _SHRINK, _LEAST = _f(2.0**55), _f(2.0**-73), _f(2.0**-126)
 
 
 @inlined
@@ -183,17 +185,32 @@ def softmax(which, a, at, units):
 
 @inlined
 def layer_norm(a, at, units, epsilon):
-    """(x - mean) / sqrt(variance + epsilon) of ``units`` values at ``a[at:]`` (Ba et al. 2016)."""
-    sums = splat(_ZERO)
+    """(x - mean) / sqrt(variance + epsilon) of ``units`` values at ``a[at:]`` (Ba et al. 2016).
+
+    Values so large that sums or squares of them would be infinite are made smaller before, all alike. The
+    mean is taken off twice, as once it is rounded by more than small deviations are large.
+    """
+    top = splat(_ZERO)
     for unit in range(0, units, LANES):
-        sums = sums + first_lanes(load(a, at + unit), units - unit, _ZERO)
-    mean = splat(total(sums) / _f(units))
-    sums = splat(_ZERO)
-    for unit in range(0, units, LANES):
-        x = first_lanes(load(a, at + unit) - mean, units - unit, _ZERO)
-        sums = fma(x, x, sums)
+        x = first_lanes(load(a, at + unit), units - unit, _ZERO)
+        top = larger(positive(x) + positive(splat(_ZERO) - x), top)
         store(a, at + unit, x)
-    scale = splat(_ONE / np.sqrt(total(sums) / _f(units) + epsilon))
+    shrink = _SHRINK if highest(top) > _HUGE else _ONE
+    for unit in range(0, units, LANES):
+        store(a, at + unit, load(a, at + unit) * splat(shrink))
+    for _ in range(2):
+        sums = splat(_ZERO)
+        for unit in range(0, units, LANES):
+            sums = sums + load(a, at + unit)
+        mean = splat(total(sums) / _f(units))
+        for unit in range(0, units, LANES):
+            store(a, at + unit, first_lanes(load(a, at + unit) - mean, units - unit, _ZERO))
+    sums = splat(_ZERO)
+    for unit in range(0, units, LANES):
+        x = load(a, at + unit)
+        sums = fma(x, x, sums)
+    least = max(epsilon * shrink * shrink, _LEAST)
+    scale = splat(_ONE / np.sqrt(total(sums) / _f(units) + least))
     for unit in range(0, units, LANES):
         store(a, at + unit, load(a, at + unit) * scale)
 

@@ -14,7 +14,7 @@ from streamrnn.kernels.activations import activate
 from streamrnn.kernels.affine import affine
 from streamrnn.kernels.cells import ANY, GRU_RESET_BEFORE, new_state, reset_state
 from streamrnn.kernels.following import follow
-from streamrnn.kernels.simd import LANES, fma, load, store, store_first
+from streamrnn.kernels.simd import LANES, first_lanes, fma, load, store, store_first
 
 TO_SEQUENCE, TO_VECTOR, FROM_VECTOR, DECODED = range(4)  # relations, in the order of settings.CHOICES
 
@@ -257,11 +257,13 @@ def enter_row(net, state, past, place, values, at):
 def scale_output(net, scratch, lane, number, values, at):
     """Row ``number`` of the head's outputs of a lane in physical units, to ``values[at:]``.
 
-    Of lanes past the outputs, in which another row may stand, mean and deviation are zeros.
+    Past the outputs another row may stand, or what a layer left there.
     """
     row = lane * net.gate_stride
     if net.head_rows > 0:
         row += number * net.outputs
     for unit in range(0, net.out_width, LANES):
         y = load(scratch.gates, row + unit)
+        if net.head_rows > 0:
+            y = first_lanes(y, net.outputs - unit, np.float32(0))
         store(values, at + unit, fma(y, load(net.out_std, unit), load(net.out_mean, unit)))

@@ -201,7 +201,8 @@ def _limits_of(cells: Sequence[Cell], states: int, hidden: int) -> dict[str, np.
     bounds, limits, counts = np.zeros((3, states, len(cells)), np.float32)
     limits[:] = np.inf
     for layer, cell in enumerate(cells):
-        bounds[: len(cell.states), layer] = [state.bound for state in cell.states]
+        with np.errstate(over="ignore"):  # what is beyond float32 is no bound
+            bounds[: len(cell.states), layer] = [state.bound for state in cell.states]
         limits[cell.saturates, layer] = cell.saturates_at
         counts[cell.saturates, layer] = 1 if np.isfinite(cell.states[0].bound) else len(cells) * hidden
     return {"bounds": bounds.ravel(), "limits": limits.ravel(), "counts": counts.ravel()}

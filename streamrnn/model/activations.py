@@ -21,6 +21,10 @@ _LARGEST = 3.4028234663852886e38  # of float32
 _SAID = re.compile(r"([a-z_]+)(?:\(([^()]{1,200})\))?")
 
 
+def _is_no_zero(epsilon: float, _: float) -> bool:
+    return epsilon >= 2.0**-126  # as float32
+
+
 class ActivationKind(NamedTuple):
     """A row of the table. Its limits are functions of its two numbers, alpha and beta."""
 
@@ -90,7 +94,7 @@ ACTIVATIONS = (
     ActivationKind("softmax", low=_always(0), high=_always(1), of_vectors=True),
     ActivationKind("log_softmax", high=_always(0), of_vectors=True),
     # less their mean, over their deviation; what scales and shifts them belongs to the next product
-    ActivationKind("layer_norm", (("epsilon", 1e-5),), good=lambda epsilon, _: epsilon > 0, of_vectors=True),
+    ActivationKind("layer_norm", (("epsilon", 1e-5),), good=_is_no_zero, of_vectors=True),
 )
 _KINDS = {kind.name: kind for kind in ACTIVATIONS}
 PLAIN = ("linear", "tanh", "relu", "sigmoid")  # what most networks have
@@ -122,16 +126,18 @@ class GivenActivation(NamedTuple):
 
 
 @lru_cache(1024)
-def find_activation(said: str) -> GivenActivation:
-    """The activation that a model file says. Raises ValueError, in words for who wrote it, if it is none."""
+def find_activation(said: str, of_vectors: bool = True) -> GivenActivation:
+    """The activation that a model file says. Raises ValueError, in words for who wrote it, if it is none.
+
+    These name what there is, for vectors or for single values alone.
+    """
     found = _SAID.fullmatch(said)
     kind = _KINDS.get(found[1]) if found else None
     if found is None or kind is None:
-        expected = " or ".join(f'"{kind.form}"' for kind in ACTIVATIONS)
-        raise ValueError(f"expected activation {expected}, found {quoted(said)}")
+        raise ValueError(f"expected activation {' or '.join(_listed(of_vectors))}, found {quoted(said)}")
     said_numbers = found[2].split(",") if found[2] else []
     try:
-        numbers = [float(number) for number in said_numbers]
+        numbers = [math.nan if "_" in number else float(number) for number in said_numbers]
     except ValueError:
         numbers = [math.nan]
     numbers += [usual for _, usual in kind.numbers[len(numbers) :]]
@@ -168,7 +174,7 @@ def activation_problems(said: object, where: str, of_vectors: bool = False) -> l
     if not isinstance(said, str):
         return [f"{where}: expected activation {' or '.join(_listed(of_vectors))}, found {quoted(said)}"]
     try:
-        kind = find_activation(said).kind
+        kind = find_activation(said, of_vectors).kind
     except ValueError as error:
         return [f"{where}: {error}"]
     if kind.of_vectors and not of_vectors:

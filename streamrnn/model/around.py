@@ -37,6 +37,8 @@ def dense_problems(where: str, layers: object) -> list[str]:
 
 def between_problems(lists: object, layers: int) -> list[str]:
     """What is wrong with the lists of dense layers between so many recurrent ones."""
+    if layers == 1 and isinstance(lists, list) and lists:
+        return [f'"{BETWEEN}": there is but one recurrent layer; leave it out']
     if not isinstance(lists, list) or (lists and len(lists) != layers - 1):
         expected = f"a list of {layers - 1} lists of {_FORM}, one behind each recurrent layer but the last"
         return [f'"{BETWEEN}": expected {expected}, found {quoted(lists)}']
@@ -69,9 +71,8 @@ def dense_shapes(
 def skip_problems(settings: Mapping[str, Any]) -> list[str]:
     """What is wrong with the list of ``[from, to]``, where nothing else is."""
     skips, layers = settings[SKIPS], settings["layers"]
-    form = (
-        f"a list of up to {SKIPS_LIMIT} pairs [from, to], from a layer or 0 to a later one, 2 to {layers + 1}"
-    )
+    ends = f"a later one, 2 to {layers + 1}" if layers > 1 else "2, which is behind the only layer"
+    form = f"a list of up to {SKIPS_LIMIT} pairs [from, to], from a layer or 0 to {ends}"
     if not isinstance(skips, list) or len(skips) > SKIPS_LIMIT:
         return [f'"{SKIPS}": expected {form}, found {quoted(skips)}']
     problems, hidden = [], settings["hidden"]

@@ -197,6 +197,13 @@ def trained_with(activation: str) -> list[str]:
     return [cell.name for cell in CELLS if cell.activation == activation and cell.reset == "after"]
 
 
+def widest_bounds(states: int) -> list[float]:
+    """Of each state of a network whose cells have up to so many; its layers may be of several kinds."""
+    known = [cell for cell in CELLS if len(cell.states) <= states]
+    further = (max(c.states[k].bound for c in known if k < len(c.states)) for k in range(1, states))
+    return [math.inf, *further]  # of other activations the hidden state has no bound
+
+
 def cells_of(states: int) -> Sequence[Cell]:
     """All that have so many states: what is known of a cell by its records alone.
 

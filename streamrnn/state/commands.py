@@ -234,7 +234,7 @@ def _row(stream: dict[str, Any]) -> list[str]:
     if stream["health"] == "damaged":
         return [name, *["-"] * 4, "damaged", *["-"] * 2]
     why = f" ({stream['ended']})" if stream["ended"] else ""
-    if stream["health"] == "degraded":
+    if stream["health"] == "degraded" and stream["saturated"] is not None:
         why = f" ({stream['saturated']:.0%} saturated)"
     age, cell = stream["age_s"], stream["largest_cell"]
     return [

@@ -13,7 +13,7 @@ from streamrnn.compiling.jit import compiled
 from streamrnn.errors import UserError
 from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import Network
-from streamrnn.model.cells import cells_of
+from streamrnn.model.cells import CELLS, widest_bounds
 from streamrnn.model.settings import SIZES
 from streamrnn.streams.record import COUNT, HEADER, ID_WORDS, RecordLayout, id_check, is_whole
 from streamrnn.streams.recovery import sane
@@ -126,7 +126,7 @@ def read_layout(snapshot: Snapshot, name: str) -> RecordLayout:
         or layout.words != layout.past_at + packed_rows(layout.past_rows * layout.row)
         or layout.row < 1
         or layout.past_rows == 1
-        or not cells_of(layout.states)
+        or not 0 < layout.states <= max(len(cell.states) for cell in CELLS)
     ):
         raise UserError(
             f"{name}: its records are laid out as this version does not; use the one that wrote it"
@@ -140,8 +140,7 @@ def shape_of_network(net: Network) -> RecordShape:
 
 def shape_of(layout: RecordLayout) -> RecordShape:
     """As much as a layout tells of its network: the widest bounds of the cells that it can be of."""
-    bounds = [[state.bound for state in cell.states] for cell in cells_of(layout.states)]
-    widest = np.max(bounds, axis=0).astype(np.float32)
+    widest = np.array(widest_bounds(layout.states), np.float32)
     apart = layout.cell_at - layout.hidden_at
     return RecordShape(layout.layers, layout.width, apart, np.repeat(widest, layout.layers))
 

@@ -8,6 +8,7 @@ from streamrnn.model.cells import cells_of
 from streamrnn.stats import RESETS
 from streamrnn.streams.choose import first, holding
 from streamrnn.streams.exchange import read_layout, records_of, shape_of, stream_names, whole_records
+from streamrnn.streams.health import DEGRADED_SHARE
 from streamrnn.streams.record import (
     DEGRADED,
     ENDED,
@@ -120,11 +121,15 @@ def _seconds(now_ns: int | None, then_ns: int) -> float | None:
     return None if now_ns is None else max(now_ns - then_ns, 0) / 1e9
 
 
-def _saturated(record: np.ndarray, layout: RecordLayout) -> float:
-    """The share of a degraded stream's units that are saturated, by the limits that found it degraded."""
+def _saturated(record: np.ndarray, layout: RecordLayout) -> float | None:
+    """The share of a degraded stream's units that are saturated, by the limits that found it degraded.
+
+    None where these are limits of other activations, which the record does not tell.
+    """
     states = np.abs(_states(record[np.newaxis], layout)[0])
     units = sum(_units_saturated(states[:, layer]) for layer in range(layout.layers))
-    return units / (layout.layers * layout.hidden)
+    share = units / (layout.layers * layout.hidden)
+    return share if share >= DEGRADED_SHARE else None
 
 
 def _units_saturated(states: np.ndarray) -> int:

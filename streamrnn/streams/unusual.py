@@ -39,13 +39,13 @@ def compare(core, row, lane, old):
 def measure(core, row, lane, old, new, continues):
     """What a row says of its forecast, if there is one, for ``settle``."""
     net, slots, rules, batch, tile = core.net, core.slots, core.rules, core.batch, core.tile
-    if continues:
-        compare(core, row, lane, old)
     state, before, after = slots.state, old + slots.score_at, new + slots.score_at
-    says = continues and batch.said[row].gap == np.uint32(0)  # or the forecast was of another row
-    if net.window > 0:  # or of less than the network takes
+    says = continues
+    if net.window > 0:  # or the forecast was of less than the network takes
         says = says and slots.state_64[old // 2 + STEP] >= np.uint64(net.window)
-    if not says:
+    if says:
+        compare(core, row, lane, old)
+    if not says or batch.said[row].gap > np.uint32(0):  # or the forecast was of another row
         score.keep(net, state, before, after, continues)
         if net.spread > 0:
             keep_spread(net, core.bands, state, spread_at(net, slots, old), spread_at(net, slots, new))

@@ -10,12 +10,12 @@ from plain_rules import record_of
 
 from streamrnn.engine.engine import Answers, Engine
 from streamrnn.errors import ConfigError
-from streamrnn.model.model import Model
+from streamrnn.model.model import Model, random_model
 from streamrnn.model.model_file import write_model
 from streamrnn.model.settings import ModelError
 from streamrnn.replay import ReplayOptions, replay
 from streamrnn.settings.sections import Faults
-from streamrnn.stats import PREDICTIONS, REASONS, REJECTED, RESETS, SEVERAL
+from streamrnn.stats import PREDICTED, PREDICTIONS, REASONS, REJECTED, RESETS, SEVERAL
 
 HORIZON, WINDOW = 24, 7
 DIVERGED = REASONS.index("diverged")
@@ -41,6 +41,17 @@ def reference(model: Model, rows: np.ndarray) -> np.ndarray:
         said = naive.run(model.cell, given, rows, **dense)
     said = said.reshape(len(rows), model.horizon, len(model.outputs))
     return said * model.output_std + model.output_mean
+
+
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_what_layers_leave_behind_the_head_is_no_part_of_its_rows(horizon):
+    """Preactivations without end have an end as gates."""
+    model = random_model("lstm", 3, 20, horizon=horizon)
+    tensors = model.tensors() | {"weight_ih_l0": np.full((80, 3), 0.9)}
+    answers = feed(
+        Engine(Model.from_tensors(model.settings(), tensors), 1, Faults()), np.full((3, 3), 3e38, np.float32)
+    )
+    assert np.isfinite(answers.values).all() and (answers.outcome == PREDICTED).all()
 
 
 @pytest.mark.parametrize("horizon", [2, HORIZON])

@@ -9,13 +9,17 @@ import pytest
 from models import ADDED, untrained
 from plain_rules import moved, record_of, saved, vouch_for
 
+from streamrnn.engine.crew import work_of
 from streamrnn.engine.engine import Answers, Engine
+from streamrnn.engine.options import WORK, batch_rows
 from streamrnn.errors import ConfigError
+from streamrnn.kernels.packing import pack_network
 from streamrnn.model.inspect import describe_model, format_description
 from streamrnn.model.model import Model
 from streamrnn.model.settings import ModelError
 from streamrnn.settings.sections import Faults, Predict
 from streamrnn.stats import PREDICTED
+from streamrnn.streams.batch import ROWS
 from streamrnn.streams.health import DEGRADED_STEPS
 from streamrnn.streams.record import HEADER, layout_of
 from streamrnn.streams.slots import id_words
@@ -142,6 +146,8 @@ def test_what_a_short_window_says_is_no_measure_of_its_errors():
     told = ~np.isnan(answers.score)
     assert told[200:300].all() and not told[300:350].any() and told[350:].all()
     assert (np.isnan(answers.score) == (answers.flags & WARMING != 0)).all()
+    residuals = ~np.isnan(answers.residual)
+    assert residuals[50:300].all() and not residuals[300:350].any() and residuals[350:].all()
 
 
 @pytest.mark.parametrize(("gap", "missing"), [("step", 0), ("hold", 2), ("predict", 2)])
@@ -227,6 +233,18 @@ def test_another_window_cannot_take_over():
 def test_what_windows_cannot_be(settings, said):
     with pytest.raises(ModelError, match=said):
         untrained(**settings)
+
+
+def test_what_a_row_costs_counts_where_rows_are_taken_at_once(monkeypatch):
+    """Or a batch of a large window would hold up the daemon's watchdog."""
+    small, large = (
+        pack_network(untrained(hidden=hidden, window=window)) for hidden, window in ((20, 0), (512, 256))
+    )
+    assert batch_rows(small, 0) == ROWS
+    assert 1 <= batch_rows(large, 0) <= WORK / work_of(large) < ROWS
+    monkeypatch.setattr("streamrnn.engine.options.MOST_WORK", 10**6)
+    with pytest.raises(ConfigError, match="multiply-adds would hold up every other stream"):
+        Engine(untrained(hidden=20, window=1024), 1, Faults())
 
 
 def test_a_long_rollout_of_a_long_window_is_refused():

@@ -80,6 +80,15 @@ def test_of_vectors(said, units):
         assert found[:units].sum() == pytest.approx(1, rel=1e-6)
 
 
+@pytest.mark.parametrize("units", [3, 16, 40])
+@pytest.mark.parametrize(("mean", "deviation"), [(5, 1e-3), (100, 0.01), (0, 1e25), (3e38, 1e37), (1, 1e30)])
+def test_a_layer_norm_of_odd_sizes(units, mean, deviation):
+    """Far from zero, where a mean is rounded by as much as deviations are, and near the end of float32."""
+    x = np.random.default_rng(units).normal(mean, deviation, units).clip(-3.4e38, 3.4e38).astype(np.float32)
+    expected = naive.activate("layer_norm", x.astype(np.float64))
+    np.testing.assert_allclose(over("layer_norm", x)[:units], expected, atol=2e-6)
+
+
 @pytest.mark.parametrize("said", VECTORS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_is_not_hidden(said, value):

@@ -103,6 +103,11 @@ MIXED = {"cell": "mixed", "cells": [{"cell": "lstm"}, {"cell": "gru"}]}
             '"skips"[0]: expected a list of up to 1024 pairs [from, to], from a layer or 0',
         ),
         ({"skips": [[0, 1]]}, '"skips"[0]: expected a list of up to'),
+        ({"activation": "elu(1_0)"}, '"activation": expected finite numbers as in elu(alpha)'),
+        (
+            {"after": [{"units": 5, "activation": "layer_norm(1e-60)"}]},
+            "layer_norm(epsilon) is none with these",
+        ),
         ({"skips": [[1, 4]]}, '"skips"[0]: expected a list of up to'),
         ({"skips": [[0, 2]]}, '"skips"[0]: [0, 2] adds 3 values to 5; they must be as many'),
         (
