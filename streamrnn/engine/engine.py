@@ -38,6 +38,7 @@ from streamrnn.model.model import Model
 from streamrnn.stats import OWN, PREDICTED, PREDICTIONS, REJECTED, SEVERAL, Stats
 from streamrnn.streams.bands import Bands
 from streamrnn.streams.batch import SHARED, make_batch, make_tile
+from streamrnn.streams.beginning import begin_from
 from streamrnn.streams.record import ID_WORDS, layout_of
 from streamrnn.streams.rules import unlearn
 from streamrnn.streams.several_rows import make_decoder
@@ -175,6 +176,7 @@ class Engine:
             watch=make_stopwatch(),
             stepping=NOBODY,
         )
+        begin_from(slots, network, model.initial)
         self._alone: tuple[Core, Core, object] | None = None  # the core, and as it is when prepared
 
     def replacement(self, model: Model, faults: FaultPolicies) -> Core:
@@ -219,6 +221,7 @@ class Engine:
     def replace(self, model: Model, core: Core) -> None:
         """Has another model and rules go on with the streams; nothing may step them at that moment."""
         self.model, self.core = model, core
+        begin_from(core.slots, core.net, model.initial)
 
     def unlearn(self) -> None:
         """Forgets what streams have learned of their residuals: of another model, they are others."""

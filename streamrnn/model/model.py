@@ -13,9 +13,17 @@ import numpy as np
 from streamrnn.model.around import BETWEEN, DENSE, SKIPS, dense_lists
 from streamrnn.model.cells import CELL_KEYS, Cell, cell_of, cells_of_layers
 from streamrnn.model.halves import round_layer
-from streamrnn.model.parts import LAYER_PARTS, Channel, Dense, Layer, frozen, layer_tensors
+from streamrnn.model.parts import (
+    LAYER_PARTS,
+    Channel,
+    Dense,
+    Layer,
+    frozen,
+    layer_tensors,
+)
 from streamrnn.model.settings import (
     DECODER,
+    INITIAL,
     NORMALISATION,
     RELATIONS,
     SETTINGS,
@@ -27,6 +35,7 @@ from streamrnn.model.settings import (
     ahead_by_default,
     check_settings,
     check_shapes,
+    head_prefix,
     tensor_shapes,
     with_defaults,
     without_defaults,
@@ -61,9 +70,7 @@ class Model:
     ``y = head_weight @ a + head_bias + highway_weight @ [x_t, x_t-1, ...]`` the prediction, in physical
     units, is ``y * output_std + output_mean``. Frames older than a sequence are taken equal to its first one.
     With a ``horizon`` of n the head gives n rows at once, y being the first, the second, and so on.
-
-    With a ``window`` of n each prediction is that of the last n rows alone, from a state of zeros; of as many
-    as there are, where a sequence has had fewer.
+    With a ``window`` of n each is of the last n rows alone, or as many as there are, from a state of zeros.
 
     With ``spread`` the error of the next row, forecast - truth in units of ``output_std``, has Student's t
     distribution of ``spread_shape`` degrees of freedom and the scale ``r * exp(g)``, where
@@ -103,6 +110,7 @@ class Model:
     between: tuple[tuple[Dense, ...], ...] = ()  # behind each layer but the last; () where there are none
     after: tuple[Dense, ...] = ()
     skips: tuple[tuple[int, int], ...] = ()  # as above
+    initial: tuple[np.ndarray, ...] = ()  # of each layer, (states, H): what streams begin with; () = zeros
     decoder: tuple[Layer, ...] = ()  # as many as `layers`, in an encoder-decoder
     window: int = 0  # rows that an answer comes of, the newest last; 0 = all since the sequence began
     highway: int = 0  # frames that the head sees directly, the current one first
@@ -131,6 +139,7 @@ class Model:
             object.__setattr__(self, "errors", {"rows": self.errors["rows"]} | numbers)
         for key in ("score", "bands", "training"):  # copied, and in the form that a file gives back
             object.__setattr__(self, key, json.loads(json.dumps(getattr(self, key))))
+        object.__setattr__(self, INITIAL, tuple(map(frozen, self.initial)))
         for name in FIELDS.values():
             object.__setattr__(self, name, frozen(getattr(self, name)))
         if not self.highway_weight.size:
@@ -148,7 +157,7 @@ class Model:
         check_settings(settings)
         check_shapes(settings, {name: np.shape(tensor) for name, tensor in tensors.items()})
         given = {**tensors, **(identity(settings) if settings["normalisation"] == "none" else {})}
-        prefix = _head_prefix(settings["relation"])
+        prefix = head_prefix(settings["relation"])
         given |= {name: given.pop(prefix + name) for name in HEAD}
         parts: dict[str, Any] = {part: given[name] for name, part in FIELDS.items() if name in given}
         parts["channels"] = tuple(Channel(**channel) for channel in settings["channels"])
@@ -169,6 +178,8 @@ class Model:
         parts |= {key: dense.pop(key) for key in DENSE} | {BETWEEN: tuple(dense.values())}
         parts["cells"] = tuple(map(cell_of, settings["cells"]))
         parts[SKIPS] = tuple(map(tuple, settings[SKIPS]))
+        begun = range(settings["layers"] * settings[INITIAL])
+        parts[INITIAL] = tuple(tensors[f"initial_l{k}"] for k in begun)
         return cls(**(settings | parts))
 
     def settings(self) -> dict[str, Any]:
@@ -185,18 +196,20 @@ class Model:
         settings |= {key: [dense.stated() for dense in getattr(self, key)] for key in DENSE}
         settings[BETWEEN] = [[dense.stated() for dense in layers] for layers in self.between]
         settings[SKIPS] = [list(skip) for skip in self.skips]
+        settings[INITIAL] = bool(self.initial)
         return settings
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Every tensor of a model file by its name; no means and deviations if normalisation is "none"."""
         tensors = layer_tensors(self.layers) | layer_tensors(self.decoder, DECODER)
+        tensors |= {f"initial_l{k}": states for k, states in enumerate(self.initial)}
         between = {f"{BETWEEN}.{k}": layers for k, layers in enumerate(self.between)}
         for key, layers in {"before": self.before, **between, "after": self.after}.items():
             for k, dense in enumerate(layers):
                 tensors |= {f"{key}.{k}.weight": dense.weight, f"{key}.{k}.bias": dense.bias}
         absent = [] if self.normalisation == "standard" else [*NORMALISATION]
         absent += [name for name in OPTIONAL_TENSORS if not getattr(self, FIELDS[name]).size]
-        prefix = _head_prefix(self.relation)
+        prefix = head_prefix(self.relation)
         return tensors | {
             (prefix + name if name in HEAD else name): getattr(self, part)
             for name, part in FIELDS.items()
@@ -321,8 +334,3 @@ def random_model(
         for part in ("mean", "std"):
             tensors[f"output.{part}"] = np.resize(tensors[f"input.{part}"], len(stated["outputs"]))
     return Model.from_tensors(stated, tensors)
-
-
-def _head_prefix(relation: str) -> str:
-    """What stands before the names of the head's tensors in a model file."""
-    return DECODER if relation == "encoder-decoder" else ""

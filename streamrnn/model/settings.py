@@ -32,7 +32,9 @@ from streamrnn.model.stated import (
 
 ACTIVATIONS = PLAIN  # that readers of others' files know
 
-_BARE: dict[str, Any] = {"highway": 0, "before": [], "after": [], BETWEEN: [], SKIPS: []}
+INITIAL = "initial"  # whether streams begin from states of their own, not from zeros
+
+_BARE: dict[str, Any] = {"highway": 0, "before": [], "after": [], BETWEEN: [], SKIPS: [], INITIAL: False}
 # how inputs become outputs, and what the other settings must be for it
 RELATIONS: dict[str, dict[str, Any]] = {
     "sequence-to-sequence": {},
@@ -73,6 +75,7 @@ SETTINGS = (
         SKIPS,
         *SAID,
         SPREAD,
+        INITIAL,
         "errors",
         "score",
         "bands",
@@ -91,6 +94,7 @@ OPTIONAL: dict[str, Any] = {
     "highway": 0,
     "window": 0,
     SPREAD: False,
+    INITIAL: False,
     "missing": [],
     "words": {},
     "errors": None,
@@ -160,6 +164,9 @@ def network_shapes(settings: Mapping[str, Any], inputs: int, outputs: int) -> di
     if settings["relation"] == "sequence-to-sequence":
         given *= settings["horizon"]
     shapes |= {f"{prefix}head.weight": (given, widths["after"]), f"{prefix}head.bias": (given,)} | dense
+    if settings[INITIAL]:
+        states = enumerate(len(cell.states) for cell in cells_of_layers(settings))
+        shapes |= {f"initial_l{k}": (count, settings["hidden"]) for k, count in states}
     if settings["highway"]:
         shapes["highway.weight"] = (given, settings["highway"] * inputs)
     if settings[SPREAD]:
@@ -180,6 +187,11 @@ def _layer_shapes(
         shapes[f"weight_hh_l{k}"] = (rows, hidden)
         shapes[f"bias_ih_l{k}"] = shapes[f"bias_hh_l{k}"] = (rows,)
     return shapes
+
+
+def head_prefix(relation: str) -> str:
+    """What stands before the names of the head's tensors in a model file."""
+    return DECODER if relation == "encoder-decoder" else ""
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
@@ -211,8 +223,11 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             for key, usual in CELL_KEYS.items()
             if key != "cell" and settings[key] != usual
         ]
-    if not isinstance(settings[SPREAD], bool):
-        problems.append(f'"{SPREAD}": expected true or false, found {quoted(settings[SPREAD])}')
+    problems += [
+        f'"{key}": expected true or false, found {quoted(settings[key])}'
+        for key in (SPREAD, INITIAL)
+        if not isinstance(settings[key], bool)
+    ]
     problems += said_problems(settings["missing"], settings["words"])
     problems += training_problems(settings["training"])
     if problems:
