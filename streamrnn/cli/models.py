@@ -67,7 +67,7 @@ weights_option = click.option(
     help="Recurrent ones, as a step holds them: bfloat16 is quicker for one stream of 64 units or more.",
 )
 
-NETWORK = File(".safetensors", ".keras", ".h5", ".onnx", ".json")
+NETWORK = File(".safetensors", ".keras", ".h5", ".onnx", ".json", ".nam", ".msgpack")
 
 
 @click.command(
@@ -124,15 +124,19 @@ NETWORK = File(".safetensors", ".keras", ".h5", ".onnx", ".json")
 @click.option(
     "--dense", callback=activations, metavar="A,B,...", help="Activations of the nn.Linear layers.  [linear]"
 )
+@click.option(
+    "--ignore", multiple=True, metavar="NAME", help="Tensors of a state dict to leave out: loss.*, step."
+)
 @click.option("--reset", type=click.Choice(["after", "before"]), help="Of a GRU in ONNX, against the file.")
 @weights_option
 @as_json_option
 def import_(file: Path, output: Path, as_json: bool, **rest: Any) -> None:
     """Make a model file of a network from elsewhere.
 
-    FILE is a state dict of PyTorch in safetensors, a Keras file (.keras, .h5), ONNX, or RTNeural's JSON,
-    told by its content. What it does not say of channels, target, scaling and sample period, the options
-    must. Where the original library is installed, both run the same rows and are compared.
+    FILE is a state dict of PyTorch, or parameters of Flax or Haiku, in safetensors; Flax's msgpack; a Keras
+    file (.keras, .h5); ONNX; or JSON of RTNeural, GuitarML or NAM, told by its content. What it does not say
+    of channels, target, scaling and sample period, the options must. Where the original library is installed,
+    both run the same rows and are compared.
     """
     from streamrnn.foreign.importing import import_model
     from streamrnn.foreign.network import ImportOptions

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError
+from streamrnn.model.cells import CELL_KEYS, MIXED
 from streamrnn.model.model import Model
 from streamrnn.model.parts import Channel
 from streamrnn.model.settings import SIZES
@@ -44,16 +46,19 @@ def to_model(foreign: Foreign, options: ImportOptions, file: str, measure: Measu
     input_mean, input_std = inputs_by or _identity(len(channels))
     output_mean, output_std = outputs_by or _identity(len(outputs))
     return Model(
-        cell=foreign.cell,
-        activation=foreign.activation,
-        reset=foreign.reset,
+        **_cells(foreign),
         weights=options.weights,
         hidden=foreign.layers[0].weight_hh.shape[1],
         before=foreign.before,
         layers=foreign.layers,
+        between=foreign.between,
         after=foreign.after,
+        skips=foreign.skips,
+        initial=tuple(map(np.stack, foreign.initial)),
         head_weight=foreign.head_weight,
         head_bias=foreign.head_bias,
+        highway=0 if foreign.highway_weight is None else 1,
+        highway_weight=np.zeros(0) if foreign.highway_weight is None else foreign.highway_weight,
         input_mean=input_mean,
         input_std=input_std,
         output_mean=output_mean,
@@ -62,13 +67,21 @@ def to_model(foreign: Foreign, options: ImportOptions, file: str, measure: Measu
         outputs=tuple(map(Channel, outputs)),
         sample_period_s=options.sample_period_s or 0.0,
         relation="sequence-to-sequence",
-        horizon=1,
+        horizon=foreign.horizon,
         target=options.target or "",
         normalisation="standard" if scaled else "none",
         ahead=-1 if options.ahead is None else options.ahead,
         window=window_of(foreign, options),
         training={"imported": {"file": file, "library": foreign.library}},
     )
+
+
+def _cells(foreign: Foreign) -> dict[str, Any]:
+    """What a model says of its cells: of all layers at once, or where they differ of each."""
+    first = foreign.cells[0]
+    if any(cell != first for cell in foreign.cells):
+        return {"cell": MIXED, "activation": "tanh", "cells": foreign.cells}
+    return {"cell": first.name} | {key: getattr(first, key) for key in CELL_KEYS if key != "cell"}
 
 
 def window_of(foreign: Foreign, options: ImportOptions) -> int:
@@ -100,6 +113,8 @@ def _with_carried(foreign: Foreign, options: ImportOptions) -> ImportOptions:
     takes, gives = foreign.sizes
     if options.target == "next" and outputs is None and takes == gives:
         outputs = options.channels
+    elif outputs is None:
+        outputs = foreign.names
     period = foreign.sample_period_s if period is None else period
     return replace(options, outputs=outputs, sample_period_s=period)
 

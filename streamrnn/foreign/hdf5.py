@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import h5py
 
 TEXT = "model_config"  # the attribute of a whole-model file that holds its layers, as JSON
+VERSION = "keras_version"  # and the one that says which Keras wrote it
 GROUPS = ("layers", "vars", "model_weights")  # where Keras keeps weights; the optimizer's are of no use
 MOST_NAMES = 10_000  # in one file; a network of 256 layers has a quarter of it
 DEEPEST = 16  # groups in one another
@@ -38,7 +39,8 @@ REMEDY = "save the whole model with model.save()"
 
 
 def read_hdf5(content: bytes) -> dict[str, np.ndarray]:
-    """Every dataset in GROUPS of a file of these bytes, by its path; TEXT, if it is there, as uint8 of UTF-8.
+    """Every dataset in GROUPS of a file of these bytes, by its path; TEXT and VERSION, if they are there, as
+    uint8 of UTF-8.
 
     Raises UserError without h5py, and ModelError for bytes that are not such a file.
     """
@@ -90,8 +92,9 @@ def load(content: bytes) -> dict[str, np.ndarray]:
 
     with h5py.File(io.BytesIO(content), "r") as file:
         read, left = {}, len(content)
-        if TEXT in file.attrs:
-            read[TEXT] = np.frombuffer(_text(file).encode(), np.uint8)
+        for name in (TEXT, VERSION):
+            if name in file.attrs:
+                read[name] = np.frombuffer(_text(file, name).encode(), np.uint8)
         groups, names = [(name, file, name, 0) for name in GROUPS if _is_here(file, name)], 0
         while groups:
             path, above, name, depth = groups.pop()
@@ -136,14 +139,14 @@ def _array(data: "h5py.Dataset", path: str, most: int) -> np.ndarray:
     return np.asarray(data[()], data.dtype.newbyteorder("="))
 
 
-def _text(file: "h5py.File") -> str:
-    attribute = file.attrs.get_id(TEXT)
+def _text(file: "h5py.File", name: str) -> str:
+    attribute = file.attrs.get_id(name)
     if attribute.shape != () or attribute.get_storage_size() > LONGEST_TEXT:
-        raise ModelError(f"{TEXT}: expected a text of at most {LONGEST_TEXT:,} bytes; {REMEDY}")
-    text = file.attrs[TEXT]
+        raise ModelError(f"{name}: expected a text of at most {LONGEST_TEXT:,} bytes; {REMEDY}")
+    text = file.attrs[name]
     text = text.decode(errors="replace") if isinstance(text, bytes) else text
     if not isinstance(text, str):
-        raise ModelError(f"{TEXT}: expected a text, found {quoted(text)}; {REMEDY}")
+        raise ModelError(f"{name}: expected a text, found {quoted(text)}; {REMEDY}")
     return text
 
 

@@ -3,47 +3,46 @@
 import importlib
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.foreign.both_ways import BothWays, both_ways
+from streamrnn.foreign.checking import CHECK_ROWS, compare
+from streamrnn.foreign.checking import rounding as find_rounding
 from streamrnn.foreign.complete import to_model, window_note
 from streamrnn.foreign.keras.archive import Directory
-from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError, Witness
+from streamrnn.foreign.network import ImportOptions, OptionsError
 from streamrnn.model.inspect import describe_model
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import write_model
 from streamrnn.model.settings import SIZES, ModelError
-from streamrnn.model.stated import quoted
-from streamrnn.settings.sections import Faults
 from streamrnn.table import Reading, open_rows
 from streamrnn.table.moments import Moments
 
 FILE_LIMIT = 1 << 30  # bytes
 HEAD = 64  # bytes that tell a format
-CHECK_ROWS = 1000
-TOLERANCE = 1e-4
-LEAST_SCALE = 1e-3  # of the sum of an output's weights
 
 READERS = {
     "PyTorch": "streamrnn.foreign.torch_file",
     "Keras": "streamrnn.foreign.keras.file",
     "ONNX": "streamrnn.foreign.onnx.file",
-    "RTNeural": "streamrnn.foreign.rtneural_file",
+    "JSON": "streamrnn.foreign.json_file",
+    "Flax": "streamrnn.foreign.flax_file",
 }
-FORMATS = "PyTorch's safetensors, Keras's .keras and .h5, ONNX, RTNeural's JSON"
-# what the witness of a library runs, where that is not the file itself
-RUN_AS = {"PyTorch": "PyTorch's modules in that order", "Keras": "Keras's layers"}
+FORMATS = (
+    "safetensors of PyTorch, Flax and Haiku, Flax's msgpack, Keras's .keras and .h5, ONNX, and JSON of "
+    "RTNeural, GuitarML and NAM"
+)
 # options that only some formats leave open
 READER_OPTIONS = {
-    "activation": ("PyTorch", "RTNeural"),
-    "dense": ("PyTorch", "RTNeural"),
+    "activation": ("PyTorch", "JSON"),
+    "dense": ("PyTorch", "JSON", "Flax"),
+    "ignore": ("PyTorch", "JSON", "Flax"),
     "reset": ("ONNX",),
 }
 PICKLE = (
@@ -88,9 +87,9 @@ def import_model(source: Path, output: Path, options: ImportOptions) -> Imported
         reader = importlib.import_module(READERS[library])
         foreign = reader.read(source, options)
         model = to_model(foreign, options, os.fsencode(source.name).decode(errors="replace"), measure)
-        whole = replace(model, weights="float32", window=0)  # as other libraries run sequences
-        difference, checked = _compare(reader.witness, source, foreign, whole)
-        rounding = None if model.weights == "float32" else _rounding(replace(model, window=0), whole)
+        whole = replace(model, weights="float32")
+        difference, checked = compare(reader.witness, source, foreign, whole)
+        rounding = None if model.weights == "float32" else find_rounding(replace(model, window=0), whole)
     except ModelError as error:
         raise type(error)(*error.problems, where=str(source)) from error
     except MemoryError as error:
@@ -126,11 +125,15 @@ def find_library(path: Path) -> str:
     if head[8:9] == b"{" and head[5:8] == b"\0\0\0":  # after the header's length
         return "PyTorch"
     if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
-        return "RTNeural"
+        return "JSON"
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and path.suffix != ".onnx":
         raise ModelError(PICKLE)
     if head[:1] == b"\x08" or path.suffix == ".onnx":  # ONNX begins with field 1, its version
         return "ONNX"
+    if (
+        len(head) > 1 and 0x81 <= head[0] <= 0x8F and 0xA0 <= head[1] <= 0xDB
+    ):  # a small dictionary, and a text
+        return "Flax"
     raise ModelError(f"not a file of a known format; {FORMATS} can be imported")
 
 
@@ -152,7 +155,7 @@ def _check_reader_options(library: str, options: ImportOptions) -> None:
     if astray := [
         f"--{name}: a file of {library} says it itself; leave it out"
         for name, libraries in READER_OPTIONS.items()
-        if getattr(options, name) is not None and library not in libraries
+        if getattr(options, name) not in (None, ()) and library not in libraries
     ]:
         raise OptionsError(*astray)
 
@@ -172,65 +175,3 @@ def measure(table: str, names: Sequence[str]) -> dict[str, tuple[float, float]]:
         raise UserError(f"{table}: no number in column {', '.join(map(repr, empty))}; use another file")
     mean, std, _ = moments.both()
     return {name: (float(mean[k]), float(std[k])) for k, name in enumerate(names)}
-
-
-def _compare(
-    find_witness: Callable[[Path, Foreign], Witness | None], path: Path, foreign: Foreign, model: Model
-) -> tuple[float | None, str]:
-    """The largest difference between the library and the engine over seeded noise, and it in words.
-
-    Relative to the largest value of each output, or to a thousandth of what the head's weights add up to if
-    that is more. Raises ModelError for a difference above TOLERANCE.
-    """
-    library = foreign.library
-    rows = np.random.default_rng(0).standard_normal((CHECK_ROWS, len(model.channels)), np.float32)
-    theirs_in = rows
-    if foreign.input_mean is not None and foreign.input_std is not None:
-        theirs_in = (rows * foreign.input_std + foreign.input_mean).astype(np.float32)
-        rows = ((theirs_in - np.float64(foreign.input_mean)) / foreign.input_std).astype(np.float32)
-    try:
-        witness = find_witness(path, foreign)
-        if witness is None:
-            return None, f"self-check: this Python cannot run files of {library}, so nothing was compared"
-        theirs = np.asarray(witness(theirs_in), np.float64)
-        if theirs.shape != (CHECK_ROWS, len(model.outputs)):
-            raise ValueError(f"it gave {theirs.shape}")
-    except Exception as error:
-        why = quoted(str(error))
-        return None, f"self-check: {library} could not run the file, so nothing was compared ({why})"
-    floor = np.abs(foreign.head_weight).sum(1, dtype=np.float64)
-    if foreign.output_mean is not None and foreign.output_std is not None:
-        theirs = (theirs - foreign.output_mean) / foreign.output_std
-        floor += np.abs(foreign.output_mean / foreign.output_std)  # float32 rounds what this was added to
-    ours = run_standardised(model, rows)
-    with np.errstate(invalid="ignore"):
-        scale = np.maximum(np.abs(theirs).max(0), LEAST_SCALE * floor + np.finfo(np.float32).tiny)
-        difference = float((np.abs(ours - theirs) / scale).max())
-    if not difference <= TOLERANCE:
-        what = f"over {CHECK_ROWS:,} rows the model differs from {library} by {difference:.2g}"
-        raise ModelError(f"self-check: {what}, more than {TOLERANCE:g}; it was not written")
-    said = f"largest difference to {RUN_AS.get(library, library)} over {CHECK_ROWS:,} rows: {difference:.2g}"
-    return difference, f"self-check: {said}"
-
-
-def _rounding(model: Model, whole: Model) -> float:
-    """The largest difference that rounded weights make over seeded noise, relative to an output's largest."""
-    rows = np.random.default_rng(0).standard_normal((CHECK_ROWS, len(model.channels)), np.float32)
-    ours, theirs = run_standardised(model, rows), run_standardised(whole, rows)
-    scale = np.abs(theirs).max(0) + np.finfo(np.float32).tiny
-    return float((np.abs(ours - theirs) / scale).max())
-
-
-def run_standardised(model: Model, rows: np.ndarray) -> np.ndarray:
-    """What ``model`` gives for each of ``rows`` (n, C) float32, one sequence, both without its scaling."""
-    inputs, outputs = len(model.channels), len(model.outputs)
-    bare = replace(
-        model,
-        normalisation="none",
-        input_mean=np.zeros(inputs),
-        input_std=np.ones(inputs),
-        output_mean=np.zeros(outputs),
-        output_std=np.ones(outputs),
-    )
-    engine = Engine(bare, 1, Faults())
-    return engine.feed(["check"], np.zeros(len(rows), np.int64), rows).values

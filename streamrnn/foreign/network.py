@@ -4,9 +4,9 @@ Each format has a reader, ``streamrnn/foreign/<library>_file.py``, of two functi
 
 - ``read(path: Path, options: ImportOptions) -> Foreign``. Raises ModelError of one problem for each thing
   that is wrong, each naming the tensor, layer or attribute of the file, and what to do; the caller adds the
-  file's name. The reader turns its tensors into numbers by ``numbers``, lists them as ``Stage`` in the order
-  in which a row passes them, and lets ``assemble`` check their sizes and make the ``Foreign``. Of the
-  options it looks at those for readers alone.
+  file's name. The reader turns its tensors into numbers by ``numbers``, says what a row becomes as a graph
+  of ``vectors``, and lets ``lowering`` make the ``Foreign`` of it. Of the options it looks at those for
+  readers alone.
 - ``witness(path: Path, foreign: Foreign) -> Witness | None``: the original library, made to run the file
   itself, or its own layers with the file's settings and weights, for the self-check; None where it is not
   installed. The library loads data only: never code out of the file. Both may raise what it raises.
@@ -16,25 +16,32 @@ missing, it raises UserError naming the extra.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.model.cells import GATES
+from streamrnn.model.cells import GATES, Cell, find_cell
 from streamrnn.model.parts import Dense, Layer
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 
-# Runs rows (n, C) float32 of one sequence from a state of zeros: in physical units if the Foreign has an
-# input_mean, else standardised. Gives (n, O), one row for each: in physical units if the Foreign has an
-# output_mean, else standardised.
-Witness = Callable[[np.ndarray], np.ndarray]
+
+class Witness(NamedTuple):
+    """The original library, made to run a network.
+
+    ``answers`` takes sequences (B, T, C) float32, each from the file's own state of a beginning: in physical
+    units if the Foreign has an input_mean, else standardised. It gives (B, T, horizon * O), one for each row,
+    or (B, 1, horizon * O), those of the last: in physical units if the Foreign has an output_mean.
+    """
+
+    answers: Callable[[np.ndarray], np.ndarray]
+    steps: int | None = None  # T, where the file can run no other
+
 
 # what whoever has a network of windows should know of streams, where the file does not say of how many rows
 GOES_ON = "the state goes on from row to row; --window N if it was trained on windows of N rows"
-WIDENED_LIMIT = 1 << 28  # weights
+LARGEST_BESIDE = 1 << 26  # weights of layers side by side as one
 
 
 class OptionsError(ModelError):
@@ -62,35 +69,41 @@ class ImportOptions:
     # for readers: what their formats leave open
     activation: str | None = None  # of an rnn's units: "tanh" or "relu" (PyTorch)
     dense: tuple[str, ...] | None = None  # activation of each dense layer in order, the head's last (PyTorch)
+    ignore: tuple[str, ...] = ()  # tensors that are not read, by names as a shell's patterns (PyTorch)
     reset: str | None = None  # "after" or "before": where a gru's reset gate acts, against the file (ONNX)
 
 
 @dataclass(frozen=True, eq=False)
 class Foreign:
-    """A network of C channels and O outputs, as ``assemble`` makes it; None = the file does not carry it."""
+    """A network of C channels and O outputs, as ``lower`` makes it; None = the file does not carry it."""
 
-    library: str  # "PyTorch", "Keras", "ONNX" or "RTNeural"
-    cell: str
-    activation: str
-    reset: str
+    library: str  # "PyTorch", "Keras", "ONNX", ...
+    cells: tuple[Cell, ...]  # of each recurrent layer
     layers: tuple[Layer, ...]  # all of the same hidden size
     before: tuple[Dense, ...]
+    between: tuple[tuple[Dense, ...], ...]  # behind each recurrent layer but the last; () = none at all
     after: tuple[Dense, ...]
-    head_weight: np.ndarray  # (O, units of what is before it)
-    head_bias: np.ndarray  # (O,)
+    skips: tuple[tuple[int, int], ...]  # as a model file has them
+    initial: tuple[tuple[np.ndarray, ...], ...]  # of each layer its states, (H,) each; () = zeros
+    head_weight: np.ndarray  # (horizon * O, units of what is before it)
+    head_bias: np.ndarray  # (horizon * O,)
+    highway_weight: np.ndarray | None = None  # (horizon * O, C), of the newest row
+    horizon: int = 1  # rows per answer
+    window: int = 0  # rows that an answer comes of, each of them from a state of zeros; 0 = all
+    names: tuple[str, ...] | None = None  # of the outputs
     input_mean: np.ndarray | None = None  # (C,)
     input_std: np.ndarray | None = None
     output_mean: np.ndarray | None = None  # (O,)
     output_std: np.ndarray | None = None
     sample_period_s: float | None = None
-    window: int = 0  # the rows, from a state of zeros, of which it answers the last; 0 = no fixed number
     notes: tuple[str, ...] = ()  # what a user should know
+    plan: Any = None  # what the reader leaves for its witness
 
     @property
     def sizes(self) -> tuple[int, int]:
         """C and O."""
         first = self.before[0].weight if self.before else self.layers[0].weight_ih
-        return first.shape[1], len(self.head_bias)
+        return first.shape[1], len(self.head_bias) // self.horizon
 
 
 class Stage(NamedTuple):
@@ -98,9 +111,12 @@ class Stage(NamedTuple):
 
     name: str
     part: Layer | Dense
-    cell: str = ""  # of a Layer, as are the next two
+    cell: str = ""  # of a Layer, as are the next
     activation: str = "tanh"
     reset: str = "after"
+    recurrent_activation: str = "sigmoid"
+    output_activation: str | None = None  # None: as ``activation``
+    initial: tuple[np.ndarray, ...] = ()  # its states at the beginning, (H,) each; () = zeros
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -111,8 +127,44 @@ class Stage(NamedTuple):
         return self.part.weight_ih.shape[1], self.part.weight_hh.shape[1]
 
     @property
-    def kind(self) -> tuple[str, str, str]:
-        return self.cell, self.activation, self.reset
+    def is_recurrent(self) -> bool:
+        return isinstance(self.part, Layer)
+
+    @property
+    def kind(self) -> Cell:
+        return find_cell(
+            self.cell, self.activation, self.reset, self.recurrent_activation, self.output_activation
+        )
+
+
+def beside(name: str, stages: Sequence[Stage]) -> Stage:
+    """Recurrent layers of one kind as a single one, which takes and gives all of theirs side by side."""
+    if len(stages) == 1:
+        return stages[0]
+    gates = GATES[stages[0].cell]
+
+    def diagonal(part: str) -> np.ndarray:
+        arrays = [getattr(stage.part, part) for stage in stages]
+        units = [len(array) // gates for array in arrays]
+        columns = [array.shape[1] for array in arrays]
+        if sum(units) * sum(columns) * gates > LARGEST_BESIDE:
+            raise ModelError(f"{name}: stand side by side, and are too large to be run as one layer")
+        whole = np.zeros((gates, sum(units), sum(columns)), np.float32)
+        row = column = 0
+        for array, count, width in zip(arrays, units, columns, strict=True):
+            whole[:, row : row + count, column : column + width] = array.reshape(gates, count, width)
+            row, column = row + count, column + width
+        return whole.reshape(-1, sum(columns))
+
+    def along(part: str) -> np.ndarray:
+        by_gate = [getattr(stage.part, part).reshape(gates, -1) for stage in stages]
+        return np.concatenate(by_gate, 1).ravel()
+
+    layer = Layer(diagonal("weight_ih"), diagonal("weight_hh"), along("bias_ih"), along("bias_hh"))
+    states = max(len(stage.initial) for stage in stages)
+    given = [stage.initial or (np.zeros(stage.sizes[1]),) * states for stage in stages]
+    initial = tuple(np.concatenate(parts) for parts in zip(*given, strict=True))
+    return stages[0]._replace(name=name, part=layer, initial=initial)
 
 
 def numbers(name: str, values: np.ndarray) -> np.ndarray:
@@ -125,83 +177,6 @@ def numbers(name: str, values: np.ndarray) -> np.ndarray:
         what = "NaN or infinite" if not np.isfinite(values).all() else "too large for float32"
         raise ModelError(f"{name}: {bad} of {values.size} values are {what}; train it again")
     return converted
-
-
-def assemble(library: str, stages: Sequence[Stage], **rest: Any) -> Foreign:
-    """The network of ``stages``, in the order in which a row passes them; ``rest`` are fields of Foreign.
-
-    A linear dense layer at the end becomes the head; without one, the head gives out what the last layer
-    gives. Recurrent layers of fewer hidden units than the largest get units of weight zero, which stay at
-    zero. Raises ModelError naming the layers whose sizes do not fit each other, and what streamrnn cannot
-    run: no recurrent layer, a dense layer between two, cells of several kinds.
-    """
-    places = [k for k, stage in enumerate(stages) if isinstance(stage.part, Layer)]
-    if not places:
-        raise ModelError("has no recurrent layer; name the file of an lstm, gru or rnn")
-    _check(stages, places)
-    first, last = places[0], places[-1] + 1
-    recurrent = stages[first:last]
-    before = [stage.part for stage in stages[:first] if isinstance(stage.part, Dense)]
-    after = [stage.part for stage in stages[last:] if isinstance(stage.part, Dense)]
-    hidden = max(stage.sizes[1] for stage in recurrent)
-    notes = tuple(rest.pop("notes", ()))
-    if any(stage.sizes[1] < hidden for stage in recurrent):
-        if len(recurrent) * GATES[recurrent[0].cell] * hidden**2 > WIDENED_LIMIT:
-            raise ModelError(
-                f"recurrent layers of sizes as different as {hidden} and less are too large to run"
-            )
-        found = ", ".join(f"{quoted(stage.name)} {stage.sizes[1]}" for stage in recurrent)
-        notes += (f"layers of several sizes ({found}) all run with {hidden} units, the added of weight zero",)
-    layers = []
-    for k, stage in enumerate(recurrent):
-        inputs = stage.sizes[0] if k == 0 else hidden
-        layers.append(_widened(stage.part, GATES[stage.cell], inputs, hidden))
-    width = recurrent[-1].sizes[1]
-    if not after or after[-1].activation != "linear":
-        units = len(after[-1].bias) if after else width
-        if units**2 > WIDENED_LIMIT:
-            raise ModelError(f"{units} outputs without a linear layer at the end are too many to run")
-        after.append(Dense(np.eye(units, dtype=np.float32), np.zeros(units, np.float32)))
-    weight = np.pad(after[0].weight, ((0, 0), (0, hidden - width)))
-    after[0] = replace(after[0], weight=weight)
-    cell, activation, reset = recurrent[0].kind
-    return Foreign(
-        library,
-        cell,
-        activation,
-        reset,
-        tuple(layers),
-        tuple(before),
-        tuple(after[:-1]),
-        after[-1].weight,
-        after[-1].bias,
-        notes=notes,
-        **rest,
-    )
-
-
-def _check(stages: Sequence[Stage], places: Sequence[int]) -> None:
-    """Raise ModelError naming every layer that does not fit; ``places`` are the recurrent ones'."""
-    if problems := [problem for stage in stages for problem in shape_problems(stage)]:
-        raise ModelError(*problems)
-    for stage, following in pairwise(stages):
-        gives, takes = stage.sizes[1], following.sizes[0]
-        if gives != takes:
-            problems.append(
-                f"{quoted(following.name)} takes {takes} values, {quoted(stage.name)} gives {gives}"
-            )
-    first = stages[places[0]]
-    for stage in stages[places[0] : places[-1] + 1]:
-        if isinstance(stage.part, Dense):
-            problems.append(f"{quoted(stage.name)}: a dense layer between recurrent ones cannot be run")
-        elif stage.kind != first.kind:
-            differ = next(pair for pair in zip(first.kind, stage.kind, strict=True) if pair[0] != pair[1])
-            names = f"{quoted(first.name)}, {quoted(stage.name)}"
-            problems.append(
-                f"{names}: layers of several kinds ({' and '.join(differ)}) cannot be run in one network"
-            )
-    if problems:
-        raise ModelError(*problems)
 
 
 def shape_problems(stage: Stage) -> list[str]:
@@ -229,24 +204,3 @@ def shape_problems(stage: Stage) -> list[str]:
     if not hidden or not inputs:
         problems.append(f"{quoted(stage.name)}: has no units or takes no values")
     return problems
-
-
-def _widened(layer: Any, gates: int, inputs: int, hidden: int) -> Layer:
-    """``layer`` with as many inputs and hidden units, the added ones of weight zero.
-
-    A unit without weights stays at its start, h = 0: its candidate is tanh(0) or relu(0).
-    """
-    size, taken = layer.weight_hh.shape[1], layer.weight_ih.shape[1]
-    more = hidden - size
-
-    def widen(array: np.ndarray, columns: int) -> np.ndarray:
-        by_gate = array.reshape(gates, size, -1)
-        added = ((0, 0), (0, more), (0, columns))
-        return np.pad(by_gate, added).reshape(gates * hidden, -1)
-
-    return Layer(
-        widen(layer.weight_ih, inputs - taken),
-        widen(layer.weight_hh, more),
-        widen(layer.bias_ih, 0)[:, 0],
-        widen(layer.bias_hh, 0)[:, 0],
-    )

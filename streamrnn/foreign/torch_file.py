@@ -1,76 +1,61 @@
 """The state dict of a PyTorch module, in a safetensors file.
 
 A state dict holds names and tensors, not what the module's ``forward`` does with them: the network is read as
-its nn.LSTM, nn.GRU or nn.RNN modules (or their cells) and nn.Linear layers, one after the other.
+its nn.LSTM, nn.GRU or nn.RNN modules (or their cells), nn.Linear layers and normalisations, one after
+the other.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
 from importlib.util import find_spec
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, deserialize
 
+from streamrnn.foreign import jax_modules
+from streamrnn.foreign.modules import network_of as network_of_modules
 from streamrnn.foreign.network import (
     Foreign,
     ImportOptions,
     OptionsError,
-    Stage,
     Witness,
-    assemble,
     numbers,
-    shape_problems,
 )
+from streamrnn.foreign.torch_modules import EPSILON, IGNORE, Tensors, modules_of
 from streamrnn.model.model_file import FORMAT, read_header
-from streamrnn.model.parts import LAYER_PARTS, Dense, Layer
+from streamrnn.model.parts import LAYER_PARTS
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 
-CELLS = {4: "lstm", 3: "gru", 1: "rnn"}  # by the gates in their tensors
-RECURRENT = re.compile(r"(?:(.*)\.)?(weight_ih|weight_hh|bias_ih|bias_hh)(?:_l(\d{1,3}))?", re.DOTALL)
-LINEAR = re.compile(r"(?:(.*)\.)?(weight|bias)", re.DOTALL)
-REFUSED = {
-    r".*_reverse": "the second direction of a bidirectional network would need the end of a stream first",
-    r".*weight_hr(_l\d{1,3})?": "a projection of the hidden state cannot be run; train with proj_size=0",
+# a weight's direction and length apart, as torch.nn.utils has them: old and new names
+WEIGHT_NORM = {
+    re.compile(r"((?:.*\.)?)parametrizations\.([^.]+)\.original0", re.DOTALL): (
+        "{0}{1}",
+        "{0}parametrizations.{1}.original1",
+    ),
+    re.compile(r"((?:.*\.)?)([^.]+)_g", re.DOTALL): ("{0}{1}", "{0}{1}_v"),
 }
-EMBEDDING = "an embedding cannot be run: what comes in are values, not the numbers of tokens"
+SCALING = re.compile(r"((?:.*[._])?)(mean|std)", re.DOTALL)
+PREFIXES = ("module.", "_orig_mod.", "model.")  # of wrappers: parallel, compiled, Lightning's
+COUNTER = "num_batches_tracked"
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
-MODULES_ORDERED = 64  # of different names, at most
-BEGINNINGS = 10_000  # of orders that are tried; past them the order counts as not told
-
-Tensors = Mapping[str, np.ndarray]
-
-
-class Module(NamedTuple):
-    """One nn.LSTM, nn.GRU, nn.RNN, cell or nn.Linear by its name."""
-
-    name: str
-    stages: tuple[Stage, ...]  # its layers
-
-    @property
-    def takes(self) -> int:
-        return self.stages[0].sizes[0]
-
-    @property
-    def gives(self) -> int:
-        return self.stages[-1].sizes[1]
-
-    @property
-    def linear(self) -> bool:
-        return isinstance(self.stages[0].part, Dense)
 
 
 def read(path: Path, options: ImportOptions) -> Foreign:
-    """The network of the state dict at ``path``. Raises ModelError, and OptionsError for --dense."""
-    return network_of("PyTorch", read_tensors(path), options)
+    """The network of the state dict at ``path``. Raises ModelError, and OptionsError for options."""
+    return network_of("PyTorch", read_tensors(path, options.ignore), options)
 
 
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Every tensor of a safetensors file, as float32. Raises ModelError naming those that cannot be."""
+def read_tensors(path: Path, ignore: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Every tensor of a safetensors file but those in ``ignore``, as float32.
+
+    Raises ModelError naming those that cannot be.
+    """
     try:
         parts = deserialize(path.read_bytes())
     except SafetensorError as error:
@@ -81,9 +66,10 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     if metadata.get("format") == FORMAT:
         raise ModelError("is a streamrnn model already; serve and replay take it as it is")
     tensors, problems = {}, []
-    for name, part in parts:
+    for name, part in kept(dict(parts), ignore).items():
         if part["dtype"] not in DTYPES:
-            problems.append(f"{quoted(name)}: expected floating-point numbers, found {quoted(part['dtype'])}")
+            found = f"expected floating-point numbers, found {quoted(part['dtype'])}"
+            problems.append(f"{quoted(name)}: {found}; {IGNORE.format(name)}")
             continue
         array = np.frombuffer(part["data"], DTYPES[part["dtype"]])
         if part["dtype"] == "BF16":  # the upper half of a float32
@@ -97,224 +83,143 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
+def kept(named: Mapping[str, Any], ignore: Sequence[str]) -> dict[str, Any]:
+    """What is left of a state dict without the names that match one of ``ignore``, and without counters.
+
+    The prefixes that wrappers put before every name are taken off. Raises OptionsError for a pattern that
+    matches none.
+    """
+    if astray := [one for one in ignore if not any(_matches(name, one) for name in named)]:
+        listed = ", ".join(quoted(name) for name in list(named)[:12])
+        raise OptionsError(
+            *(f"--ignore: no tensor is called {quoted(one)}; there are {listed}" for one in astray)
+        )
+    left = {
+        name: value
+        for name, value in named.items()
+        if not any(_matches(name, one) for one in ignore) and name.split(".")[-1] != COUNTER
+    }
+    while prefix := next(
+        (one for one in PREFIXES if left and all(name.startswith(one) for name in left)), ""
+    ):
+        left = {name.removeprefix(prefix): value for name, value in left.items()}
+    return left
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a name, or all names below it, are what a pattern says, with wrappers' prefixes or without."""
+    while prefix := next(
+        (one for one in PREFIXES if name.startswith(one) and not pattern.startswith(one)), ""
+    ):
+        name = name.removeprefix(prefix)
+    return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
+
+
 def network_of(library: str, tensors: Tensors, options: ImportOptions) -> Foreign:
     """The network of a state dict's ``tensors``, float32, in a file of ``library``.
 
-    Raises ModelError for tensors that are not one stack of recurrent layers with linear ones around it,
-    OptionsError if the activations of these are needed or too many.
+    Raises ModelError for tensors that are not one stack of recurrent layers with others around it,
+    OptionsError if the activations of linear ones are needed or too many.
     """
-    channels = len(options.channels) if options.channels else None
-    modules = _ordered(_modules(tensors, options.activation or "tanh"), channels)
-    _check_dense(modules, options.dense)
-    activations = iter(options.dense or ("linear",))
-    stages, notes = [], []
-    for module in modules:
-        for stage in module.stages:
-            part = stage.part
-            if isinstance(part, Dense):
-                part = Dense(part.weight, part.bias, next(activations))
-            stages.append(stage._replace(part=part))
-    if len(modules) > 1:
-        names = ", then ".join(
-            f"{quoted(module.name)} ({module.takes} to {module.gives})" for module in modules
-        )
-        notes.append(
-            f"a state dict does not say what forward() does; it is taken to run {names}, and nothing else"
-        )
-    plain = any(stage.cell == "rnn" for stage in stages)
+    if found := jax_modules.find(tensors):
+        family, modules = found
+        return network_of_modules(family, modules, options)
+    tensors, notes = dict(tensors), list[str]()
+    scaling = _take_scaling(tensors)
+    modules = modules_of(_without_weight_norm(tensors), options.activation or "tanh")
+    plain = any(stage.cell == "rnn" for module in modules for stage in module.stages)
     if options.activation is not None and not plain:
         raise OptionsError("--activation: is for an nn.RNN, and the file has none; leave it out")
     if options.activation is None and plain:
         notes.append("an nn.RNN is taken as one of tanh; say --activation relu for nonlinearity='relu'")
-    return assemble(library, stages, notes=notes)
+    if norms := [quoted(module.name) for module in modules if module.norm]:
+        notes.append(f"{', '.join(norms)}: taken as a normalisation with PyTorch's usual eps of {EPSILON:g}")
+    if scaling is not None:
+        notes.append("the tensors mean and std are taken as what inputs are scaled by, (x - mean) / std")
+    return network_of_modules(library, modules, options, notes, scaling)
 
 
-def _check_dense(modules: Sequence[Module], activations: Sequence[str] | None) -> None:
-    """Raise OptionsError unless there are as many activations as linear layers; one layer needs none."""
-    linear = [quoted(module.name) for module in modules if module.linear]
-    names = ", ".join(linear[:12])
-    if activations is None and len(linear) > 1:
-        raise OptionsError(
-            f"{len(linear)} linear layers ({names}), but not what is between them; say "
-            "their activations in this order, as in `--dense tanh,linear`"
-        )
-    if activations is not None and len(activations) != len(linear):
-        found = f"{len(linear)} linear layers ({names})" if linear else "no linear layer"
-        raise OptionsError(f"--dense: {len(activations)} activations for {found}")
+def _take_scaling(tensors: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Takes the one pair of mean and std out of ``tensors``, if there is one."""
+    pairs = [
+        (name, f"{match[1]}std")
+        for name in tensors
+        if (match := SCALING.fullmatch(name)) and match[2] == "mean" and f"{match[1]}std" in tensors
+    ]
+    if len(pairs) != 1:
+        return None
+    mean, std = (tensors.pop(name).ravel() for name in pairs[0])
+    if mean.shape != std.shape or not (std > 0).all():
+        raise ModelError(f"{quoted(pairs[0][1])}: expected as many deviations as means, all above 0")
+    return mean, std
 
 
-def _modules(tensors: Tensors, activation: str) -> list[Module]:
-    """The modules that the tensors belong to, in no order. Raises ModelError naming all that is wrong."""
-    recurrent: dict[str, dict[tuple[str, str], np.ndarray]] = defaultdict(dict)
-    linear: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
-    problems = []
-    for name, array in tensors.items():
-        reasons = [reason for end, reason in REFUSED.items() if re.fullmatch(end, name, re.DOTALL)]
-        if (
-            "embed" in name
-            and name.endswith("weight")
-            and f"{name.removesuffix('weight')}bias" not in tensors
-        ):
-            reasons.append(EMBEDDING)
-        if reasons:
-            problems.append(f"{quoted(name)}: {reasons[0]}")
-        elif match := RECURRENT.fullmatch(name):
-            recurrent[match[1] or ""][match[3] or "", match[2]] = array
-        elif (match := LINEAR.fullmatch(name)) and array.ndim == (2 if match[2] == "weight" else 1):
-            linear[match[1] or ""][match[2]] = array
-        else:
-            problems.append(
-                f"{quoted(name)} of shape {array.shape}: not of an nn.LSTM, nn.GRU, nn.RNN or nn.Linear, and "
-                "other layers cannot be run"
-            )
-    if problems:
-        raise ModelError(*problems)
-    modules = []
-    for prefix, parts in recurrent.items():
-        try:
-            modules.append(Module(prefix, tuple(_layers(prefix, parts, activation))))
-        except ModelError as error:
-            problems += error.problems
-    for prefix, given in linear.items():
-        if "weight" not in given:
-            problems.append(f"{quoted(_joined(prefix, 'weight'))}: missing")
-            continue
-        bias = given.get("bias", np.zeros(len(given["weight"]), np.float32))
-        modules.append(Module(prefix, (Stage(prefix, Dense(given["weight"], bias)),)))
-    if problems:
-        raise ModelError(*problems)
-    return modules
-
-
-def _layers(prefix: str, parts: Mapping[tuple[str, str], np.ndarray], activation: str) -> Iterator[Stage]:
-    """The layers of one recurrent module; ``parts`` by the number of the layer ("" for a cell) and name."""
-    numbers_found = {number for number, _ in parts}
-    expected = [""] if "" in numbers_found else [str(k) for k in range(len(numbers_found))]
-    if numbers_found != set(expected):
-        found = ", ".join(sorted(quoted(_joined(prefix, part, number)) for number, part in parts))
-        raise ModelError(f"{quoted(prefix)}: layers are missing between those that are there: {found}")
-    for number in expected:
-        given = {part: parts[number, part] for part in LAYER_PARTS if (number, part) in parts}
-        wanted = LAYER_PARTS if "bias_ih" in given or "bias_hh" in given else LAYER_PARTS[:2]
-        if missing := [part for part in wanted if part not in given]:
-            raise ModelError(*(f"{quoted(_joined(prefix, part, number))}: missing" for part in missing))
-        weight = given["weight_hh"]
-        name = _joined(prefix, "weight_hh", number)
-        gates, rest = divmod(weight.shape[0], weight.shape[1] or 1) if weight.ndim == 2 else (0, 0)
-        if rest or gates not in CELLS:
-            sizes = "(4 H, H) for an lstm, (3 H, H) for a gru or (H, H) for an rnn"
-            raise ModelError(f"{quoted(name)}: expected shape {sizes}, found {weight.shape}")
-        zeros = np.zeros(len(weight), np.float32)
-        layer = Layer(*(given.get(part, zeros) for part in LAYER_PARTS))
-        cell = CELLS[gates]
-        label = f"{prefix} layer {number}".strip() if number else prefix
-        stage = Stage(label, layer, cell, activation if cell == "rnn" else "tanh")
-        if problems := shape_problems(stage):
-            raise ModelError(*problems)
-        yield stage
-
-
-def _joined(prefix: str, part: str, number: str = "") -> str:
-    """The name of a tensor."""
-    return (f"{prefix}." if prefix else "") + part + (f"_l{number}" if number else "")
-
-
-def _ordered(modules: list[Module], channels: int | None = None) -> list[Module]:
-    """The modules in the one order that their names and sizes allow.
-
-    Names that differ by a number alone (lstm, lstm2; net.0, net.2) follow each other by it; otherwise each
-    takes as many values as the one before it gives, the first one ``channels``. Raises ModelError where no
-    order is left, or several; without channels that fit, a single linear layer comes last if it can.
-    """
-    by_number = sorted(modules, key=lambda module: [int(n[:18]) for n in re.findall(r"\d+", module.name)])
-    groups: dict[str, list[Module]] = defaultdict(list)
-    for module in by_number:
-        groups[re.sub(r"\d+", "", module.name)].append(module)
-    if len(groups) <= 1:
-        return by_number
-    orders: list[list[Module]] = []
-    if len(modules) <= MODULES_ORDERED:
-        orders = _orders([*groups.values()]) or _orders([[module] for module in modules])
-    fitting = [order for order in orders if channels == order[0].takes]
-    orders = fitting or orders
-    if not fitting and sum(module.linear for module in modules) == 1:
-        orders = [order for order in orders if order[-1].linear] or orders
-    if len(orders) == 1:
-        return orders[0]
-    names = ", ".join(f"{quoted(module.name)} {module.takes} to {module.gives}" for module in by_number[:12])
-    ways = "several ways" if orders else "no way"
-    raise ModelError(
-        f"its {len(modules)} modules ({names}) can follow each other in {ways} that their names and sizes "
-        "tell; save them as net.0, net.1, ... in the order in which a row passes them"
-    )
-
-
-def _orders(groups: list[list[Module]]) -> list[list[Module]]:
-    """The orders of all modules that keep that of each group and in which the sizes fit, but see BEGINNINGS.
-
-    Recurrent modules follow each other without a linear one between them.
-    """
-    found: list[list[Module]] = []
-    waiting: list[tuple[list[Module], list[list[Module]]]] = [([], groups)]
-    for _ in range(BEGINNINGS):
-        if not waiting:
-            break
-        order, left = waiting.pop()
-        if not any(left):
-            found.append(order)
-        for k, group in enumerate(left):
-            if group and _fits(order, group[0]):
-                waiting.append(([*order, group[0]], [*left[:k], group[1:], *left[k + 1 :]]))
-    return [] if waiting else found
-
-
-def _fits(order: list[Module], module: Module) -> bool:
-    """Whether ``module`` can follow those of ``order``."""
-    if not order:
-        return True
-    splits = not module.linear and order[-1].linear and not all(done.linear for done in order)
-    return order[-1].gives == module.takes and not splits
+def _without_weight_norm(tensors: Tensors) -> dict[str, np.ndarray]:
+    """``tensors``, with each weight in place of its direction v and the lengths g of its rows: g v / |v|."""
+    folded = dict(tensors)
+    for pattern, (whole, other) in WEIGHT_NORM.items():
+        for name in tensors:
+            if not (match := pattern.fullmatch(name)) or other.format(*match.groups()) not in folded:
+                continue
+            length, direction = folded.pop(name), folded.pop(other.format(*match.groups())).astype(np.float64)
+            norms = np.sqrt((direction.reshape(len(direction), -1) ** 2).sum(1)) if direction.ndim else None
+            if norms is None or length.size != len(norms) or not (norms > 0).all():
+                raise ModelError(
+                    f"{quoted(name)}: {length.shape} does not fit a direction of {direction.shape}"
+                )
+            factors = (length.ravel() / norms).reshape(-1, *[1] * (direction.ndim - 1))
+            folded[whole.format(*match.groups())] = (direction * factors).astype(np.float32)
+    return folded
 
 
 def witness(path: Path, foreign: Foreign) -> Witness | None:
     """PyTorch's own modules with the file's tensors, run from a state of zeros."""
-    if find_spec("torch") is None:
+    if find_spec("torch") is None or foreign.library != "PyTorch":
         return None
     import torch
-    from safetensors.torch import load_file
 
-    state = {name: tensor.float() for name, tensor in load_file(path).items()}
-    plan = _ordered(
-        _modules({name: tensor.numpy() for name, tensor in state.items()}, foreign.activation),
-        foreign.sizes[0],
-    )
     kinds = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
-    activations = iter([dense.activation for dense in (*foreign.before, *foreign.after)] + ["linear"])
     chain: list[Callable[[Any], Any]] = []
-    for module in plan:
-        own = {
-            name.removeprefix(f"{module.name}."): tensor
-            for name, tensor in state.items()
-            if name.rpartition(".")[0] == module.name
-        }
+    if foreign.input_mean is not None and foreign.input_std is not None:
+        mean, std = (
+            torch.tensor(side, dtype=torch.float32) for side in (foreign.input_mean, foreign.input_std)
+        )
+        chain.append(lambda x: (x - mean) / std)
+    for module, activation in foreign.plan:
+        if module.norm is not None:
+            width, norm = len(module.norm.scale), module.norm
+            scale, shift = (torch.tensor(side, dtype=torch.float32) for side in (norm.scale, norm.shift))
+            if norm.activation:
+                layer = torch.nn.LayerNorm(width, EPSILON)
+                layer.load_state_dict({"weight": scale, "bias": shift})
+                chain.append(layer)
+            else:
+                chain.append(partial(torch.addcmul, shift, scale))
+            continue
+        parts = [stage.part for stage in module.stages]
         if module.linear:
-            layer = torch.nn.Linear(module.takes, module.gives, bias="bias" in own)
-            layer.load_state_dict(own)
-            activation = next(activations)
+            [dense] = parts
+            layer = torch.nn.Linear(module.takes, module.gives)
+            layer.load_state_dict({name: torch.tensor(getattr(dense, name)) for name in ("weight", "bias")})
             chain += [layer] if activation == "linear" else [layer, getattr(torch, activation)]
             continue
-        more = {"nonlinearity": foreign.activation} if foreign.cell == "rnn" else {}
-        of_layers = {name if "_l" in name else f"{name}_l0": tensor for name, tensor in own.items()}
-        biased = "bias_ih_l0" in of_layers
-        layer = kinds[foreign.cell](module.takes, module.gives, len(module.stages), bias=biased, **more)
-        layer.load_state_dict(of_layers)
+        cell = module.stages[0].kind
+        more = {"nonlinearity": cell.activation} if cell.name == "rnn" else {}
+        layer = kinds[cell.name](module.takes, module.gives, len(parts), batch_first=True, **more)
+        layer.load_state_dict(
+            {
+                f"{name}_l{k}": torch.tensor(getattr(part, name))
+                for k, part in enumerate(parts)
+                for name in LAYER_PARTS
+            }
+        )
         chain += [layer, itemgetter(0)]
 
-    def run(rows: np.ndarray) -> np.ndarray:
-        values = torch.from_numpy(rows)
+    def answers(sequences: np.ndarray) -> np.ndarray:
+        values = torch.from_numpy(sequences)
         with torch.inference_mode():
             for layer in chain:
                 values = layer(values)
         return values.numpy()
 
-    return run
+    return Witness(answers)

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from streamrnn.foreign.hdf5 import REMEDY, TEXT, read_hdf5
+from streamrnn.foreign.hdf5 import REMEDY, TEXT, VERSION, read_hdf5
+from streamrnn.foreign.keras.calls import LayerSettings
 from streamrnn.foreign.network import numbers
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 
 ZIP_MAGIC = b"PK\x03\x04"
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 LONGEST_CONFIG = 16 << 20  # bytes
 LARGEST_WEIGHTS = 1 << 30
 LARGEST_DIRECTORY = 4 << 20  # of a zip: the list of what is in it, some 80 bytes for each
@@ -49,22 +50,19 @@ class Archive:
     config: Any
     weights: dict[str, np.ndarray]
     by_name: bool  # a layer's weights stand under its name (.h5), else under its class and number
+    version: str = ""  # of the Keras that wrote it; "" = not said
     used: set[str] = field(default_factory=set)
 
-    def take(self, layer: str, path: str, cell: str, names: list[str]) -> list[np.ndarray]:
-        """The weights called ``names`` of one layer, as float32.
-
-        The layer is called ``layer``; ``path`` is its place in a .keras file, ``cell`` the name of the cell
-        if there are several in the layer, else "". Raises ModelError naming those that are missing.
-        """
+    def take(self, layer: LayerSettings, names: list[str]) -> list[np.ndarray]:
+        """The weights called ``names`` of one layer, as float32. Raises ModelError naming those missing."""
         found, missing = [], []
         for k, name in enumerate(names):
-            at = self._find(layer, cell, name) if self.by_name else f"layers/{path}/vars/{k}"
+            at = self._find(layer, name) if self.by_name else f"layers/{layer.path}/vars/{k}"
             if at in self.weights:
                 self.used.add(at)
                 found.append(self.weights[at] if name == "count" else numbers(at, self.weights[at]))
             else:
-                missing.append(f"{at}: missing, the {name} of layer {quoted(layer)}")
+                missing.append(f"{at}: missing, the {name} of layer {quoted(layer.name)}")
         if missing:
             raise ModelError(*missing)
         return found
@@ -74,22 +72,29 @@ class Archive:
         return sorted(
             path
             for path in self.weights.keys() - self.used
-            if path != TEXT and not {"seed_generator", "seed_generator_state"} & set(path.split("/"))
+            if not {"seed_generator", "seed_generator_state"} & set(path.split("/"))
         )
 
-    def _find(self, layer: str, cell: str, name: str) -> str:
-        """Where a weight of a .h5 is: ``model_weights/LAYER/.../NAME``; Keras 2 ends it with ``:0``."""
-        start = f"model_weights/{layer}/"
+    def _find(self, layer: LayerSettings, name: str) -> str:
+        """Where a weight of a .h5 is: ``model_weights/LAYER/.../NAME``; Keras 2 ends it with ``:0``.
+
+        A layer of a model within another stands under the name of that.
+        """
+        group = layer.group or layer.name
+        start = f"model_weights/{group}/"
         places = [
             path
             for path in self.weights
             if path.startswith(start)
             and path.split("/")[-1].removesuffix(":0") == name
-            and (not cell or path.split("/")[-2] == cell)
+            and (not layer.cell or path.split("/")[-2] == layer.cell)
+            and (group == layer.name or layer.name in path.split("/")[2:-1])
         ]
         if len(places) > 1:
-            raise ModelError(f"layer {quoted(layer)}: several weights are called {name}: {quoted(places)}")
-        return places[0] if places else f"{start}{cell and cell + '/'}{name}"
+            raise ModelError(
+                f"layer {quoted(layer.name)}: several weights are called {name}: {quoted(places)}"
+            )
+        return places[0] if places else f"{start}{layer.cell and layer.cell + '/'}{name}"
 
 
 def open_archive(path: Path) -> Archive:
@@ -97,16 +102,22 @@ def open_archive(path: Path) -> Archive:
     with path.open("rb") as file:
         zipped = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
     if zipped:
-        config, content = _unzip(path)
-        return Archive(_parse(config, CONFIG), read_hdf5(content), by_name=False)
+        config, metadata, content = _unzip(path)
+        said = _parse(metadata, METADATA) if metadata else {}
+        version = said.get(VERSION) if isinstance(said, dict) else ""
+        return Archive(_parse(config, CONFIG), read_hdf5(content), False, str(version or ""))
     weights = read_hdf5(path.read_bytes())
     if TEXT not in weights:
         raise ModelError(f"{TEXT}: missing, so this file holds weights without their layers; {REMEDY}")
-    return Archive(_parse(weights[TEXT].tobytes(), TEXT), weights, by_name=True)
+    text, version = (weights.pop(key, np.zeros(0, np.uint8)).tobytes() for key in (TEXT, VERSION))
+    return Archive(_parse(text, TEXT), weights, True, version.decode(errors="replace"))
 
 
-def _unzip(path: Path) -> tuple[bytes, bytes]:
-    """``config.json`` and ``model.weights.h5`` of a zip, neither larger than it can honestly be."""
+def _unzip(path: Path) -> tuple[bytes, bytes, bytes]:
+    """``config.json``, ``metadata.json`` and ``model.weights.h5``, none larger than it can honestly be.
+
+    Without the second it is empty.
+    """
     try:
         with Directory(path) as file, zipfile.ZipFile(file) as archive:
             file.most = max(LONGEST_CONFIG, LARGEST_WEIGHTS)
@@ -117,7 +128,12 @@ def _unzip(path: Path) -> tuple[bytes, bytes]:
                 if names[name] != 1
             ]:
                 raise ModelError(*problems)
-            return _member(archive, CONFIG, LONGEST_CONFIG), _member(archive, WEIGHTS, LARGEST_WEIGHTS)
+            metadata = _member(archive, METADATA, LONGEST_CONFIG) if names[METADATA] == 1 else b""
+            return (
+                _member(archive, CONFIG, LONGEST_CONFIG),
+                metadata,
+                _member(archive, WEIGHTS, LARGEST_WEIGHTS),
+            )
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         # OSError: a place in front of the file
         # RuntimeError and its NotImplementedError: encrypted, or packed in a way unknown to zipfile

@@ -1,30 +1,24 @@
-"""Keras files, ``.keras`` and ``.h5``: Sequential models, and Functional ones without branches."""
+"""Keras files, ``.keras`` and ``.h5``: Sequential models, and Functional ones."""
 
-import importlib
-import importlib.util
-import os
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from streamrnn.foreign.chain import join
+from streamrnn.foreign.hdf5 import REMEDY
 from streamrnn.foreign.keras.archive import Archive, open_archive
-from streamrnn.foreign.keras.layers import (
-    CELLS,
-    PASSED_OVER,
-    LayerSettings,
-    normalization,
-    ordered,
-    read_layers,
-    take_weights,
-    unwrapped,
-)
-from streamrnn.foreign.network import GOES_ON, Foreign, ImportOptions, Witness
+from streamrnn.foreign.keras.calls import Given, LayerSettings, input_layers, run
+from streamrnn.foreign.keras.layers import check_layer, read_layer
+from streamrnn.foreign.keras.shaping import input_shape
+from streamrnn.foreign.keras.values import AHEAD, ROWS, STATE, Context, Value
+from streamrnn.foreign.keras.witness import witness
+from streamrnn.foreign.lowering import lower, names_of
+from streamrnn.foreign.network import GOES_ON, Foreign, ImportOptions
+from streamrnn.foreign.vectors import RowVector, joined, picked, rows
+from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 
-BACKENDS = ("jax", "torch", "tensorflow")  # the quickest over a long sequence first
+__all__ = ["read", "witness"]
+BROKEN = Value(None, "")  # what comes of a layer that cannot be read; others behind it may be wrong, too
 
 
 def read(path: Path, options: ImportOptions) -> Foreign:
@@ -33,81 +27,76 @@ def read(path: Path, options: ImportOptions) -> Foreign:
     Raises ModelError naming every layer, setting and weight that cannot be used, UserError without h5py.
     """
     archive = open_archive(path)
-    parts, notes, once = read_layers(archive)
-    window = _fixed_rows(archive.config)
+    context = Context(archive, _inputs(archive))
+    problems: list[str] = []
+
+    def apply(layer: LayerSettings, given: Given) -> list[Value]:
+        try:
+            if BROKEN in given.values:
+                check_layer(layer)
+                return [BROKEN] * 3
+            return read_layer(context, layer, given)
+        except ModelError as error:
+            problems.extend(error.problems)
+            return [BROKEN] * 3  # as many as a layer can give
+
+    values = run(archive.config, apply)
+    if problems:
+        raise ModelError(*problems)
+    if problems := [f"{path}: no layer of the model uses it; {REMEDY}" for path in archive.unused()]:
+        raise ModelError(*problems)
+    answers = [value for value in values if value.axes != STATE] or values
+    axes = {value.axes for value in answers}
+    if (
+        len(axes) != 1
+        or any(value.vector is None for value in answers)
+        or (AHEAD in axes and len(answers) > 1)
+    ):
+        raise ModelError(f"its {len(answers)} outputs are not all of each row, or all once for a window")
+    horizon = answers[0].size if AHEAD in axes else 1
+    once = ROWS not in axes
+    window = 0 if context.states or context.remembers else context.rows or 0
+    vector = joined("the outputs", [value.given for value in answers])
+    return lower(
+        "Keras",
+        vector,
+        [*context.notes, *_window_notes(context, once, window)],
+        horizon,
+        window=window if once and window > 1 else 0,
+        names=names_of(vector) if horizon == 1 else None,
+    )
+
+
+def _inputs(archive: Archive) -> dict[str, RowVector]:
+    """What goes into each input layer of rows: all of the channels, or of several layers some each."""
+    widths = {
+        layer.name: input_shape(layer)[-1] or 0
+        for layer in input_layers(archive.config)
+        if len(input_shape(layer)) == 3
+    }
+    whole, start, inputs = rows(sum(widths.values())), 0, dict[str, RowVector]()
+    for name, width in widths.items():
+        inputs[name] = picked(whole, name, np.arange(start, start + width))
+        start += width
+    return inputs
+
+
+def _window_notes(context: Context, once: bool, window: int) -> list[str]:
+    """What a user should know of what the network saw at a time."""
+    notes = []
+    of = f"windows of {window} rows" if window else "windows of rows"
+    if context.remembers:
+        notes.append(
+            f"{', '.join(context.remembers)}: stateful, its state goes on from call to call; so it does here"
+        )
     if once:
-        said = f"layer {quoted(once)} was trained to answer once per sequence (return_sequences false)"
-        goes_on = "" if window else f", and {GOES_ON}"
+        said = (
+            f"layer {quoted(context.last)} was trained to answer once per sequence (return_sequences false)"
+        )
+        goes_on = "" if window or context.remembers else f", and {GOES_ON}"
         notes.append(f"{said}; here every row is answered{goes_on}")
-    elif window > 1:
-        said = f"the file is of windows of {window} rows, each from a state of zeros"
-        notes.append(f"{said}, of which it answers every row; here {GOES_ON}")
-    return replace(join("Keras", parts, notes), window=window if once else 0)
-
-
-def _fixed_rows(model: dict[str, Any]) -> int:
-    """The rows that a network sees at a time, if its input is fixed to them and no state goes on; else 0."""
-    layers = ordered(model)
-    if any(settings.config.get("stateful") for settings in layers):
-        return 0
-    for settings in layers:
-        shape = settings.config.get("batch_shape") or settings.config.get("batch_input_shape")
-        if isinstance(shape, list) and len(shape) == 3 and type(shape[1]) is int:
-            return max(shape[1], 0)
-    return 0
-
-
-def witness(path: Path, foreign: Foreign) -> Witness | None:
-    """Keras's own layers with the file's settings and weights, in float32; None without it or a backend.
-
-    Keras loads nothing of the file: its loader would import and make whatever the settings name.
-    """
-    backend = os.environ.get("KERAS_BACKEND") or next(filter(_is_installed, BACKENDS), None)
-    if backend is None or not _is_installed("keras"):
-        return None
-    os.environ["KERAS_BACKEND"] = backend
-    keras: Any = importlib.import_module("keras")
-    archive = open_archive(path)
-    layers = [
-        _made(keras, inner, archive)
-        for settings in ordered(archive.config)
-        if settings.kind not in PASSED_OVER
-        for inner in unwrapped(settings)
-        if inner.kind not in PASSED_OVER
-    ]
-
-    def run(rows: np.ndarray) -> np.ndarray:
-        values = rows[np.newaxis]  # (1, n, C)
-        for layer in layers:
-            values = layer(values)
-        return np.asarray(keras.ops.convert_to_numpy(values))[0]
-
-    return run
-
-
-def _made(keras: Any, layer: LayerSettings, archive: Archive) -> Any:
-    """A layer of Keras, or one in place of a cell, of settings that ``read`` has checked."""
-    kind, config = layer.kind.removesuffix("Cell"), layer.config
-    make = getattr(keras.layers, kind)
-    if kind == "Normalization":
-        mean, variance = normalization(layer, archive)
-        return make(config.get("axis", -1), mean, variance, bool(config.get("invert")), dtype="float32")
-    kept: dict[str, Any] = {"activation": config.get("activation", "linear"), "dtype": "float32"}
-    if kind == "Activation":
-        return make(**kept)
-    kept |= {"units": int(config["units"]), "use_bias": config.get("use_bias", True) is True}
-    names = ["kernel", "bias"]
-    if kind in CELLS:
-        kept["return_sequences"] = True
-        names.insert(1, "recurrent_kernel")
-    if kind == "GRU":
-        kept["reset_after"] = bool(config.get("reset_after", False))
-    weights = take_weights(layer, archive, names)
-    made = make(**kept)
-    made.build((1, None, len(weights[0])))
-    made.set_weights(weights)
-    return made
-
-
-def _is_installed(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
+    elif window:
+        notes.append(f"the file is of {of}, each from a state of zeros, and answers each row; here {GOES_ON}")
+    if context.states:
+        notes.append("states that the file takes as inputs start at zero in every stream")
+    return notes

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from streamrnn.foreign.chain import ScaleShift
 from streamrnn.foreign.network import Stage
 from streamrnn.foreign.onnx.graph import Node
 from streamrnn.model.parts import Dense
@@ -30,14 +29,17 @@ def dense_stage(node: Node, width: int, weight: np.ndarray, addend: np.ndarray |
     return Stage(node.name, Dense(factors[0] * weight.T, factors[1] * bias))
 
 
-def scaling_part(node: Node, width: int, values: np.ndarray, right: bool) -> ScaleShift:
-    """What Add, Sub, Mul or Div of ``values`` is to rows of ``width``; ``right``: it has the rows first."""
+def scaling_of(node: Node, width: int, values: np.ndarray, right: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The factor and the addend that Add, Sub, Mul or Div of ``values`` is to rows of ``width``.
+
+    With ``right`` it has the rows first.
+    """
     if max(values.shape[:-1], default=1) != 1 or values.size not in (1, width):
         raise ModelError(f"{node}: constants of shape {values.shape}, expected one for each of {width}")
     constants, one, zero = values.ravel().astype(np.float64), np.ones(1), np.zeros(1)
     if node.op == "Add":
-        return ScaleShift(str(node), one, constants)
+        return one, constants
     if node.op == "Sub":
-        return ScaleShift(str(node), one, -constants) if right else ScaleShift(str(node), -one, constants)
+        return (one, -constants) if right else (-one, constants)
     with np.errstate(divide="ignore"):
-        return ScaleShift(str(node), constants if node.op == "Mul" else 1 / constants, zero)
+        return constants if node.op == "Mul" else 1 / constants, zero

@@ -16,13 +16,14 @@ from streamrnn.model.stated import quoted
 LARGEST = 1 << 26  # elements of one tensor
 
 Given = Sequence[np.ndarray | None]  # a node's inputs; None for one that is left out
-Operator = Callable[[Node, Given], np.ndarray]
+Operator = Callable[[Node, Given], np.ndarray | list[np.ndarray]]
 
 
-def fold(node: Node, given: Given) -> np.ndarray:
-    """What ``node``, of an operator in MOVES or MAKES, makes. Raises ModelError if its inputs do not fit."""
+def fold(node: Node, given: Given) -> list[np.ndarray]:
+    """The outputs of ``node``, of an operator in MAKES. Raises ModelError if its inputs do not fit."""
     try:
-        return (MOVES | MAKES)[node.op](node, given)
+        made = MAKES[node.op](node, given)
+        return made if isinstance(made, list) else [made]
     except FAULTS as error:
         raise ModelError(f"{node}: does not fit its inputs ({quoted(str(error))}); export it anew") from error
 
@@ -134,6 +135,36 @@ def _concat(node: Node, given: Given) -> np.ndarray:
     return np.concatenate(arrays, node.attributes["axis"])
 
 
+def _split(node: Node, given: Given) -> list[np.ndarray]:
+    data, axis = _first(given), node.attributes.get("axis", 0)
+    sizes = _ints(given, 1, node, "split")
+    if sizes is None:
+        parts = node.attributes.get("num_outputs", len(node.outputs))
+        each = -(-data.shape[axis] // parts)
+        sizes = [each] * (parts - 1) + [data.shape[axis] - each * (parts - 1)]
+    if sum(sizes) != data.shape[axis] or min(sizes) < 0:
+        raise ValueError(f"parts of {sizes}")
+    return np.split(data, np.cumsum(sizes)[:-1], axis)
+
+
+def _tile(node: Node, given: Given) -> np.ndarray:
+    data, repeats = _first(given), _ints(given, 1, node, "")
+    _sized([size * count for size, count in zip(data.shape, repeats, strict=True)])
+    return np.tile(data, repeats)
+
+
+def _where(node: Node, given: Given) -> np.ndarray:
+    condition, a, b = (_first(given[k:]) for k in range(3))
+    _sized(np.broadcast_shapes(condition.shape, a.shape, b.shape))
+    return np.where(condition, a, b)
+
+
+def _range(node: Node, given: Given) -> np.ndarray:
+    start, end, step = (_first(given[k:]).item() for k in range(3))
+    _sized([max(math.ceil((end - start) / step), 0)])
+    return np.asarray(np.arange(start, end, step), _first(given).dtype)
+
+
 def _cast(node: Node, given: Given) -> np.ndarray:
     data = _first(given)
     _sized(data.shape)
@@ -141,14 +172,16 @@ def _cast(node: Node, given: Given) -> np.ndarray:
         return data.astype(DTYPES[node.attributes["to"]], copy=False)
 
 
-def _arithmetic(function: Callable[..., np.ndarray]) -> Operator:
+def _arithmetic(function: Callable[..., np.ndarray], truth: bool = False) -> Operator:
+    """Of two arrays; ``truth``: what it says is true or not."""
+
     def operator(node: Node, given: Given) -> np.ndarray:
         a, b = given
         if a is None or b is None or a.dtype != b.dtype:
             raise ValueError("inputs of different types")
         _sized(np.broadcast_shapes(a.shape, b.shape))
         with np.errstate(all="ignore"):
-            return function(a, b).astype(a.dtype, copy=False)
+            return function(a, b).astype(np.bool_ if truth else a.dtype, copy=False)
 
     return operator
 
@@ -171,10 +204,13 @@ MOVES: dict[str, Operator] = {
     "Transpose": _transpose,
     "Slice": _slice,
     "Gather": _gather,
+    "Split": _split,
+    "Tile": _tile,
+    "Expand": _expand,
+    "Concat": _concat,
 }
-# those that join states, as well as constants
-JOINS: dict[str, Operator] = {"Concat": _concat, "Expand": _expand}
-MAKES: dict[str, Operator] = JOINS | {
+JOINS = ("Concat",)  # of these, those that have more than one input to move
+MAKES: dict[str, Operator] = MOVES | {
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
     "Shape": _shape,
@@ -182,4 +218,15 @@ MAKES: dict[str, Operator] = JOINS | {
     "Sub": _arithmetic(np.subtract),
     "Mul": _arithmetic(np.multiply),
     "Div": _arithmetic(_divide),
+    "Equal": _arithmetic(np.equal, truth=True),
+    "Less": _arithmetic(np.less, truth=True),
+    "LessOrEqual": _arithmetic(np.less_equal, truth=True),
+    "Greater": _arithmetic(np.greater, truth=True),
+    "GreaterOrEqual": _arithmetic(np.greater_equal, truth=True),
+    "And": _arithmetic(np.logical_and, truth=True),
+    "Or": _arithmetic(np.logical_or, truth=True),
+    "Not": lambda node, given: np.logical_not(_first(given)),
+    "Neg": lambda node, given: -_first(given),
+    "Where": _where,
+    "Range": _range,
 }

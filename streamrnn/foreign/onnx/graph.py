@@ -13,16 +13,20 @@ from onnx import AttributeProto, TensorProto
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 
+BRANCHES = ("then_branch", "else_branch")  # of an If
 OLDEST_OPSET = 7  # recurrent operators and broadcasting have meant the same since
 # the element types that tensors of weights and of shape arithmetic have
 DTYPES = {
     TensorProto.FLOAT: np.float32,
     TensorProto.DOUBLE: np.float64,
     TensorProto.FLOAT16: np.float16,
+    TensorProto.BFLOAT16: np.float32,
     TensorProto.INT32: np.int32,
     TensorProto.INT64: np.int64,
     TensorProto.BOOL: np.bool_,
 }
+# those that rows can be of: all become float32
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 # what numpy raises for arrays and attributes that do not fit one another
 FAULTS = (ValueError, TypeError, IndexError, KeyError, OverflowError, AttributeError, ZeroDivisionError)
 
@@ -39,6 +43,12 @@ class Node:
 
     def __str__(self) -> str:
         return f"node {quoted(self.name)} ({self.op})"
+
+    @property
+    def needs(self) -> list[str]:
+        """The values that it takes, those in its branches too."""
+        inner = [self.attributes.get(name) for name in BRANCHES]
+        return [*self.inputs, *(name for graph in inner if graph is not None for name in _taken(graph))]
 
     def input(self, k: int) -> str:
         return self.inputs[k] if k < len(self.inputs) else ""
@@ -104,15 +114,33 @@ def tensor_values(name: str, tensor: TensorProto) -> np.ndarray:
             "external_data=False, or in Python: import onnx; onnx.save(onnx.load('x.onnx'), 'one.onnx')"
         )
     if tensor.data_type not in DTYPES:
-        raise ModelError(f"tensor {quoted(name)}: elements of type {_type_name(tensor.data_type)}")
+        raise ModelError(f"tensor {quoted(name)}: elements of type {type_name(tensor.data_type)}")
     try:
         stored = len(tensor.raw_data) if tensor.HasField("raw_data") else tensor.ByteSize() * 8
         if min(tensor.dims, default=0) < 0 or math.prod(tensor.dims) > stored:
             raise ValueError(f"{stored} bytes")
-        return onnx.numpy_helper.to_array(tensor)
+        array = onnx.numpy_helper.to_array(tensor)
+        return array.astype(np.float32) if tensor.data_type == TensorProto.BFLOAT16 else array
     except FAULTS as error:
         problem = f"shape {quoted(list(tensor.dims))} does not fit what is stored"
         raise ModelError(f"tensor {quoted(name)}: {problem}; export it anew") from error
+
+
+def branch(node: Node, name: str) -> tuple[dict[str, Node], dict[str, TensorProto], list[str]]:
+    """The nodes and tensors in one of the branches of an If, and the names of what it gives."""
+    graph = node.attributes.get(name)
+    if not isinstance(graph, onnx.GraphProto):
+        raise ModelError(f"{node}: has no {name}")
+    nodes = {
+        output: made for proto in graph.node for made in [_node(proto, set())] for output in made.outputs
+    }
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    return nodes, tensors, [value.name for value in graph.output]
+
+
+def _taken(graph: onnx.GraphProto) -> list[str]:
+    """All that the nodes of a branch take; of branches within, what is taken there is not looked at."""
+    return [name for node in graph.node for name in node.input] + [value.name for value in graph.output]
 
 
 def _node(proto: onnx.NodeProto, own: set[tuple[str, str]]) -> Node:
@@ -124,7 +152,7 @@ def _node(proto: onnx.NodeProto, own: set[tuple[str, str]]) -> Node:
 
 
 def _attribute(attribute: AttributeProto) -> Any:
-    """A number, text, tensor or list of them; None for what no operator here has."""
+    """A number, text, tensor, graph or list of numbers or texts; None for what no operator here has."""
     kind = attribute.type
     if kind == AttributeProto.STRING:
         return attribute.s.decode(errors="replace")
@@ -132,7 +160,12 @@ def _attribute(attribute: AttributeProto) -> Any:
         return [text.decode(errors="replace") for text in attribute.strings]
     if kind in (AttributeProto.INTS, AttributeProto.FLOATS):
         return list(attribute.ints if kind == AttributeProto.INTS else attribute.floats)
-    fields = {AttributeProto.INT: "i", AttributeProto.FLOAT: "f", AttributeProto.TENSOR: "t"}
+    fields = {
+        AttributeProto.INT: "i",
+        AttributeProto.FLOAT: "f",
+        AttributeProto.TENSOR: "t",
+        AttributeProto.GRAPH: "g",
+    }
     return getattr(attribute, fields[kind]) if kind in fields else None
 
 
@@ -143,5 +176,5 @@ def _dimensions(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     )
 
 
-def _type_name(number: int) -> str:
+def type_name(number: int) -> str:
     return TensorProto.DataType.Name(number) if number in TensorProto.DataType.values() else str(number)
