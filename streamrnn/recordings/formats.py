@@ -1,0 +1,57 @@
+"""The formats of recordings, a row each: what a file of it looks like, and what reads it."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from streamrnn.errors import UserError
+
+LOOKED_AT = 1 << 12  # bytes of a file that tell what it is
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # at 0, or behind a block of the user's of 512 bytes, 1024, 2048, ...
+
+
+class RecordingFormat(NamedTuple):
+    """A row of the table."""
+
+    name: str
+    suffixes: tuple[str, ...]  # that its files usually have; for people, its content tells
+    looks: Callable[[bytes], bool]  # whether the first LOOKED_AT bytes of a file are of it
+    module: str  # of ``streamrnn.recordings``: has ``open_recording``
+    library: str  # that must be there
+    extra: str  # that brings it
+    holds: str  # what it is known for, in a few words
+
+
+FORMATS: tuple[RecordingFormat, ...] = (
+    RecordingFormat(
+        "HDF5",
+        (".h5", ".hdf5", ".mat", ".nc"),
+        lambda head: any(head[at : at + len(_HDF5)] == _HDF5 for at in (0, 512, 1024, 2048)),
+        "hdf5",
+        "h5py",
+        "hdf5",
+        "plain HDF5, MATLAB 7.3, pandas, netCDF-4",
+    ),
+)
+NAMES = {row.name: row for row in FORMATS}
+
+
+def format_of(path: Path) -> RecordingFormat | None:
+    """The format of a file by its content; None for another, or what cannot be read twice.
+
+    Raises UserError, which names the command that brings it, if the library that reads it is missing.
+    """
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            head = file.read(LOOKED_AT)
+    except OSError:
+        return None
+    found = next((row for row in FORMATS if row.looks(head)), None)
+    if found is not None and importlib.util.find_spec(found.library) is None:
+        raise UserError(
+            f"{path}: is {found.name}, which {found.library} reads; pip install 'streamrnn[{found.extra}]'"
+        )
+    return found

@@ -1,0 +1,134 @@
+"""An HDF5 file as a recording: which datasets have their samples together, and at which times."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from streamrnn.errors import UserError
+from streamrnn.recordings.hdf5 import frames
+from streamrnn.recordings.hdf5.attributes import UNITS, Said
+from streamrnn.recordings.hdf5.folder import Folder
+from streamrnn.recordings.hdf5.times import Timed
+from streamrnn.recordings.hdf5.walk import folders
+from streamrnn.recordings.recording import (
+    MOST_CHANNELS,
+    ChannelGroup,
+    Contents,
+    RecordedChannel,
+    Samples,
+    Told,
+    rows_at_once,
+)
+
+CACHE = 64 << 20  # bytes of unpacked chunks, of each dataset
+PER_PIECE = 8  # times as long as a piece are the chunks that are read at once
+
+
+class Hdf5Recording:
+    """See ``OpenRecording``."""
+
+    def __init__(self, path: Path, told: Told) -> None:
+        self._file = h5py.File(path, "r", rdcc_nbytes=CACHE)
+        root = Said(self._file["/"])
+        kind = _kind(self._file, root, path)
+        self._groups, left_out, notes = list[Timed](), dict[str, str](), list[str]()
+        above = list[Folder]()
+        for name, group, datasets in folders(self._file):
+            above = [one for one in above if f"{name}/".startswith(f"{one.path}/") or not one.path]
+            if frames.is_frame(group):
+                found, gone = frames.read_frame(name, group, datasets)
+                self._groups += found
+                left_out |= gone
+                continue
+            folder = Folder(name, group, datasets, above, told, kind)
+            above.append(folder)
+            self._groups += folder.timed
+            left_out |= folder.left_out
+            notes += folder.notes
+        notes += [note for one in self._groups for note in one.times.notes]
+        notes += [store.note for one in self._groups for store in one.stores if store.note]
+        channels = sum(len(store.columns) for one in self._groups for store in one.stores)
+        if channels > MOST_CHANNELS:
+            raise UserError(f"has {channels:,} channels; at most {MOST_CHANNELS:,} are read")
+        if not channels:
+            why = "".join(f'; "{name}": {what}' for name, what in list(left_out.items())[:10])
+            raise UserError(f"no dataset of it holds samples{why}")
+        self._start = _start(self._groups)
+        zeros = [one.times.zero for one in self._groups if one.times.zero is not None]
+        self.contents = Contents(
+            ", ".join(filter(None, ("HDF5", kind))),
+            tuple(_described(one) for one in self._groups),
+            self._start,
+            bool(zeros) and all(zero.zoned for zero in zeros),
+            tuple(left_out.items()),
+            tuple(dict.fromkeys(notes)),
+        )
+
+    def pieces(self, group: int, channels: Sequence[int]) -> Iterator[Samples]:
+        timed = self._groups[group]
+        places = [(store, place) for store in timed.stores for place in range(len(store.columns))]
+        wanted = dict[int, tuple[list[int], list[int]]]()  # of each store: places in it, and in the piece
+        for at, channel in enumerate(channels):
+            store, place = places[channel]
+            inside, here = wanted.setdefault(timed.stores.index(store), ([], []))
+            inside.append(place)
+            here.append(at)
+        count = rows_at_once(len(channels))
+        chunk = max((timed.stores[of].at_once() for of in wanted), default=1)
+        if chunk > count:
+            count = min(chunk, PER_PIECE * count)
+        elif chunk > 1:
+            count -= count % chunk
+        zero = timed.times.zero
+        shift = 0 if zero is None or self._start is None else zero.ns - self._start
+        for begin in range(0, timed.samples, count):
+            end = min(begin + count, timed.samples)
+            values = np.empty((end - begin, len(channels)))
+            for of, (inside, here) in wanted.items():
+                values[:, here] = timed.stores[of].read(begin, end, inside)
+            yield Samples(timed.times.ns(begin, end) + shift, values)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def open_recording(path: Path, told: Told) -> Hdf5Recording:
+    """Raises UserError for a file that holds no samples, and whatever h5py does for a damaged one."""
+    return Hdf5Recording(path, told)
+
+
+def _kind(file: "h5py.File", root: Said, path: Path) -> str:
+    """What wrote a file, where that matters."""
+    with path.open("rb") as bytes_:
+        if bytes_.read(10) == b"MATLAB 7.3":
+            return "MATLAB 7.3"
+    if "_NCProperties" in root or any("_Netcdf4Dimid" in file[name].attrs for name in _scales(file)):
+        return "netCDF-4"
+    return ""
+
+
+def _scales(file: "h5py.File") -> Iterator[str]:
+    for name in file:
+        if file.get(name, getlink=True).__class__ is h5py.HardLink and isinstance(file[name], h5py.Dataset):
+            yield name
+
+
+def _start(groups: Sequence[Timed]) -> int | None:
+    """The earliest moment of all groups that have one, ns since the Unix epoch."""
+    found = [
+        one.times.zero.ns + int(one.times.ns(0, 1)[0])
+        for one in groups
+        if one.times.zero is not None and one.samples
+    ]
+    return min(found, default=None)
+
+
+def _described(one: Timed) -> ChannelGroup:
+    columns = [(column, store) for store in one.stores for column in store.columns]
+    channels = tuple(
+        RecordedChannel(column.name, column.unit or Said(store.data).text(*UNITS), str(store.data.dtype)[:40])
+        for column, store in columns
+    )
+    return ChannelGroup(one.folder, channels, one.samples, one.times.period_ns, one.times.timed)
