@@ -52,10 +52,11 @@ def come_to(updates: list[tuple[int, float]], take: str) -> float:
 
 
 class PlainRows:
-    def __init__(self, channels: int, period: int, take: str, hold: int, lateness: int) -> None:
+    def __init__(self, channels: int, period: int, take: str, hold: int | list[int], lateness: int) -> None:
         self.channels, self.period, self.take_what = channels, period, take
-        self.hold, self.lateness = hold, lateness
-        self.leap = max(1000, tick_of(hold, period) + tick_of(lateness, period))
+        self.holds = [hold] * channels if isinstance(hold, int) else hold
+        self.lateness = lateness
+        self.leap = max(1000, tick_of(max(self.holds), period) + tick_of(lateness, period))
         self.agreeing = max(2, channels)
         self.streams: dict[int, Stream] = {}
         self.rows: list[Row] = []
@@ -142,7 +143,10 @@ class PlainRows:
                     newest = max(ts for ts, _ in waiting[channel])
                     stream.gave[channel] = newest, come_to(waiting[channel], self.take_what)
                     how.append("fresh")
-                elif channel in stream.gave and tick * self.period - stream.gave[channel][0] <= self.hold:
+                elif (
+                    channel in stream.gave
+                    and tick * self.period - stream.gave[channel][0] <= self.holds[channel]
+                ):
                     how.append("held")
                 else:
                     how.append("silent")

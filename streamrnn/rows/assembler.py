@@ -105,22 +105,28 @@ class Assembler:
         period_ns: int,
         take: str = "last",
         *,
-        hold_ns: int,
+        hold_ns: int | np.ndarray,
         lateness_ns: int,
         capacity: int,
     ) -> None:
+        """``hold_ns`` is of all channels, or (C,) int64 of each, and then of any number of periods."""
         if channels < 1 or capacity < 1:
             raise ValueError("there must be a channel, and room for a stream")
         if not 1 <= period_ns <= LONGEST:
             raise ValueError(f"a period of {period_ns} ns is not between 1 ns and 18 years")
         if take not in TAKES:
             raise ValueError(f'take = "{take}" is none of {", ".join(TAKES)}')
-        for name, value, most in (("lateness", lateness_ns, MOST_LATENESS), ("hold", hold_ns, MOST_HOLD)):
+        holds = np.broadcast_to(np.asarray(hold_ns, np.int64), channels).copy()
+        longest = int(holds.max())
+        most_hold = LONGEST if isinstance(hold_ns, np.ndarray) else MOST_HOLD
+        spans = [("lateness", lateness_ns, MOST_LATENESS)]
+        spans += [("hold", int(end), most_hold) for end in (holds.min(), longest)]
+        for name, value, most in spans:
             if not 0 <= value <= min(most * period_ns, LONGEST):
                 raise ValueError(
                     f"a {name} of {value} ns is not between 0 and {most} periods, or over 18 years"
                 )
-        late_ticks, hold_ticks = -(-lateness_ns // period_ns), -(-hold_ns // period_ns)
+        late_ticks, hold_ticks = -(-lateness_ns // period_ns), -(-longest // period_ns)
         self.period_ns, self.capacity = period_ns, capacity
         self.names: list[str] = []  # of the streams by index; "" where there is none
         self.counts = np.zeros(len(COUNTS), np.int64)  # see COUNTS: in all, so that a call's are a difference
@@ -130,7 +136,7 @@ class Assembler:
         self._ticks = Ticks(
             channels=channels,
             period=period_ns,
-            hold=hold_ns,
+            hold=holds,
             lateness=lateness_ns,
             take=TAKES.index(take),
             leap=max(_LEAP, hold_ticks + late_ticks),
@@ -184,7 +190,7 @@ class Assembler:
     @property
     def outlasts_ns(self) -> int:
         """How long a stream that is silent may still have rows."""
-        return self._ticks.hold + self._ticks.lateness + 2 * self._ticks.period
+        return int(self._ticks.hold.max()) + self._ticks.lateness + 2 * self._ticks.period
 
     @property
     def most_bytes(self) -> int:

@@ -24,7 +24,7 @@ FIELDS = 16
     LEFT,  # the last tick that left
     WAITING,  # ticks that have a value and have not left
     PAST,  # channels that have spoken past the next tick to leave
-    GAVE,  # ns: the newest time of a value that a row has had
+    UNTIL,  # ns: how long a value that a row has had is held, at most
     BEGINS,  # 1: the next row is the first after the source's clock was set back
     SPOKE,  # ns of our clock: when it last said something that was accepted
     HEARD,  # the same of anything that it said
@@ -43,7 +43,7 @@ class Ticks(NamedTuple):
 
     channels: int  # C
     period: int  # ns
-    hold: int  # ns
+    hold: np.ndarray  # (C,) int64, ns
     lateness: int  # ns
     take: int  # of TAKES
     leap: int  # ticks: a time further off than that is wild
@@ -108,7 +108,7 @@ def free(ticks: Ticks, first: int, end: int) -> None:
         array.reshape(streams, -1)[first:end] = 0
     for array in (ticks.spoken, ticks.gave_ns):
         array.reshape(streams, -1)[first:end] = NEVER
-    ticks.fields.reshape(streams, -1)[first:end, GAVE] = NEVER
+    ticks.fields.reshape(streams, -1)[first:end, UNTIL] = NEVER
 
 
 def longer(ticks: Ticks, streams: int, room: int) -> Ticks:

@@ -24,7 +24,6 @@ from streamrnn.rows.layout import (
     FREE,
     FRESH,
     FURTHEST,
-    GAVE,
     HEARD,
     HELD,
     IGNORED,
@@ -45,6 +44,7 @@ from streamrnn.rows.layout import (
     TICK,
     TIME,
     UNPLACED,
+    UNTIL,
     VALUES_HELD,
     VALUES_MISSING,
     WAITING,
@@ -84,10 +84,11 @@ def _give(ticks, room, stream, tick, slot):
             if ticks.take == MEAN:
                 value /= count
             ticks.gave[here], ticks.gave_ns[here] = value, ticks.waits_ns[cell + channel]
-            ticks.fields[at + GAVE] = max(ticks.fields[at + GAVE], ticks.gave_ns[here])
+            until = ticks.gave_ns[here] + ticks.hold[channel]
+            ticks.fields[at + UNTIL] = max(ticks.fields[at + UNTIL], until)
             ticks.waits_count[cell + channel] = 0
             ticks.how[here] = FRESH
-        elif now - ticks.gave_ns[here] <= ticks.hold:
+        elif now - ticks.gave_ns[here] <= ticks.hold[channel]:
             value = ticks.gave[here]
             ticks.how[here] = HELD
             held += 1
@@ -117,7 +118,7 @@ def _leave(ticks, room, stream, until, by_clock):
     while left < until:
         tick = left + 1
         slot = stream * ticks.ring + (tick & (ticks.ring - 1))
-        if ticks.occupied[slot] == 0 and tick * ticks.period - fields[at + GAVE] > ticks.hold:
+        if ticks.occupied[slot] == 0 and tick * ticks.period > fields[at + UNTIL]:
             if fields[at + WAITING] > 0:
                 left = tick
                 continue
@@ -217,7 +218,7 @@ def _begin_anew(ticks, stream):
     """Forgets a stream of which nothing waits, but for what it has said aside."""
     at = stream * FIELDS
     ticks.fields[at + STAGE] = FIRST
-    ticks.fields[at + PAST], ticks.fields[at + GAVE], ticks.fields[at + BEGINS] = 0, NEVER, 1
+    ticks.fields[at + PAST], ticks.fields[at + UNTIL], ticks.fields[at + BEGINS] = 0, NEVER, 1
     for channel in range(stream * ticks.channels, (stream + 1) * ticks.channels):
         ticks.spoken[channel] = ticks.gave_ns[channel] = NEVER
 

@@ -28,7 +28,7 @@ def test_times_in_binary_fractions_are_as_exact_as_they_can_be():
     assert to_ticks(np.array([2**62 + 1]), 1, "x").tolist() == [2**62 + 1]
     assert to_ticks(np.array([0.5]), 10**9, "x", 2.0**31).tolist() == [500 * 10**6]
     for bad in ([np.nan], [np.inf], [1e300]):
-        with pytest.raises(UserError, match="^x: "):
+        with pytest.raises(UserError, match="x: "):
             to_ticks(np.array(bad), 10**9, "x")
     with pytest.raises(UserError, match="beyond the years"):
         to_ticks(np.array([2**62]), 1000, "x")

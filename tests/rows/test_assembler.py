@@ -264,12 +264,20 @@ class Both:
     """An assembler and the plain one, told the same."""
 
     def __init__(
-        self, streams: int, channels: int, period: int, take: str, hold: int, lateness: int, room: int
+        self,
+        streams: int,
+        channels: int,
+        period: int,
+        take: str,
+        hold: int | list[int],
+        lateness: int,
+        room: int,
     ):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "_BLOCK_ROWS", room)
+            each = hold if isinstance(hold, int) else np.array(hold)
             self.ours = Assembler(
-                channels, period, take, hold_ns=hold, lateness_ns=lateness, capacity=streams
+                channels, period, take, hold_ns=each, lateness_ns=lateness, capacity=streams
             )
         self.plain = PlainRows(channels, period, take, hold, lateness)
         self.streams, self.seen = [self.ours.stream(f"s{stream}") for stream in range(streams)], 0
@@ -320,12 +328,14 @@ def updates_of(draw, streams: int, channels: int) -> list[Update]:
 
 @st.composite
 def ways(draw) -> dict[str, Any]:
+    period, channels = draw(st.sampled_from([1, 7, 10, 10])), draw(st.integers(1, 3))
+    holds = [draw(st.sampled_from([0, 1, 9, 10, 25, 60, 1100])) * period // 10 for _ in range(channels)]
     return {
         "streams": draw(st.integers(1, 2)),
-        "channels": draw(st.integers(1, 3)),
-        "period": (period := draw(st.sampled_from([1, 7, 10, 10]))),
+        "channels": channels,
+        "period": period,
         "take": draw(st.sampled_from(TAKES)),
-        "hold": draw(st.sampled_from([0, 1, 9, 10, 25, 60, 1100])) * period // 10,
+        "hold": draw(st.sampled_from([holds, holds[0]])),
         "lateness": draw(st.sampled_from([0, 1, 9, 10, 11, 15, 40])) * period // 10,
         "room": draw(st.sampled_from([1, 2, 3, 4096])),
     }
