@@ -36,6 +36,17 @@ def words(ctx: click.Context, param: click.Parameter, value: str | None) -> dict
     return found
 
 
+def units(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    """Channels and their units."""
+    found = {}
+    for pair in value:
+        name, _, unit = pair.rpartition("=")
+        if not name.strip() or not unit.strip() or not unit.isprintable():
+            raise click.BadParameter(f"{pair!r} does not say the unit of a channel, as in pressure=bar.")
+        found[name.strip()] = unit.strip()
+    return found
+
+
 def delimiter(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value in ("tab", r"\t"):
         return "\t"
@@ -96,6 +107,14 @@ _OPTIONS = (
         "--words", callback=words, metavar="A=0,B=1", help="Numbers that words in named channels stand for."
     ),
     click.option(
+        "--unit-of",
+        "units",
+        multiple=True,
+        callback=units,
+        metavar="CHANNEL=UNIT",
+        help="Unit of a channel, whatever the file says; may be given again.",
+    ),
+    click.option(
         "--delimiter",
         metavar="CHAR|tab|space",
         callback=delimiter,
@@ -149,7 +168,9 @@ def take_raster(options: dict[str, Any], settings: Any = None) -> Any:
     given = {name: options.pop(name) for name in ("period", "take", "hold", "lateness")}
     told = {name: value for name, value in given.items() if value is not None}
     default = {"take": "last", "hold": "10 periods", "lateness": "1 period"}
+    hold_told = "hold" in told
     if settings is not None and settings.period_ns:
+        hold_told = True
         default = {name: getattr(settings, name) for name in given}
     told = default | told
     if "period" not in told:
@@ -158,7 +179,7 @@ def take_raster(options: dict[str, Any], settings: Any = None) -> Any:
         return None
     period_ns = span_ns(told["period"])
     hold_ns, lateness_ns = (span_ns(told[name], period_ns) for name in ("hold", "lateness"))
-    return Raster(told["period"], period_ns, hold_ns, lateness_ns, told["take"])
+    return Raster(told["period"], period_ns, hold_ns, lateness_ns, told["take"], hold_told)
 
 
 def take_reading(options: dict[str, Any], settings: Any = None) -> Any:
@@ -172,6 +193,7 @@ def take_reading(options: dict[str, Any], settings: Any = None) -> Any:
     same = (
         "time_format",
         "words",
+        "units",
         "delimiter",
         "decimal",
         "encoding",

@@ -42,7 +42,9 @@ class RecordedChannel(NamedTuple):
 
     name: str  # within its group
     unit: str = ""
-    stored: str = ""  # in a few words: "int16, scaled"
+    stored: str = (
+        ""  # numpy's name of its type, and what becomes of it: "int16, scaled"; "float32" is as it is
+    )
 
 
 class ChannelGroup(NamedTuple):
@@ -126,7 +128,7 @@ def to_ticks(numbers: np.ndarray, unit_ns: int, where: str, largest: float | Non
     if not len(numbers):
         return np.zeros(0, np.int64)
     if numbers.dtype.kind in "iu":
-        if max(abs(int(numbers.min())), abs(int(numbers.max()))) * unit_ns >= 1 << 63:
+        if max(abs(int(numbers.min())), abs(int(numbers.max()))) * unit_ns >= 1 << 62:
             raise UserError(f"{where}: its times are beyond the years that ns count")
         return numbers.astype(np.int64) * unit_ns
     if not np.isfinite(numbers).all():

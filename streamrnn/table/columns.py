@@ -3,9 +3,11 @@
 import difflib
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from streamrnn.errors import UserError
 
+Told = TypeVar("Told")
 NAMES_SHOWN, NAME_SHOWN = 40, 60  # names in a message, and characters of one
 LISTED = 800  # characters of all names in a list
 
@@ -75,7 +77,7 @@ def _places(name: str, names: Sequence[str]) -> list[int]:
     return same or [place for place, other in enumerate(names) if folded(other) == folded(name)]
 
 
-def of_name(told: Mapping[str, float], name: str, default: float) -> float:
+def of_name(told: Mapping[str, Told], name: str, default: Told) -> Told:
     """What is told of a column, of its very name, else of its name but for case and outer space."""
     if name in told:
         return told[name]

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from streamrnn.errors import UserError
+from streamrnn.recordings.formats import RecordingFormat, format_of
 from streamrnn.table.blocks import Again, Block
 from streamrnn.table.cell_values import is_text, make_marks
 from streamrnn.table.columns import find_any, find_columns
@@ -16,8 +18,9 @@ from streamrnn.table.reader import RowReader
 from streamrnn.table.reading import Reading
 from streamrnn.table.readings import reading_columns
 from streamrnn.table.recorded import SEQ, STREAM, TIME, VALUES, may_be_long, may_be_wide
+from streamrnn.table.recording_file import RecordingFile
 from streamrnn.table.roles import is_label
-from streamrnn.table.value_sources import ValuesOfReadings, ValuesOfRows, plain
+from streamrnn.table.value_sources import ValuesOfReadings, ValuesOfRecording, ValuesOfRows, plain
 from streamrnn.wire.frame import TOPIC_BYTES
 
 
@@ -29,7 +32,7 @@ def open_rows(
     exclude: Sequence[str] = (),
     period_s: float = 0.0,
 ) -> RowReader:
-    """The rows of a CSV or parquet file; ``-`` is CSV on standard input. Gzip is told by its content.
+    """The rows of a CSV or parquet file or a recording; ``-`` is CSV on standard input. Its content tells.
 
     ``channels`` are the columns to read, in this order; None reads every column of measurements: of
     numbers, and not seq, time or stream, none of ``exclude``, nor what only counts or runs like a clock.
@@ -47,7 +50,6 @@ def open_rows(
     """
     path = Path(source)
     regular = source != "-" and path.is_file()
-    marks = make_marks(reading.missing, reading.words)
 
     def open_file() -> CsvFile | ParquetFile:
         return ParquetFile(path) if source != "-" and is_parquet(path) else CsvFile(source, reading)
@@ -59,6 +61,9 @@ def open_rows(
         finally:
             other.close()
 
+    row = format_of(path) if source != "-" else None
+    if row is not None:
+        return _recording_rows(path, row, channels, reading, labels, exclude, period_s)
     file = open_file()
     try:
         file.recorded = _is_recorded(file, reading)
@@ -69,14 +74,53 @@ def open_rows(
             file, channels, reading, labels, exclude, again if regular else None, open_file, period_s
         )
         known = again if regular and table is file else None
-        layout = find_layout(table, channels, reading, marks, known, labels, exclude)
-        stream = None if layout.stream is not None else _stem(source)
-        numbers = None
-        if period_s > 0 and layout.time is not None and layout.seq is None and not reading.count_rows:
-            from streamrnn.table.numbering import TimeNumbers
+        return _reader(table, source, channels, reading, known, labels, exclude, period_s)
+    except BaseException:
+        file.close()
+        raise
 
-            numbers = TimeNumbers(period_s * 1e9)
-        return RowReader(table, layout, stream, reading, marks, numbers, channels is None)
+
+def _reader(
+    table: File,
+    source: str,
+    channels: Sequence[str] | None,
+    reading: Reading,
+    again: Again | None,
+    labels: Sequence[str],
+    exclude: Sequence[str],
+    period_s: float,
+) -> RowReader:
+    marks = make_marks(reading.missing, reading.words)
+    layout = find_layout(table, channels, reading, marks, again, labels, exclude)
+    stream = None if layout.stream is not None else _stem(source)
+    numbers = None
+    if period_s > 0 and layout.time is not None and layout.seq is None and not reading.count_rows:
+        from streamrnn.table.numbering import TimeNumbers
+
+        numbers = TimeNumbers(period_s * 1e9)
+    return RowReader(table, layout, stream, reading, marks, numbers, channels is None)
+
+
+def _recording_rows(
+    path: Path,
+    row: RecordingFormat,
+    channels: Sequence[str] | None,
+    reading: Reading,
+    labels: Sequence[str],
+    exclude: Sequence[str],
+    period_s: float,
+) -> RowReader:
+    """The rows of a recording of a known format."""
+    for option, told in (("channel", reading.channel), ("value", reading.value)):
+        if told is not None:
+            raise UserError(f"{path}: --{option}-column is of tables, and this is {row.name}")
+    gone = [name for name in exclude if not find_any([name], labels)]
+    file = RecordingFile(path, row, reading, channels, gone, period_s)
+    try:
+        if reading.raster is None:
+            return _reader(file, str(path), channels, file.reading, file.blocks, labels, (), period_s)
+        table = RasterFile(ValuesOfRecording(file), reading.raster, reading, True)
+        return _reader(table, str(path), channels, table.reading, None, labels, (), period_s)
     except BaseException:
         file.close()
         raise

@@ -18,6 +18,7 @@ from streamrnn.table.offsets import find_offsets
 from streamrnn.table.parquet_file import ParquetFile
 from streamrnn.table.raster import RasterFile
 from streamrnn.table.reading import Reading
+from streamrnn.table.recording_file import RecordingFile
 from streamrnn.table.roles import (
     RECORD,
     counts,
@@ -33,7 +34,7 @@ from streamrnn.table.times import to_ns
 from streamrnn.table.turns import find_turns, turns_text
 from streamrnn.table.words import VALUE_OF_STATE
 
-File = CsvFile | ParquetFile | LongFile | RasterFile
+File = CsvFile | ParquetFile | LongFile | RasterFile | RecordingFile
 TEXT, TIMES, STATES, EMPTY = "text", "times", "true and false, or words for them", "without any value"
 CALENDAR = "a part of the time"
 

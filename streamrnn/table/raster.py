@@ -62,12 +62,14 @@ class RasterFile:
         """``whole_head``: look at many rows first, as they need not be waited for."""
         self._source, self._raster = source, raster
         self.where, self.notes = source.where, source.notes
+        self.left_out: dict[str, str] = getattr(source, "left_out", {})
+        holds = None if raster.hold_told else getattr(source, "holds", None)
         try:
             self._assembler = Assembler(
                 len(source.channels),
                 raster.period_ns,
                 raster.take,
-                hold_ns=raster.hold_ns,
+                hold_ns=raster.hold_ns if holds is None else holds,
                 lateness_ns=raster.lateness_ns,
                 capacity=_MOST_STREAMS,
             )
@@ -124,7 +126,8 @@ class RasterFile:
             f"{self.where}: {counted(counts['rows'], 'row')} every {self._raster.period} of "
             f"{counted(values, 'value')}; {counts['held']:,} held, {counts['missing']:,} missing"
         )
-        return [said + (f"; left out: {', '.join(lost)}" if lost else "")]
+        own = self._source.closing() if hasattr(self._source, "closing") else []
+        return [said + (f"; left out: {', '.join(lost)}" if lost else ""), *own]
 
     def stop(self) -> None:
         """Lets ``blocks`` end within a moment; for any thread."""

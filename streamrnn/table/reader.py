@@ -1,14 +1,14 @@
 """Reads the rows of a file whose columns are known, block by block."""
 
-import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from streamrnn.errors import UserError
+from streamrnn.table.bad_cells import NO_TIME, UNITS_MAY_BE, BadCells, remedy
 from streamrnn.table.blocks import Block
 from streamrnn.table.cell_values import (
     Marks,
@@ -21,13 +21,14 @@ from streamrnn.table.cell_values import (
     to_float64,
     to_uint64,
 )
-from streamrnn.table.columns import listed, shortened
+from streamrnn.table.columns import listed, of_name, shortened
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.extremes import recurring_extremes, unlike_first
 from streamrnn.table.ids import StreamIds
 from streamrnn.table.layout import File, TableLayout
 from streamrnn.table.raster import RasterFile
 from streamrnn.table.reading import Reading
+from streamrnn.table.recording_file import RecordingFile
 from streamrnn.table.records import LoggerRecords
 from streamrnn.table.rows import Rows
 from streamrnn.table.time_parts import join_times
@@ -39,20 +40,6 @@ if TYPE_CHECKING:
     from streamrnn.table.numbering import TimeNumbers
 
 _HALF_DAY, _DAY = 43200 * 10**9, 86400 * 10**9  # ns
-
-
-DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
-UNITS_MAY_BE = 3  # lines in which units, or more names, are more likely than bad values
-NO_TIME = "is not a time"
-WORD = 20  # characters of a word that may mean a missing value
-
-
-class BadCells(NamedTuple):
-    """Cells of one column that cannot be read."""
-
-    column: int
-    bad: np.ndarray  # (n,) bool
-    what: str
 
 
 class RowReader:
@@ -82,8 +69,9 @@ class RowReader:
         self.where = file.where
         self.names = list(file.names)
         self.channels = [file.names[place] for place in layout.channels]
-        self.units = {name: file.units[name] for name in self.channels if name in file.units}
-        self.left_out = layout.left_out
+        units = {name: of_name(reading.units, name, file.units.get(name, "")) for name in self.channels}
+        self.units = {name: unit for name, unit in units.items() if unit}
+        self.left_out = getattr(file, "left_out", {}) | layout.left_out
         self.said = _said(file, layout)
         self.notes = [*layout.notes, *getattr(file, "notes", [])]
         self.time_type = layout.time_type
@@ -93,7 +81,7 @@ class RowReader:
         self.words = layout.words
         self.offsets = np.array([layout.offsets.get(place, 0.0) for place in layout.channels])
         self._everything = everything  # whether no channels were named
-        self._skipped, self._exact = 0, exact
+        self._skipped, self._begun, self._exact = 0, 0, exact
         self.whole = False
         self.numbers = numbers
         self._file = file
@@ -147,7 +135,7 @@ class RowReader:
     def closing(self) -> str:
         """What to say after the rows: of their times, where these number them."""
         said = [*(self.numbers.said() if self.numbers else ()), *self._records.said()]
-        told = self._file.closing() if isinstance(self._file, RasterFile) else []
+        told = self._file.closing() if isinstance(self._file, RasterFile | RecordingFile) else ()
         return "".join([*(f"warning: {words}\n" for words in said), *(f"{words}\n" for words in told)])
 
     def extremes(self, of_offsets: bool = False) -> list[str]:
@@ -246,6 +234,9 @@ class RowReader:
             seq = self._ids.number(np.zeros(len(places), np.int32))[records]
         else:
             seq = self._ids.number(stream)
+        if block.begins is not None and layout.seq is None:  # what begins anew leaves a number out
+            begun = self._begun + np.cumsum(block.begins).astype(np.uint64)
+            seq, self._begun = seq + begun, int(begun[-1])
         rows = Rows(stream, values, seq, ts_ns, time, block.line, block.begins)
         return self._without_bad(rows, block, records, faults) if faults or block.malformed else rows
 
@@ -309,31 +300,14 @@ class RowReader:
             cell = block.columns[places.index(fault.column)][row]
             what = f'column "{shortened(self._file.names[fault.column])}": {quoted(cell)} {fault.what}; '
             state = fault.column in self._layout.states
-            remedy = _remedy(fault.what, str(cell.as_py()).strip(), state)
+            do = remedy(fault.what, str(cell.as_py()).strip(), state)
             if fault.what == "is not a number" and block.locate(int(records[row])) <= UNITS_MAY_BE:
-                remedy += "; if the rows begin further down give --data-line"
-            found.append((int(records[row]), f"{what}{remedy}"))
+                do += "; if the rows begin further down give --data-line"
+            found.append((int(records[row]), f"{what}{do}"))
         record, what = min(found)
         if self._left is None or record < self._left:
             where = f"{self._file.where}: {self._file.unit} {block.locate(record)}"
             raise UserError(f"{where}, {what}" if what.startswith("column") else f"{where} {what}")
-
-
-def _remedy(what: str, cell: str, state: bool) -> str:
-    """What to do about a bad cell."""
-    skip = "leave such rows out with --on-error skip"
-    if what != "is not a number":
-        return skip
-    if DECIMAL_COMMA.fullmatch(cell):
-        return f"if the comma is a decimal one give --decimal comma, or {skip}"
-    if cell.isprintable() and 0 < len(cell) <= WORD and "," not in cell:
-        word = cell if cell.isalnum() else f"'{cell}'"
-        if state:
-            return (
-                f"say what the words stand for with --words {word}=0,... or give --missing {word}, or {skip}"
-            )
-        return f"if it means a missing value give --missing {word}, or {skip}"
-    return skip
 
 
 def _said(file: File, layout: TableLayout) -> str:

@@ -15,6 +15,7 @@ class Raster:
     hold_ns: int
     lateness_ns: int
     take: str = "last"
+    hold_told: bool = True  # else channels that have a rate of their own are held for a period of it
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Reading:
     decimal: str | None = None  # "point" or "comma"
     missing: tuple[str, ...] = ()  # numbers and words that stand for a missing value
     words: Mapping[str, float] = field(default_factory=dict)  # texts that stand for a number
+    units: Mapping[str, str] = field(default_factory=dict)  # of columns, whatever a file says
     offsets: Mapping[str, float] | None = None  # taken off columns, by name, see ``table.offsets``
     on_error: str = "fail"  # or "skip": a row that cannot be used
     limit: int | None = None  # rows

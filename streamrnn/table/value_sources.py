@@ -7,6 +7,7 @@ import numpy as np
 
 from streamrnn.errors import UserError
 from streamrnn.table.blocks import Again
+from streamrnn.table.chosen_groups import GROUP
 from streamrnn.table.columns import find_any, find_columns, find_or_miss, folded
 from streamrnn.table.csv_file import CsvFile
 from streamrnn.table.parquet_file import ParquetFile
@@ -14,6 +15,7 @@ from streamrnn.table.raster import SomeValues
 from streamrnn.table.reader import RowReader
 from streamrnn.table.reading import Reading
 from streamrnn.table.readings import ReadingColumns, Readings, ReadingsOf, is_number
+from streamrnn.table.recording_file import RecordingFile
 
 
 class ValuesOfReadings:
@@ -142,6 +144,34 @@ class ValuesOfRows:
 
     def close(self) -> None:
         self._reader.close()
+
+
+class ValuesOfRecording:
+    """Those of a recording: each sample of each channel is one, in order of time."""
+
+    def __init__(self, file: RecordingFile) -> None:
+        self._file, self.where, self.said, self.notes = file, file.where, file.said, file.notes
+        self.channels, self.units, self.holds = file.channels, file.units, file.holds()
+        self.left_out = file.left_out
+        self.stream = None if file.streams is None else GROUP
+        self.streams = file.streams or [""]
+        if not file.timed:
+            raise UserError(f"{file.where}: rows every so often need times, and it says none")
+
+    skipped = 0
+
+    def __iter__(self) -> Iterator[SomeValues]:
+        for stream, channel, ns, value in self._file.values():
+            yield SomeValues(np.full(len(channel), stream, np.int32), channel, ns, value)
+
+    def closing(self) -> list[str]:
+        return self._file.closing()
+
+    def stop(self) -> None:
+        self._file.stop()
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def plain(reading: Reading) -> Reading:

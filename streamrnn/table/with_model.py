@@ -17,7 +17,7 @@ def check_units(reader: RowReader, model: Model) -> None:
         if unit and here and here != unit:
             raise UserError(
                 f'{reader.where}: "{name}" is in {here}, and the model learned it in {unit}; bring it to '
-                "that unit, or mend the line of units"
+                f"that unit, or, if the file is wrong, say so: --unit-of '{ours[name]}={unit}'"
             )
 
 

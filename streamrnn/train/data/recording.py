@@ -111,8 +111,9 @@ def read_recording(options: DataOptions, progress: Callable[[int], object]) -> R
             _take_units(recording, names, reader, source)
             _take_words(recording, reader, source)
             recording.said.append(reader.said)
-            if reading.raster is not None:
-                recording.said.extend(reader.closing().splitlines())
+            for line in reader.closing().splitlines():
+                warns = line.startswith("warning: ")
+                (recording.notes if warns else recording.said).append(line.removeprefix("warning: "))
             recording.notes.extend(note for note in notes if note not in recording.notes)
             parts += found
             skipped += reader.skipped + infinite
@@ -168,7 +169,7 @@ def _take_units(recording: Recording, names: list[str], reader: RowReader, sourc
         if recording.units.setdefault(name, unit) != unit:
             raise UserError(
                 f'{source}: "{name}" is in {unit} here, and in {recording.units[name]} in a file before; '
-                "bring them to one unit"
+                "bring them to one unit, or say it for all with --unit-of"
             )
 
 
