@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from streamrnn.cli.shared import (
+    ANY,
     COUNT,
     INTERRUPTED,
     MODEL,
@@ -250,14 +251,24 @@ def tail(
     return run(address, topics, as_json, limit, model, bind, keys, bands or ())
 
 
-@click.command(epilog=example("streamrnn inspect model.safetensors"))
-@click.argument("file", type=MODEL, metavar="MODEL|SNAPSHOT")
+@click.command(epilog=example("streamrnn inspect model.safetensors", "streamrnn inspect bench.h5"))
+@click.argument("file", type=ANY, metavar="FILE")
 @as_json_option
 def inspect(file: Path, as_json: bool) -> None:
-    """Show what is in a model, or in a snapshot."""
+    """Show what is in a model, a snapshot or a recording.
+
+    Of a recording, or a table of rows: groups, channels, units, rates, start, gaps, missing samples, and
+    which of its channels train would take, and why not the others.
+    """
+    from streamrnn.recordings.formats import is_safetensors
     from streamrnn.state.commands import describe_snapshot, format_snapshot, is_snapshot
 
-    if is_snapshot(file):
+    if file.exists() and not is_safetensors(file):
+        from streamrnn.table.contents import describe_file, format_contents
+
+        description = describe_file(file)
+        text = format_contents(description)
+    elif is_snapshot(file):
         description = describe_snapshot(file)
         text = format_snapshot(description)
     else:

@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from streamrnn.errors import UserError
+from streamrnn.recordings.formats import SUFFIXES
 
 INTERRUPTED = 128 + 2  # what a shell reports of a program that SIGINT ended
 BROKEN_PIPE = 128 + 13  # and of one that SIGPIPE ended
@@ -154,7 +155,9 @@ class File(click.Path):
 PATH = click.Path(path_type=Path)
 MODEL = File(".safetensors")
 SETTINGS = File(".toml")
-TABLE = File(".csv", ".tsv", ".txt", ".gz", ".parquet", path_type=str)  # its name, as - is one, too
+RECORDED = (".csv", ".tsv", ".txt", ".dat", ".gz", ".parquet", *SUFFIXES)
+TABLE = File(*RECORDED, path_type=str)  # its name, as - is one, too
+ANY = File(".safetensors", *RECORDED)
 POSITIVE = Finite(min=0, min_open=True)
 COUNT = click.IntRange(min=1)
 

@@ -35,6 +35,7 @@ FORMATS: tuple[RecordingFormat, ...] = (
     ),
 )
 NAMES = {row.name: row for row in FORMATS}
+SUFFIXES = tuple(suffix for row in FORMATS for suffix in row.suffixes)
 
 
 def format_of(path: Path) -> RecordingFormat | None:
@@ -55,3 +56,12 @@ def format_of(path: Path) -> RecordingFormat | None:
             f"{path}: is {found.name}, which {found.library} reads; pip install 'streamrnn[{found.extra}]'"
         )
     return found
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is a model or a snapshot by its name, or by its first bytes."""
+    if path.suffix == ".safetensors" or not path.is_file():
+        return path.suffix == ".safetensors"
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and head[4:8] == bytes(4)

@@ -63,7 +63,7 @@ ARROWS: dict[str, set[str]] = {
         ),
     },
     "cli": {
-        *("streamrnn", "errors", "model", "settings", "table"),
+        *("streamrnn", "errors", "model", "settings", "recordings", "table"),
         *(
             "engine",
             "adapters",

@@ -10,6 +10,7 @@ from streamrnn.errors import UserError
 from streamrnn.recordings.hdf5 import frames
 from streamrnn.recordings.hdf5.attributes import UNITS, Said
 from streamrnn.recordings.hdf5.folder import Folder
+from streamrnn.recordings.hdf5.packing import PLAIN
 from streamrnn.recordings.hdf5.times import Timed
 from streamrnn.recordings.hdf5.walk import folders
 from streamrnn.recordings.recording import (
@@ -128,7 +129,11 @@ def _start(groups: Sequence[Timed]) -> int | None:
 def _described(one: Timed) -> ChannelGroup:
     columns = [(column, store) for store in one.stores for column in store.columns]
     channels = tuple(
-        RecordedChannel(column.name, column.unit or Said(store.data).text(*UNITS), str(store.data.dtype)[:40])
+        RecordedChannel(
+            column.name,
+            column.unit or Said(store.data).text(*UNITS),
+            store.kind(column).name + ("" if column.packing == PLAIN else ", scaled"),
+        )
         for column, store in columns
     )
     return ChannelGroup(one.folder, channels, one.samples, one.times.period_ns, one.times.timed)

@@ -63,6 +63,11 @@ class Store:
         raw = raw.reshape(len(raw), -1)
         return raw[:, column.pick or 0]
 
+    def kind(self, column: StoredColumn) -> np.dtype:
+        """The type of a column's numbers."""
+        kind = self.data.dtype[column.pick] if isinstance(column.pick, str) else self.data.dtype
+        return np.dtype(kind)
+
     def at_once(self) -> int:
         """Samples in a chunk of its storage, 1 where it lies as a whole."""
         return int(self.data.chunks[self.axis]) if self.data.chunks else 1
