@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from streamrnn.recordings.time_names import DAY, DAY_OF_YEAR, HOUR, MINUTE, MONTH, SECOND, YEAR, part_of_date
 from streamrnn.table.cell_values import is_text, to_float64
-from streamrnn.table.time_names import DAY, DAY_OF_YEAR, HOUR, MINUTE, MONTH, SECOND, YEAR, part_of_date
 
 LEAST = 30  # rows before a column of the calendar is told from a measurement
 SEVERAL = 4  # hours or weekdays that are not by chance

@@ -16,7 +16,6 @@ from streamrnn.table.chosen_groups import ALIKE, GroupRate
 from streamrnn.table.in_time import FAR, GroupAhead, Span, moments
 
 INVALID = float(np.finfo(np.float64).max)  # stands for an invalid sample on its way through the assembler
-FIRST = 1 << 40  # the number of the first row; before it are numbers for what slower channels had
 INFINITE = INVALID / 2  # what float32 makes infinite again
 GAP, BEHIND = 1.5, 4  # periods: without a sample that is a gap; that are looked ahead
 
@@ -32,37 +31,40 @@ class JoinedRows(NamedTuple):
 class _Clock:
     """Numbers the times of the rows; where some are missing, so are numbers."""
 
-    def __init__(self, period_ns: int) -> None:
-        self._period = period_ns
+    def __init__(self, period_ns: int, first: int) -> None:
+        """``first``: the number of the first row; before it are numbers for what slower channels had."""
+        self._period, self._first = period_ns, first
         self.ticks = np.zeros(0, np.int64)  # of rows that have not left, and one before them
         self.numbers = np.zeros(0, np.int64)
 
     def add(self, ticks: np.ndarray) -> None:
         """The times of the next rows, rising."""
         if len(ticks) and not len(self.ticks):
-            self.ticks, self.numbers, ticks = ticks[:1], np.array([FIRST]), ticks[1:]
+            self.ticks, self.numbers, ticks = ticks[:1], np.array([self._first]), ticks[1:]
         if len(ticks):
             steps = np.diff(ticks, prepend=self.ticks[-1])
             further = np.maximum((steps + self._period // 2) // self._period, 1)
             self.ticks = np.concatenate([self.ticks, ticks])
             self.numbers = np.concatenate([self.numbers, self.numbers[-1] + np.cumsum(further)])
 
-    def numbers_of(self, ticks: np.ndarray, following: int | None) -> np.ndarray:
-        """Of samples, (n,) int64 each: that of the first row not before it, or in a gap as if it had rows.
+    def assembled(self, ticks: np.ndarray, following: int | None) -> np.ndarray:
+        """When samples are in the assembler's time, where row n is at n periods: (n,) int64.
 
-        ``following`` is the time of the row behind the last one that was added, where that is known.
+        A sample belongs to the first row not before it, or in a gap to where one would be; and is as much
+        earlier than that. ``following`` is the time of the row behind the last one, where that is known.
         """
-        ahead = _Clock(self._period)
+        ahead = _Clock(self._period, self._first)
         ahead.ticks, ahead.numbers = self.ticks, self.numbers
         if following is not None:
             ahead.add(np.array([following]))
         after = np.searchsorted(ahead.ticks, ticks, "left")
         before = np.maximum(after - 1, 0)
         away = -((ahead.ticks[before] - ticks) // self._period)  # periods, rounded up
-        numbers = ahead.numbers[before] + away
-        there = after < len(ahead.ticks)
-        numbers[there] = np.minimum(numbers[there], ahead.numbers[after[there]])
-        return numbers
+        numbers, times = ahead.numbers[before] + away, ahead.ticks[before] + away * self._period
+        there = np.flatnonzero(after < len(ahead.ticks))
+        nearer = there[ahead.numbers[after[there]] <= numbers[there]]
+        numbers[nearer], times[nearer] = ahead.numbers[after[nearer]], ahead.ticks[after[nearer]]
+        return numbers * self._period - np.clip(times - ticks, 0, self._period - 1)
 
     def leave(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which of some numbers, (n,) rising, are those of rows, and the times of these, which it forgets."""
@@ -92,12 +94,14 @@ class Joined:
         clocks = [k for k, rate in enumerate(rates) if rate.period_ns <= (1 + ALIKE) * period_ns]
         clocks = [k for k in clocks if rates[k].regular] or clocks
         self._clocks = [groups[k] for k in clocks]
-        holds = np.zeros(sum(map(len, columns)), np.int64)  # periods of rows
+        holds = np.zeros(sum(map(len, columns)), np.int64)
         for k, places in enumerate(columns):
-            holds[[*places]] = 0 if k in clocks[:1] else _hold(rates[k], period_ns)
-        self._assembler = Assembler(len(holds), 1, "last", hold_ns=holds, lateness_ns=0, capacity=1)
+            hold = rates[k].hold_ns
+            slack = min(hold // period_ns, period_ns // 1000)  # periods are rounded to ns
+            holds[[*places]] = 0 if k == clocks[0] else hold + slack
+        self._assembler = Assembler(len(holds), period_ns, "last", hold_ns=holds, lateness_ns=0, capacity=1)
         self._assembler.stream("")
-        self._clock = _Clock(period_ns)
+        self._clock = _Clock(period_ns, 2 + int(holds.max()) // period_ns)
         self._begin_at = np.zeros(0, np.int64)  # ticks at which new sequences begin
 
     def __iter__(self) -> Iterator[JoinedRows]:
@@ -114,26 +118,29 @@ class Joined:
         """The times of the rows up to a moment: those of the first group of their rate, and of the others
         of it where that has none."""
         ticks = np.unique(self._clocks[0].ticks)
+        last = self._clock.ticks[-1] if len(self._clock.ticks) else -FAR
         for other in self._clocks[1:]:
             own = np.unique(other.ticks)
             place = np.searchsorted(ticks, own, "left")
-            room = np.append(ticks, FAR)[place] - own > GAP * self._period
+            before = np.minimum(own - np.append(last, ticks)[place], FAR // 4)
+            after = np.minimum(np.append(ticks, FAR)[place] - own, FAR // 4)
+            room = (before + after > GAP * self._period) & (2 * np.minimum(before, after) >= self._period)
             ticks = np.unique(np.concatenate([ticks, own[room]]))
         return ticks[: np.searchsorted(ticks, moment, "right")]
 
     def _updates(self, spans: Sequence[Span]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Samples as updates: streams, channels, numbers of rows for times, values; in the order of these."""
+        """Samples as updates: streams, channels, times, values; in the order of these."""
         ahead = [int(clock.ticks[0]) for clock in self._clocks if len(clock.ticks)]
         following = min(ahead, default=None)
-        channels, numbers, values = ([np.zeros(0, kind)] for kind in (np.int32, np.int64, np.float64))
+        channels, times, values = ([np.zeros(0, kind)] for kind in (np.int32, np.int64, np.float64))
         for span, places in zip(spans, self._columns, strict=True):
             if not len(span.ticks) or (following is None and not len(self._clock.ticks)):
                 continue
             count = len(places)
-            numbers.append(np.repeat(self._clock.numbers_of(span.ticks, following), count))
+            times.append(np.repeat(self._clock.assembled(span.ticks, following), count))
             channels.append(np.tile(np.array(places, np.int32), len(span.ticks)))
             values.append(_finite(span.values.reshape(-1)))
-        every = np.concatenate(numbers)
+        every = np.concatenate(times)
         order = np.argsort(every, kind="stable")
         stream = np.zeros(len(order), np.int32)
         return stream, np.concatenate(channels)[order], every[order], np.concatenate(values)[order]
@@ -152,13 +159,6 @@ class Joined:
             begins[np.searchsorted(ticks, self._begin_at[:due], "left")] = True
             self._begin_at = self._begin_at[due:]
             yield JoinedRows(ticks, values, begins)
-
-
-def _hold(rate: GroupRate, period_ns: int) -> int:
-    """For how many rows a sample stands."""
-    if rate.even and rate.hold_ns >= period_ns:
-        return round(rate.hold_ns / period_ns) if rate.hold_ns % period_ns < 2 else rate.hold_ns // period_ns
-    return max(1, -(-rate.hold_ns // period_ns))
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

@@ -11,9 +11,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from streamrnn.errors import UserError
+from streamrnn.recordings.time_names import is_time_name
 from streamrnn.table.lines import FRACTION, NUMBER, SAMPLE, SPACE, Record, find_delimiter, kind_of, records_of
 from streamrnn.table.reading import Reading
-from streamrnn.table.time_names import is_time_name
 from streamrnn.table.units import is_kind, is_unit
 
 TOA5 = "TOA5"

@@ -7,11 +7,11 @@ import numpy as np
 import pyarrow as pa
 
 from streamrnn.errors import UserError
+from streamrnn.recordings.time_names import rank_of, says_date, unit_of_cell, unit_of_name
 from streamrnn.table.blocks import Again
 from streamrnn.table.cell_values import blanked, is_text, quoted
 from streamrnn.table.columns import find_columns
 from streamrnn.table.reading import NO_TIME, Reading
-from streamrnn.table.time_names import rank_of, says_date, unit_of_cell, unit_of_name
 from streamrnn.table.time_parts import (
     TimeColumn,
     find_clock,

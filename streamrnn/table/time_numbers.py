@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.recordings.time_names import NS
 from streamrnn.table.cell_values import is_text
-from streamrnn.table.time_names import NS
 
 SERIAL, SERIAL_ZERO = "serial", -25569  # days since 1899-12-30, in days since 1970
 _EXACT = pa.decimal128(38, 18)

@@ -9,10 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streamrnn.table.calendar import find_calendar
-from streamrnn.table.cell_values import blanked, is_text
-from streamrnn.table.columns import is_unnamed
-from streamrnn.table.time_names import (
+from streamrnn.recordings.time_names import (
     DAY,
     DAY_OF_YEAR,
     HOUR,
@@ -23,6 +20,9 @@ from streamrnn.table.time_names import (
     is_clock_name,
     part_of_date,
 )
+from streamrnn.table.calendar import find_calendar
+from streamrnn.table.cell_values import blanked, is_text
+from streamrnn.table.columns import is_unnamed
 from streamrnn.table.time_text import parse_times
 from streamrnn.table.times import TimeForm, is_number, orders_of
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamrnn.recordings.time_names import NS
 from streamrnn.table.cell_values import NUMBER, Numbers, blanked, cast_cells, is_text, to_float64
-from streamrnn.table.time_names import NS
 from streamrnn.table.time_numbers import (
     SERIAL,
     number_ns,

@@ -27,12 +27,8 @@ ARROWS: dict[str, set[str]] = {
     "streams": {"errors", "compiling", "stats", "model", "wire", "kernels"},
     "engine": {"errors", "system", "compiling", "stats", "model", "wire", "kernels", "streams"},
     "settings": {"errors"},
-    "table.time_names": set(),  # words, which recordings are read by as well
-    "recordings": {"errors", "table.time_names"},
-    "table": {
-        *("errors", "system", "compiling", "stats", "rows", "model", "wire", "engine", "recordings"),
-        "table.time_names",
-    },
+    "recordings": {"errors"},
+    "table": {"errors", "system", "compiling", "stats", "rows", "model", "wire", "engine", "recordings"},
     "state": {"errors", "system", "model", "streams", "settings"},  # outside of a daemon, or by asking it
     "web": {"streamrnn", "errors", "system", "stats"},
     "adapters": {"errors", "model", "wire", "rows", "settings"},

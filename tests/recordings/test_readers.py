@@ -25,7 +25,7 @@ def test_times_in_binary_fractions_are_as_exact_as_they_can_be():
     assert to_ticks(today, 10**9, "x").tolist() == [17 * 10**17 + k * 10**7 for k in range(5)]
     single = (100 + np.arange(5) * 0.01).astype(np.float32)
     assert to_ticks(single, 10**9, "x").tolist() == [10**11 + k * 10**7 for k in range(5)]
-    assert to_ticks(np.array([2**62 + 1]), 1, "x").tolist() == [2**62 + 1]
+    assert to_ticks(np.array([2**61 + 1]), 1, "x").tolist() == [2**61 + 1]
     assert to_ticks(np.array([0.5]), 10**9, "x", 2.0**31).tolist() == [500 * 10**6]
     for bad in ([np.nan], [np.inf], [1e300]):
         with pytest.raises(UserError, match="x: "):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from streamrnn.table.time_names import NS, unit_of_cell
+from streamrnn.recordings.time_names import NS, unit_of_cell
 
 RATES = (
     *("rate", "sampling_rate", "samplingrate", "sample_rate", "samplerate", "sampling_frequency"),

@@ -12,7 +12,7 @@ from streamrnn.recordings.hdf5.packing import PLAIN, packing_of
 from streamrnn.recordings.hdf5.store import Store, StoredColumn, check_storage, columns_of, numeric
 from streamrnn.recordings.hdf5.times import Counted, Even, Stamped, TimeBase, Timed, rises
 from streamrnn.recordings.recording import MOST_CHANNELS, Told
-from streamrnn.table.time_names import rank_of
+from streamrnn.recordings.time_names import rank_of
 
 NO_TIMES = ("data", "start", "end")  # what times are called in tables, and other things in HDF5
 TIMES = frozenset(("time", "times", "timestamp", "timestamps", "stamps", "zeit"))

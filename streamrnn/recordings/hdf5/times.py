@@ -9,7 +9,7 @@ from streamrnn.errors import UserError
 from streamrnn.recordings.hdf5.attributes import Moment, Said, since
 from streamrnn.recordings.hdf5.store import Store
 from streamrnn.recordings.recording import even_ticks, to_ticks
-from streamrnn.table.time_names import NS, unit_of_cell, unit_of_name
+from streamrnn.recordings.time_names import NS, unit_of_cell, unit_of_name
 
 SLAB = 1 << 18
 # numbers of at most this size count this unit since 1970, the same as in a table
