@@ -10,8 +10,9 @@ from streamrnn.errors import UserError
 from streamrnn.recordings.hdf5 import frames
 from streamrnn.recordings.hdf5.attributes import UNITS, Said
 from streamrnn.recordings.hdf5.folder import Folder
+from streamrnn.recordings.hdf5.opened import Opened, lost_if_short, open_file, whole_length
 from streamrnn.recordings.hdf5.packing import PLAIN
-from streamrnn.recordings.hdf5.times import Timed
+from streamrnn.recordings.hdf5.times import Stamped, Timed
 from streamrnn.recordings.hdf5.walk import folders
 from streamrnn.recordings.recording import (
     MOST_CHANNELS,
@@ -23,18 +24,17 @@ from streamrnn.recordings.recording import (
     rows_at_once,
 )
 
-CACHE = 64 << 20  # bytes of unpacked chunks, of each dataset
 PER_PIECE = 8  # times as long as a piece are the chunks that are read at once
 
 
 class Hdf5Recording:
     """See ``OpenRecording``."""
 
-    def __init__(self, path: Path, told: Told) -> None:
-        self._file = h5py.File(path, "r", rdcc_nbytes=CACHE)
+    def __init__(self, path: Path, opened: Opened, told: Told) -> None:
+        self._file = opened.file
         root = Said(self._file["/"])
         kind = _kind(self._file, root, path)
-        self._groups, left_out, notes = list[Timed](), dict[str, str](), list[str]()
+        self._groups, left_out, notes = list[Timed](), dict[str, str](), [opened.note] if opened.note else []
         above = list[Folder]()
         for name, group, datasets in folders(self._file):
             above = [one for one in above if f"{name}/".startswith(f"{one.path}/") or not one.path]
@@ -56,6 +56,7 @@ class Hdf5Recording:
         if not channels:
             why = "".join(f'; "{name}": {what}' for name, what in list(left_out.items())[:10])
             raise UserError(f"no dataset of it holds samples{why}")
+        cut = _cut(self._groups, opened, left_out) if opened.size is not None else ""
         self._start = _start(self._groups)
         zeros = [one.times.zero for one in self._groups if one.times.zero is not None]
         self.contents = Contents(
@@ -65,6 +66,7 @@ class Hdf5Recording:
             bool(zeros) and all(zero.zoned for zero in zeros),
             tuple(left_out.items()),
             tuple(dict.fromkeys(notes)),
+            cut,
         )
 
     def pieces(self, group: int, channels: Sequence[int]) -> Iterator[Samples]:
@@ -97,7 +99,34 @@ class Hdf5Recording:
 
 def open_recording(path: Path, told: Told) -> Hdf5Recording:
     """Raises UserError for a file that holds no samples, and whatever h5py does for a damaged one."""
-    return Hdf5Recording(path, told)
+    opened = open_file(path)
+    with lost_if_short(opened.size, opened.whole_size):
+        return Hdf5Recording(path, opened, told)
+
+
+def _cut(groups: Sequence[Timed], opened: Opened, left_out: dict[str, str]) -> str:
+    """Lets groups end where their samples are whole, in a file without its end; and says so.
+
+    What has none is left out. Raises UserError if no group has any.
+    """
+    assert opened.size is not None
+    whole = total = 0
+    for timed in groups:
+        before = timed.samples
+        for store in (*timed.stores, *([timed.times.store] if isinstance(timed.times, Stamped) else [])):
+            store.length = min(store.length, whole_length(store, opened.size))
+        gone = [store for store in timed.stores if not store.length]
+        if len(gone) < len(timed.stores):
+            left_out |= dict.fromkeys((store.path for store in gone), "its samples are not there any more")
+            timed.stores[:] = [store for store in timed.stores if store.length]
+        timed.times.length = min(timed.times.length, *(store.length for store in timed.stores))
+        if isinstance(timed.times, Stamped):
+            timed.times.length = min(timed.times.length, timed.times.store.length)
+        whole, total = whole + timed.samples, total + before
+    there = f"only {opened.size:,} of its {opened.whole_size:,} bytes are there"
+    if not whole:
+        raise UserError(f"{there}, and no sample is whole")
+    return f"{there}: {whole:,} of {total:,} samples are whole, and taken"
 
 
 def _kind(file: "h5py.File", root: Said, path: Path) -> str:

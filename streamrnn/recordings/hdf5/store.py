@@ -1,12 +1,13 @@
 """Datasets of samples: which of their axes is time, which columns they have, and slabs of them as float64."""
 
+import importlib.util
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import h5py
 import numpy as np
-from h5py import h5d
+from h5py import h5d, h5z
 
 from streamrnn.errors import UserError
 from streamrnn.recordings.hdf5.packing import Packing
@@ -78,11 +79,25 @@ def check_storage(path: str, data: "h5py.Dataset") -> None:
     how = data.id.get_create_plist()
     if how.get_layout() == h5d.VIRTUAL or how.get_external_count():
         raise UserError(f"{path}: its samples are in another file, which is not opened; give that file")
+    for place in range(how.get_nfilters()):
+        _check_filter(path, *how.get_filter(place)[0::3])
     if data.chunks and (size := math.prod(data.chunks) * data.dtype.itemsize) > MOST_CHUNK:
         raise UserError(
             f"{path}: is stored in chunks of {size >> 20:,} MB, each of which is read whole; write it "
             "in smaller ones, as with h5repack"
         )
+
+
+def _check_filter(path: str, code: int, name: bytes) -> None:
+    """Raises UserError for data that is packed in a way that is not known."""
+    if h5z.filter_avail(code):
+        return
+    if importlib.util.find_spec("hdf5plugin") is not None:
+        importlib.import_module("hdf5plugin")  # which registers what it knows
+    if not h5z.filter_avail(code):
+        said = name.decode(errors="replace") if name.isascii() else ""
+        what = f"{said} ({code})" if said.isprintable() and said else str(code)
+        raise UserError(f"{path}: is packed by filter {what}, which h5py has not; pip install hdf5plugin")
 
 
 def numeric(kind: np.dtype) -> bool:
