@@ -257,10 +257,11 @@ def _check_channels(file: File, named: list[int], left_out: dict[int, str], head
         return
     if any(len(cells) for cells in head):
         columns = [f'"{shortened(file.names[place])}" ({why})' for place, why in left_out.items()]
+        remedy = "If that is wrong, see --header-line, --delimiter and --decimal; name channels"
+        remedy = remedy if isinstance(file, CsvFile) else "Name those that are channels"
         raise UserError(
             f"{file.where}: no column holds measurements; it was taken for {file.said}; its columns: "
-            f"{listed(columns)}. If that is wrong, see --header-line, --delimiter and --decimal; name "
-            "channels with --channels"
+            f"{listed(columns)}. {remedy} with --channels"
         )
     raise UserError(f"{file.where}: no row follows the names of the columns")
 
