@@ -32,11 +32,12 @@ from streamrnn.recordings.recording import (
     Told,
 )
 
+COMMAND = ("-m", __name__)
 MEMORY = 2 << 30  # bytes that the process may take, beside what it maps of the file
 PATIENCE_S = 60.0  # without a byte of an answer
 LONGEST_LINE = 64 << 20  # bytes
 MOST_VALUES = 16 * PIECE_VALUES  # of a piece
-MOST_SAID = 1 << 20  # bytes that it may write of errors
+MOST_SAID = 1 << 16  # bytes of what it says where it cannot even begin
 SHOWN = 300  # characters of what a library says
 
 
@@ -49,7 +50,7 @@ class RecordingApart:
         package = str(Path(__file__).parents[2])
         # "::" keeps the HDF5 library from loading filters out of other folders
         env = os.environ | {"PYTHONPATH": package, "HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1"}
-        command = [sys.executable, "-P", "-m", __name__, row.name, str(path.absolute()), json.dumps(told)]
+        command = [sys.executable, "-P", *COMMAND, row.name, str(path.absolute()), json.dumps(told)]
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
@@ -144,12 +145,14 @@ def main() -> int:
     row, path, told = NAMES[sys.argv[1]], Path(sys.argv[2]), Told(*json.loads(sys.argv[3]))
     for kind, most in (
         (resource.RLIMIT_DATA, MEMORY),
-        (resource.RLIMIT_FSIZE, MOST_SAID),
+        (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(kind, (most, most))
     output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for said in (1, 2):  # what a library prints, however much, is no answer
+        os.dup2(nowhere, said)
     try:
         module = importlib.import_module(f"streamrnn.recordings.{row.module}")
         recording: OpenRecording = module.open_recording(path, told)

@@ -13,7 +13,7 @@ from streamrnn.recordings.hdf5.folder import Folder
 from streamrnn.recordings.hdf5.opened import Opened, lost_if_short, open_file, whole_length
 from streamrnn.recordings.hdf5.packing import PLAIN
 from streamrnn.recordings.hdf5.times import Stamped, Timed
-from streamrnn.recordings.hdf5.walk import folders
+from streamrnn.recordings.hdf5.walk import folders, lost
 from streamrnn.recordings.recording import (
     MOST_CHANNELS,
     ChannelGroup,
@@ -36,18 +36,20 @@ class Hdf5Recording:
         kind = _kind(self._file, root, path)
         self._groups, left_out, notes = list[Timed](), dict[str, str](), [opened.note] if opened.note else []
         above = list[Folder]()
-        for name, group, datasets in folders(self._file):
+        short = None if opened.size is None else left_out
+        for name, group, datasets in folders(self._file, short):
             above = [one for one in above if f"{name}/".startswith(f"{one.path}/") or not one.path]
-            if frames.is_frame(group):
-                found, gone = frames.read_frame(name, group, datasets)
-                self._groups += found
-                left_out |= gone
-                continue
-            folder = Folder(name, group, datasets, above, told, kind)
-            above.append(folder)
-            self._groups += folder.timed
-            left_out |= folder.left_out
-            notes += folder.notes
+            with lost(name, short):
+                if frames.is_frame(group):
+                    found, gone = frames.read_frame(name, group, datasets)
+                    self._groups += found
+                    left_out |= gone
+                    continue
+                folder = Folder(name, group, datasets, above, told, kind)
+                above.append(folder)
+                self._groups += folder.timed
+                left_out |= folder.left_out
+                notes += folder.notes
         notes += [note for one in self._groups for note in one.times.notes]
         notes += [store.note for one in self._groups for store in one.stores if store.note]
         channels = sum(len(store.columns) for one in self._groups for store in one.stores)
@@ -140,9 +142,13 @@ def _kind(file: "h5py.File", root: Said, path: Path) -> str:
 
 
 def _scales(file: "h5py.File") -> Iterator[str]:
+    """The names of datasets at the top."""
     for name in file:
-        if file.get(name, getlink=True).__class__ is h5py.HardLink and isinstance(file[name], h5py.Dataset):
-            yield name
+        with lost(name, {}):
+            if isinstance(file.get(name, getlink=True), h5py.HardLink) and isinstance(
+                file[name], h5py.Dataset
+            ):
+                yield name
 
 
 def _start(groups: Sequence[Timed]) -> int | None:
