@@ -10,6 +10,9 @@ from streamrnn.table.words import is_word
 
 LEAST = 30  # rows before anything is said of how a column runs
 EVEN = 0.9  # the share of steps that are alike in a counter that misses some
+LEAST_RISING = 100  # rows in which a measurement would fall now and then
+RISING = 0.5  # the share of steps that go up in a counter of events, which never falls
+ONLY_RISES = "only rises, as a counter or a clock does"
 FEW = 1000  # different words of states
 RECORD = "record"
 _INDICES = (
@@ -62,7 +65,11 @@ def no_measurements(
 ) -> dict[int, str]:
     """Why columns of numbers are no measurements: what only counts, or runs on like one of the ``clocks``."""
     found = {}
+    annotated = {"result", "table"} <= {*names} and bool({"_time", "_start", "_value"} & {*names})
     for place in numeric:
+        if annotated and names[place] == "table":
+            found[place] = "a count of Influx's"
+            continue
         numbers, bad = to_float64(head[place])
         numbers = numbers[np.isfinite(numbers)]
         if bad is not None or len(numbers) < LEAST:
@@ -75,18 +82,21 @@ def no_measurements(
 
 
 def _why_none(name: str, numbers: np.ndarray) -> str:
-    steps = np.diff(numbers)
+    steps, long = np.diff(numbers), len(numbers) >= LEAST_RISING
     if (numbers == np.floor(numbers)).all() and (steps == 1).mean() >= EVEN:
         return "counts the rows"  # anew now and then
     if (steps <= 0).any():
         turns = name.strip().casefold() in _INDICES and (steps > 0).mean() > EVEN
-        return "counts the rows" if turns else ""
+        never_falls = bool((steps >= 0).all()) and (steps > 0).mean() >= RISING
+        return "counts the rows" if turns else ONLY_RISES if never_falls and long else ""
     whole = bool((numbers == np.floor(numbers)).all())
     usual = float(np.median(steps))
     if whole and (steps == usual).mean() >= EVEN:
         return "counts the rows"
     from_zero = abs(numbers[0]) <= usual and np.ptp(steps) <= 1e-6 * max(usual, abs(numbers[-1]))
-    return "rises evenly from 0, as a clock does" if from_zero and not whole else ""
+    if from_zero and not whole:
+        return "rises evenly from 0, as a clock does"
+    return ONLY_RISES if long else ""
 
 
 def counts(cells: pa.Array) -> bool:

@@ -60,7 +60,15 @@ def sniff(head: str, whole: bool, reading: Reading, where: str) -> Dialect | Non
     named, comments = _names_record(above, width, kinds, reading, where if delimiter != SPACE else None)
     below = [r for r in above if named is not None and r.line > named.line]
     if reading.data_line is None:  # what stands between names and rows, and is no unit, is a row that is bad
-        bad = next((place for place, record in enumerate(below) if not _is_below(record, width)), len(below))
+        places = range(len(below))
+        bad = next(
+            (
+                k
+                for k in places
+                if not (_is_below(below[k], width) or (k == 0 and _is_words(below[k], kinds)))
+            ),
+            len(below),
+        )
         begin, below = begin - len(below) + bad, below[:bad]
     rows = records[begin:]
     names = _names(named, above, width, rows, reading, where)
@@ -207,6 +215,15 @@ def _bare(record: Record) -> list[str]:
 def _is_below(record: Record, width: int) -> bool:
     """Whether a line below the names says units and the like, and is no row."""
     return record.text.startswith("#") or (_fits(record.fields, width) and _is_units(record.fields))
+
+
+def _is_words(record: Record, kinds: list[str]) -> bool:
+    """Whether a line has words, not all the same, where every row has numbers or times: units that are not
+    known."""
+    if len(record.fields) != len(kinds) or not all(kind in ("number", "comma", "time") for kind in kinds):
+        return False
+    said = [cell.strip() for cell in record.fields if cell.strip()]
+    return len({*said}) > 1 and all(kind_of(cell) == "text" for cell in said)
 
 
 def _run_before_rows(above: list[Record], width: int) -> list[Record]:

@@ -63,7 +63,7 @@ sys.exit(apart.main())
         ("def open_recording(path, told): 1 / 0", "ZeroDivisionError: division by zero; the file may be"),
         (
             "import sys\ndef open_recording(path, told): sys.exit('so')",
-            "its reader ended (exit code 1); the file may",
+            "its reader ended (exit code 1)",
         ),
         ("def open_recording(path, told): print('x' * 10**7); raise MemoryError", "takes more than 2 GB"),
     ],

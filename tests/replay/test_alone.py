@@ -57,7 +57,7 @@ def recording(name: str = "rows.csv") -> str:
                 flow += 8
             if (unit, row) == ("c", 20):
                 flow = 1e39
-            late, there = str(row) if row > 300 else "", f"{temp:.4f}" if row % 50 != 49 else ""
+            late, there = str(row * 7 % 400) if row > 300 else "", f"{temp:.4f}" if row % 50 != 49 else ""
             lines.append(f"{BEGAN + row},{unit},0,{late},{flow:.4f},{there}")
     Path(name).write_text("\n".join(lines) + "\n")
     return name

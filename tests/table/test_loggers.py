@@ -108,7 +108,7 @@ def test_times_since_the_start(csv, name, times, step):
 
 
 def test_a_temperature_called_t_is_no_time(csv):
-    lines = [f"{20 + row * 0.01:.2f},{a}" for row, a in zip(ROWS, A, strict=True)]
+    lines = [f"{20 + row * 0.01 - row % 9 * 0.02:.2f},{a}" for row, a in zip(ROWS, A, strict=True)]
     found = read(csv("\n".join(["T,RH", *lines])))
     assert (found.reader.channels, found.rows.time) == (["T", "RH"], None)
 
@@ -164,9 +164,12 @@ def test_lines_of_units_and_types_below_the_names(csv):
     found = read(csv(toa5 + "".join(f'"{t}",{900 + row},{A[row]}\n' for row, t in enumerate(ISO))))
     check(found)
     assert found.reader.units == {"a": "mV"} and found.rows.seq.tolist() == [900 + row for row in ROWS]
-    unknown = csv(table("time,a\nfoo,furlongs\n", ISO))
-    assert fails(unknown).endswith("if the rows begin further down give --data-line")
-    check(read(unknown, data_line=3))
+    unknown = read(csv(table("time,a\nfoo,furlongs\n", ISO)))  # no cell is a number, every later one is
+    check(unknown)
+    assert unknown.reader.units["a"] == "furlongs"
+    one_bad = csv(table("time,a\nfurlongs,furlongs\n", ISO))
+    assert fails(one_bad).endswith("if the rows begin further down give --data-line")
+    check(read(one_bad, data_line=3))
 
 
 def test_a_bad_first_row_is_not_taken_for_units(csv):
@@ -720,11 +723,33 @@ def test_what_is_told_overrules_what_is_found(csv):
 
 
 def test_a_measured_value_is_no_time(csv):
-    cells = [f"{round(20 + row * 0.13 + row % 3 * 0.01, 2)}" for row in ROWS]
+    cells = [f"{round(20 + row * 0.13 - row % 20 * 0.2, 2)}" for row in ROWS]
     found = read(
         csv("setpoint,measured\n" + "".join(f"{a},{cell}\n" for a, cell in zip(A, cells, strict=True)))
     )
     assert found.reader.channels == ["setpoint", "measured"] and found.reader.time_type is None
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [lambda row: 7 + 3 * row, lambda row: row // 3 + row, lambda row: 1000 + row * 0.25 + row % 3 * 0.01],
+)
+def test_what_only_rises_is_no_channel_unless_it_is_named(csv, cell):
+    path = csv("\n".join(["time,total,a", *(f"{t},{cell(row)},{A[row]}" for row, t in enumerate(ISO))]))
+    found = read(path)
+    assert found.reader.channels == ["a"] and '"total" (' in found.reader.opening()
+    assert read(path, ["total", "a"]).rows.values[5, 0] == np.float32(cell(5))
+
+
+def test_the_table_of_influx_is_no_channel(csv):
+    lines = [f",,{row // 60},{t},{A[row]}" for row, t in enumerate(ISO)]
+    head = [
+        "#group,false,false,false,false",
+        "#datatype,string,long,dateTime:RFC3339,double",
+        ",result,table,_time,a",
+    ]
+    found = read(csv("\n".join([*head, *lines])))
+    assert found.reader.channels == ["a"] and found.reader.left_out["table"] == "a count of Influx's"
 
 
 def test_a_line_of_names_longer_than_what_is_looked_at(csv):
