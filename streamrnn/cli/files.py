@@ -129,8 +129,8 @@ def replay(
 ) -> int:
     """Predict for every row of a file, as the daemon would.
 
-    The file is CSV, gzipped or not, or parquet, told by its content; - is standard input.
-    Columns are matched to the model's channels by name.
+    The file is CSV, gzipped or not, parquet, or a recording such as HDF5, told by its content; - is
+    standard input. Columns are matched to the model's channels by name.
 
     Without a model one is learned from the first part of each stream. Those rows are flagged LEARNED, and
     no figure counts them. Ctrl-C while it learns goes on with the best so far, and a second one ends it.
@@ -203,7 +203,8 @@ def send(
 ) -> int:
     """Publish the rows of a file as frames.
 
-    The file is CSV, gzipped or not, or parquet, told by its content; - is standard input.
+    The file is CSV, gzipped or not, parquet, or a recording such as HDF5, told by its content; - is
+    standard input.
     """
     if rate and speed:
         raise click.UsageError("--rate and --speed exclude each other.")

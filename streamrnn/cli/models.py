@@ -277,7 +277,8 @@ def train(
 ) -> int:
     """Make a model of a recording.
 
-    FILE is CSV, gzipped or not, or parquet; of several, each is a stream of its own. The network learns
+    FILE is CSV, gzipped or not, parquet, or a recording such as HDF5; of several, each is a stream of its
+    own. The network learns
     from the first part of each stream and is validated on the rest, beside linear autoregression and
     persistence; where a target belongs to a whole stream, some streams are kept for that, and the methods
     beside it are others. Ctrl-C keeps the best so far.

@@ -97,7 +97,11 @@ _OPTIONS = (
         help="Of times: day-first, month-first, year-first; s, ms, us, ns, min, h, d of numbers; serial, of "
         "a spreadsheet; or as strptime has it.  [default: found]",
     ),
-    click.option("--stream-column", metavar="NAME", help="Column of the stream id.  [default: none]"),
+    click.option(
+        "--stream-column",
+        metavar="NAME",
+        help="Column of the stream id; group: each group of a recording is a stream.  [default: none]",
+    ),
     click.option("--channel-column", metavar="NAME", help="Of a table with a value a row: whose it is."),
     click.option("--value-column", metavar="NAME", help="Of a table with a value a row: the value."),
     click.option(
@@ -145,7 +149,12 @@ _OPTIONS = (
         "[default: as they are]",
     ),
     click.option("--take", type=click.Choice(TAKES), help="Of a channel's values in a period.  [last]"),
-    click.option("--hold", callback=span, metavar="TIME", help="How long a value stands.  [10 periods]"),
+    click.option(
+        "--hold",
+        callback=span,
+        metavar="TIME",
+        help="How long a value stands.  [10 periods; in recordings one of the channel's own]",
+    ),
     click.option("--lateness", callback=span, metavar="TIME", help="How late one may come.  [1 period]"),
 )
 count_rows_option = click.option(

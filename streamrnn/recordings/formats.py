@@ -38,6 +38,11 @@ NAMES = {row.name: row for row in FORMATS}
 SUFFIXES = tuple(suffix for row in FORMATS for suffix in row.suffixes)
 
 
+def looks_like(begin: bytes) -> RecordingFormat | None:
+    """The format of what begins like this."""
+    return next((row for row in FORMATS if row.looks(begin[:LOOKED_AT])), None)
+
+
 def format_of(path: Path) -> RecordingFormat | None:
     """The format of a file by its content; None for another, or what cannot be read twice.
 
@@ -50,7 +55,7 @@ def format_of(path: Path) -> RecordingFormat | None:
             head = file.read(LOOKED_AT)
     except OSError:
         return None
-    found = next((row for row in FORMATS if row.looks(head)), None)
+    found = looks_like(head)
     if found is not None and importlib.util.find_spec(found.library) is None:
         raise UserError(
             f"{path}: is {found.name}, which {found.library} reads; pip install 'streamrnn[{found.extra}]'"

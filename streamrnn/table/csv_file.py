@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from streamrnn.errors import UserError
+from streamrnn.recordings.formats import looks_like
 from streamrnn.table.blocks import Block, Malformed
 from streamrnn.table.encoding import Utf8
 from streamrnn.table.lines import SPACE
@@ -37,7 +38,6 @@ _OTHERS = (
     (b"PK\x03\x04", "a spreadsheet or a zip archive"),
     (b"\xd0\xcf\x11\xe0", "a spreadsheet of an older kind"),
     (b"%PDF", "a PDF"),
-    (b"\x89HDF", "HDF5"),
 )
 _JSON = re.compile(rb'\s*(\{".*\n\{"|\[\s*[\[{])')
 
@@ -166,6 +166,10 @@ class CsvFile:
         if first.startswith(b"PAR1"):
             raise UserError(
                 f"{self.where}: is parquet, which cannot be read from a pipe; give the file's name"
+            )
+        if (row := looks_like(first)) is not None:
+            raise UserError(
+                f"{self.where}: is {row.name}, which cannot be read from a pipe or gzip; give the file's name"
             )
         for begin, what in _OTHERS:
             if first.startswith(begin):
