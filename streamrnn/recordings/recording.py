@@ -25,6 +25,7 @@ from streamrnn.errors import UserError
 
 MOST_CHANNELS = 4096  # of a recording
 PIECE_VALUES = 1 << 20  # samples x channels in a piece, about
+NO_TIME = "none"  # told as what has the times: nothing
 _GOOD_TO = 10  # times are rounded to powers of it
 
 

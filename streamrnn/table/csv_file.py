@@ -167,10 +167,6 @@ class CsvFile:
             raise UserError(
                 f"{self.where}: is parquet, which cannot be read from a pipe; give the file's name"
             )
-        if (row := looks_like(first)) is not None:
-            raise UserError(
-                f"{self.where}: is {row.name}, which cannot be read from a pipe or gzip; give the file's name"
-            )
         for begin, what in _OTHERS:
             if first.startswith(begin):
                 raise UserError(f"{self.where}: is {what}; write its rows as CSV or parquet")
@@ -180,6 +176,16 @@ class CsvFile:
             raise UserError(
                 f"{self.where}: is not text; if it is, name its encoding with --encoding, such as utf-16"
             )
+
+    def _checked(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The same. Raises UserError for a recording, whose bytes would be taken for text."""
+        for place, piece in enumerate(pieces):
+            if not place and (row := looks_like(piece)) is not None:
+                raise UserError(
+                    f"{self.where}: is {row.name}, which cannot be read from a pipe or gzip; give the file's "
+                    "name"
+                )
+            yield piece
 
     def _drop(self, dialect: Dialect) -> Dialect:
         """Leaves out the lines before the first row."""
@@ -200,7 +206,7 @@ class CsvFile:
     def _whole_records(self) -> Iterator[bytes]:
         parts: list[bytes] = []
         size, goal = 0, CHUNK
-        for piece in self._text.pieces(self._bytes.pieces()):
+        for piece in self._text.pieces(self._checked(self._bytes.pieces())):
             parts.append(piece)
             size += len(piece)
             if not piece and self._looking:

@@ -12,6 +12,7 @@ from streamrnn.errors import UserError
 from streamrnn.recordings.apart import RecordingApart
 from streamrnn.recordings.formats import RecordingFormat
 from streamrnn.recordings.recording import Told
+from streamrnn.recordings.time_names import NS
 from streamrnn.table.blocks import Block
 from streamrnn.table.cell_values import missing_codes
 from streamrnn.table.chosen_groups import ALIKE, LOOKED_AT, ChosenGroup, GroupRate, choose, rate_of
@@ -47,7 +48,7 @@ class RecordingFile:
     ) -> None:
         """Channels ``wanted``; None = all but those to ``exclude``. UserError for what it cannot read."""
         self.where, self._stopping, self._cuts = str(path), False, list[str]()
-        self._recording = RecordingApart(path, row, told_of(reading))
+        self._recording = RecordingApart(path, row, told_of(reading, self.where))
         try:
             contents = self._recording.contents
             self._start = contents.start_ns
@@ -276,10 +277,13 @@ def _flat(span: Span, columns: Sequence[int], codes: np.ndarray) -> tuple[np.nda
     return np.array(columns, np.int32)[inner], span.ticks[row], span.values[row, inner]
 
 
-def told_of(reading: Reading) -> Told:
-    """What a user said of a recording. Raises UserError for what only tables of text have."""
-    time = None if reading.time is None else ",".join(reading.time)
-    return Told(time, reading.time_format)
+def told_of(reading: Reading, where: str) -> Told:
+    """What a user said of a recording. Raises UserError for what only tables of text can have."""
+    if reading.time is not None and len(reading.time) > 1:
+        raise UserError(f"{where}: its times are in one place; name that alone with --time-column")
+    if reading.time_format is not None and reading.time_format not in NS:
+        raise UserError(f"{where}: its times are numbers; --time-format is one of {', '.join(NS)} here")
+    return Told(None if reading.time is None else reading.time[0], reading.time_format)
 
 
 def _rate_text(period_ns: int) -> str:

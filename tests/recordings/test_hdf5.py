@@ -1,8 +1,10 @@
 """HDF5: what h5py, netCDF4 and pandas write, as a plain reference has it; and each trap of the format."""
 
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -401,6 +403,18 @@ def test_what_the_user_tells(tmp_path):
     assert contents(path, time="when", unit="ms")[1][0][1] == 20 * MS
     found = read(path, time="when", time_format="ms")
     assert (found.rows.ts_ns[1], found.reader.channels) == (20 * MS, ["a"])
+    assert fails(path, time="whence") == 'nothing in it is named "whence" and has times of its samples'
+    assert "its times are in one place" in fails(path, time=("when", "a"))
+    assert "--time-format is one of s, ms, us, ns" in fails(path, time="when", time_format="%Y")
+
+
+def test_a_pipe_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "x.h5"
+    h5py.File(path, "w").close()
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(pipe.write_bytes, path.read_bytes())
+        assert fails(pipe) == "is HDF5, which cannot be read from a pipe or gzip; give the file's name"
 
 
 def test_a_missing_library_is_named(tmp_path, monkeypatch):

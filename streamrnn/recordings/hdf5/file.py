@@ -16,6 +16,7 @@ from streamrnn.recordings.hdf5.times import Stamped, Timed
 from streamrnn.recordings.hdf5.walk import folders, lost
 from streamrnn.recordings.recording import (
     MOST_CHANNELS,
+    NO_TIME,
     ChannelGroup,
     Contents,
     RecordedChannel,
@@ -50,6 +51,10 @@ class Hdf5Recording:
                 self._groups += folder.timed
                 left_out |= folder.left_out
                 notes += folder.notes
+        if told.time not in (None, NO_TIME) and not any(
+            isinstance(one.times, Stamped) for one in self._groups
+        ):
+            raise UserError(f'nothing in it is named "{told.time}" and has times of its samples')
         notes += [note for one in self._groups for note in one.times.notes]
         notes += [store.note for one in self._groups for store in one.stores if store.note]
         channels = sum(len(store.columns) for one in self._groups for store in one.stores)

@@ -7,7 +7,7 @@ from fractions import Fraction
 import h5py
 import numpy as np
 
-from streamrnn.recordings.hdf5.attributes import PERIODS, RATES, UNITS, Said, period, since, start
+from streamrnn.recordings.hdf5.attributes import PERIODS, RATES, UNITS, Moment, Said, period, since, start
 from streamrnn.recordings.hdf5.packing import PLAIN, packing_of
 from streamrnn.recordings.hdf5.store import Store, StoredColumn, check_storage, columns_of, numeric
 from streamrnn.recordings.hdf5.times import Counted, Even, Stamped, TimeBase, Timed, rises
@@ -51,7 +51,7 @@ class Folder:
                     self._full(name), data, int(np.argmax(data.shape)), self._columns(name, data, 1)
                 )
                 if rises(store):
-                    self.stamps[name] = Stamped(store, Said(data), start(self.said), told.unit)
+                    self.stamps[name] = Stamped(store, Said(data), self._begins(data), told.unit)
                     self.left_out[self._full(name)] = "times"
         self.timed = self._find()
 
@@ -140,7 +140,7 @@ class Folder:
             if rises(times):
                 self.left_out[f"{self._full(name)}/{clock.name}"] = "times"
                 kept = [column for column in columns if column is not clock]
-                base = Stamped(times, Said(data), start(self.said), self._told.unit)
+                base = Stamped(times, Said(data), self._begins(data), self._told.unit)
                 return Store(self._full(name), data, 0, kept), base
         store = Store(self._full(name), data, 0, columns)
         return store, self._of_rate(store)
@@ -199,12 +199,16 @@ class Folder:
 
     def _of_rate(self, store: Store) -> TimeBase:
         """Times of a rate that attributes or scalars say, here or above; else the order alone."""
-        begins = start(Said(store.data))
         step = period(Said(store.data))
-        for folder in (self, *reversed(self._above)):
-            step, begins = step or period(folder.said) or folder.scalar_period(), begins or start(folder.said)
+        for folder in (self, *self._above[::-1]):
+            step = step or period(folder.said) or folder.scalar_period()
         _without_tail(store)
-        return Counted(store.length) if step is None else Even(store.length, step, begins)
+        return Counted(store.length) if step is None else Even(store.length, step, self._begins(store.data))
+
+    def _begins(self, data: "h5py.Dataset") -> Moment | None:
+        """The start that attributes say of a dataset, or of the nearest folder."""
+        said = (Said(data), *(folder.said for folder in (self, *self._above[::-1])))
+        return next((found for one in said if (found := start(one)) is not None), None)
 
     def scalar_period(self) -> Fraction | None:
         """What datasets of a single number say."""
