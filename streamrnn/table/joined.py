@@ -111,21 +111,21 @@ class Joined:
             spans = [group.take(moment) for group in self._groups]
             begin_at = [span.ticks[span.begins] for span in spans]
             self._begin_at = np.sort(np.concatenate([self._begin_at, *begin_at]))
-            yield from self._rows(self._assembler.take(*self._updates(spans)))
-        yield from self._rows(self._assembler.flush())
+            yield from _as_one(self._rows(self._assembler.take(*self._updates(spans))))
+        yield from _as_one(self._rows(self._assembler.flush()))
 
     def _rows_until(self, moment: int) -> np.ndarray:
         """The times of the rows up to a moment: those of the first group of their rate, and of the others
         of it where that has none."""
-        ticks = np.unique(self._clocks[0].ticks)
+        ticks = _different(self._clocks[0].ticks)
         last = self._clock.ticks[-1] if len(self._clock.ticks) else -FAR
         for other in self._clocks[1:]:
-            own = np.unique(other.ticks)
+            own = _different(other.ticks)
             place = np.searchsorted(ticks, own, "left")
             before = np.minimum(own - np.append(last, ticks)[place], FAR // 4)
             after = np.minimum(np.append(ticks, FAR)[place] - own, FAR // 4)
             room = (before + after > GAP * self._period) & (2 * np.minimum(before, after) >= self._period)
-            ticks = np.unique(np.concatenate([ticks, own[room]]))
+            ticks = np.sort(np.concatenate([ticks, own[room]]), kind="stable")
         return ticks[: np.searchsorted(ticks, moment, "right")]
 
     def _updates(self, spans: Sequence[Span]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -159,6 +159,19 @@ class Joined:
             begins[np.searchsorted(ticks, self._begin_at[:due], "left")] = True
             self._begin_at = self._begin_at[due:]
             yield JoinedRows(ticks, values, begins)
+
+
+def _different(rising: np.ndarray) -> np.ndarray:
+    """Each of some numbers once; much faster than np.unique, as they rise."""
+    keep = np.ones(len(rising), bool)
+    keep[1:] = rising[1:] != rising[:-1]
+    return rising[keep]
+
+
+def _as_one(blocks: Iterator[JoinedRows]) -> Iterator[JoinedRows]:
+    """All rows of some blocks in one, if there are any."""
+    if found := [*blocks]:
+        yield JoinedRows(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
