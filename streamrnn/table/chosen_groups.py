@@ -24,7 +24,7 @@ class GroupRate(NamedTuple):
     period_ns: int
     even: bool  # whether its steps are all alike, but for gaps
     regular: bool  # whether most are
-    first_ns: int  # tick of its first sample
+    exact: bool = True  # whether the period is a whole number of ns
 
     @property
     def hold_ns(self) -> int:
@@ -182,4 +182,4 @@ def rate_of(group: ChannelGroup, ticks: np.ndarray) -> GroupRate | None:
     near = steps[steps < 1.5 * period]
     even = bool(len(near)) and bool((np.abs(near - period) <= max(EVEN * period, 2)).all())
     regular = bool((usual <= ALIKE * period).mean() >= REGULAR)
-    return GroupRate(max(1, round(period)), even, regular, int(ticks[0]))
+    return GroupRate(max(1, round(period)), even, regular, bool((near == period).all()))

@@ -97,7 +97,8 @@ class Joined:
         holds = np.zeros(sum(map(len, columns)), np.int64)
         for k, places in enumerate(columns):
             hold = rates[k].hold_ns
-            slack = min(hold // period_ns, period_ns // 1000)  # periods are rounded to ns
+            exact = rates[k].exact and rates[clocks[0]].exact
+            slack = 0 if exact else min(hold // period_ns, period_ns // 1000)  # as periods are rounded to ns
             holds[[*places]] = 0 if k == clocks[0] else hold + slack
         self._assembler = Assembler(len(holds), period_ns, "last", hold_ns=holds, lateness_ns=0, capacity=1)
         self._assembler.stream("")
