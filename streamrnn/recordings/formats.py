@@ -1,6 +1,7 @@
 """The formats of recordings, a row each: what a file of it looks like, and what reads it."""
 
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +19,15 @@ class RecordingFormat(NamedTuple):
     suffixes: tuple[str, ...]  # that its files usually have; for people, its content tells
     looks: Callable[[bytes], bool]  # whether the first LOOKED_AT bytes of a file are of it
     module: str  # of ``streamrnn.recordings``: has ``open_recording``
-    library: str  # that must be there
-    extra: str  # that brings it
+    library: str  # that must be there; "" = none, it is read by what is here
+    extra: str  # that brings it; "" where there is none
     holds: str  # what it is known for, in a few words
+
+
+def _is_edf(head: bytes) -> bool:
+    """By more than its first bytes, which a text may have, too: a date and a time stand at their place."""
+    at_place = re.fullmatch(rb"(\d\d\D\d\d\D\d\d){2}", head[168:184]) is not None
+    return head[:8] in (b"0       ", b"\xffBIOSEMI") and at_place
 
 
 FORMATS: tuple[RecordingFormat, ...] = (
@@ -33,6 +40,7 @@ FORMATS: tuple[RecordingFormat, ...] = (
         "hdf5",
         "plain HDF5, MATLAB 7.3, pandas, netCDF-4",
     ),
+    RecordingFormat("EDF", (".edf", ".bdf"), _is_edf, "edf", "", "", "EDF, EDF+ and BDF of clinics"),
 )
 NAMES = {row.name: row for row in FORMATS}
 SUFFIXES = tuple(suffix for row in FORMATS for suffix in row.suffixes)
@@ -56,7 +64,7 @@ def format_of(path: Path) -> RecordingFormat | None:
     except OSError:
         return None
     found = looks_like(head)
-    if found is not None and importlib.util.find_spec(found.library) is None:
+    if found is not None and found.library and importlib.util.find_spec(found.library) is None:
         raise UserError(
             f"{path}: is {found.name}, which {found.library} reads; pip install 'streamrnn[{found.extra}]'"
         )
