@@ -24,6 +24,10 @@ class RecordingFormat(NamedTuple):
     holds: str  # what it is known for, in a few words
 
 
+def _begins(*magic: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(magic)
+
+
 def _is_edf(head: bytes) -> bool:
     """By more than its first bytes, which a text may have, too: a date and a time stand at their place."""
     at_place = re.fullmatch(rb"(\d\d\D\d\d\D\d\d){2}", head[168:184]) is not None
@@ -40,6 +44,7 @@ FORMATS: tuple[RecordingFormat, ...] = (
         "hdf5",
         "plain HDF5, MATLAB 7.3, pandas, netCDF-4",
     ),
+    RecordingFormat("TDMS", (".tdms",), _begins(b"TDSm"), "tdms", "", "", "of LabVIEW and DAQmx"),
     RecordingFormat("EDF", (".edf", ".bdf"), _is_edf, "edf", "", "", "EDF, EDF+ and BDF of clinics"),
 )
 NAMES = {row.name: row for row in FORMATS}

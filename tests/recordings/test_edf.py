@@ -3,7 +3,6 @@
 from fractions import Fraction
 
 import numpy as np
-import pyedflib
 import pytest
 from edf_bytes import Signal, edf
 from recorded import SECOND, START_NS, read_whole
@@ -50,6 +49,7 @@ def test_rates_scales_start_and_pieces_of_a_recording_with_gaps(tmp_path):
 
 
 def test_signals_are_those_that_pyedflib_wrote(tmp_path):
+    pyedflib = pytest.importorskip("pyedflib")
     path = tmp_path / "x.bdf"
     writer = pyedflib.EdfWriter(str(path), 2, file_type=pyedflib.FILETYPE_BDFPLUS)
     limits = {"physical_min": -500.5, "physical_max": 400.25, "digital_min": -8388608, "digital_max": 8388607}
