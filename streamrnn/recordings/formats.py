@@ -45,6 +45,9 @@ FORMATS: tuple[RecordingFormat, ...] = (
         "plain HDF5, MATLAB 7.3, pandas, netCDF-4",
     ),
     RecordingFormat("TDMS", (".tdms",), _begins(b"TDSm"), "tdms", "", "", "of LabVIEW and DAQmx"),
+    RecordingFormat(
+        "MDF", (".mf4", ".mdf"), _begins(b"MDF     ", b"UnFinMF "), "mdf", "", "", "MDF 4 of vehicles"
+    ),
     RecordingFormat("EDF", (".edf", ".bdf"), _is_edf, "edf", "", "", "EDF, EDF+ and BDF of clinics"),
 )
 NAMES = {row.name: row for row in FORMATS}
