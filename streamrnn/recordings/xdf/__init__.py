@@ -1,0 +1,5 @@
+"""XDF, of the Lab Streaming Layer."""
+
+from streamrnn.recordings.xdf.file import open_recording
+
+__all__ = ["open_recording"]
