@@ -36,6 +36,12 @@ def read_whole(form: str, path: Path, told: Told = Told()) -> tuple[Contents, li
                 assert piece.values.shape == (len(piece.ticks), len(group.channels))
                 begins += [at] * piece.begins
                 at += len(piece.ticks)
+            other = [*range(len(group.channels))][::-2]  # some of them in another order, or none
+            for some in (other, []):
+                again = [*recording.pieces(number, some)]
+                assert [piece.ticks.tolist() for piece in again] == [piece.ticks.tolist() for piece in pieces]
+                for piece, whole in zip(again, pieces, strict=True):
+                    assert np.array_equal(piece.values, whole.values[:, some], equal_nan=True)
             ticks = [tick for piece in pieces for tick in piece.ticks.tolist()]
             values = [piece.values for piece in pieces] or [np.empty((0, len(group.channels)))]
             assert group.samples in (None, len(ticks))

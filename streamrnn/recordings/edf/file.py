@@ -51,11 +51,12 @@ class EdfRecording:
 
     def pieces(self, group: int, channels: Sequence[int]) -> Iterator[Samples]:
         """See ``OpenRecording``."""
-        signals = [self._groups[group][channel] for channel in channels]
+        every = self._groups[group]
+        signals = [every[channel] for channel in channels]
         for number, run in enumerate(self._runs):
             begins = number > 0
             shifted = run._replace(begin=run.begin - self._begin)
-            for ticks, values in read_run(self._file, self._header, shifted, signals):
+            for ticks, values in read_run(self._file, self._header, shifted, every[0].samples, signals):
                 yield Samples(ticks, values, begins)
                 begins = False
 

@@ -62,16 +62,16 @@ def _each(file: FileBytes, header: EdfHeader, marks: EdfSignal, records: int) ->
 
 
 def read_run(
-    file: FileBytes, header: EdfHeader, run: EdfRun, signals: Sequence[EdfSignal]
+    file: FileBytes, header: EdfHeader, run: EdfRun, samples: int, signals: Sequence[EdfSignal]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pieces of signals that have the same rate: (n,) int64 ns, and (n, signals) float64 in their units.
+    """Pieces of signals of ``samples`` in a record: (n,) int64 ns, and (n, signals) float64 in their units.
 
     Raises Short where the file has become shorter.
     """
-    samples, size = signals[0].samples, header.record_size
+    size = header.record_size
     period = header.duration / samples
     together = max(1, PIECE // size)  # records at once
-    most = samples if size <= PIECE else max(1, PIECE // (8 * len(signals)))  # samples of one at once
+    most = samples if size <= PIECE else max(1, PIECE // (8 * max(1, len(signals))))  # samples of one at once
     for first in range(0, run.records, together):
         count = min(together, run.records - first)
         at = header.size + (run.first + first) * size

@@ -275,7 +275,8 @@ class _Held:
         """Those that none before ``behind`` ns can come in front of, by time: (n,) ns, (n, width)."""
         if not self._times or min(self._times) > behind:
             return None
-        times, rows = np.array(self._times, np.int64), np.array(self._rows).reshape(-1, self._width)
+        times = np.array(self._times, np.int64)
+        rows = np.array(self._rows, np.float64).reshape(len(times), self._width)
         order = np.argsort(times, kind="stable")
         count = int(np.searchsorted(times[order], behind, "right"))
         out, held = order[:count], np.sort(order[count:])
