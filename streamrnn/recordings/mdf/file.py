@@ -120,15 +120,16 @@ class MdfRecording:
                 continue  # it has the texts of another
             name = self._name(group)
             clock = next((each for each in group.channels if each.kind in (_TIMES, _COUNTED_TIMES)), None)
-            if why := _unusable(group, clock):
-                self._left_out.append((name, why))
+            try:
+                conversion = _clock_conversion(blocks, group, clock)
+            except Unconvertible as error:
+                self._left_out.append((name, str(error)))
                 continue
             data = data or RecordBytes(blocks, where.data, header.unfinished)
             records = GroupRecords(data, where, number)
             if records.whole == 0:
                 self._left_out.append((name, "it has no sample"))
                 continue
-            conversion = read_conversion(blocks, 0 if clock is None else clock.conversion, True)
             table = _Table(name, records, clock, conversion)
             for channel in group.channels:
                 try:
@@ -160,15 +161,19 @@ class MdfRecording:
         )
 
 
-def _unusable(group: MdfGroup, clock: MdfChannel | None) -> str:
-    """Why nothing of a group is a channel; "" = something may be."""
+def _clock_conversion(blocks: MdfBlocks, group: MdfGroup, clock: MdfChannel | None) -> MdfConversion:
+    """The conversion of a group's times. Raises Unconvertible for a group of which nothing is a channel."""
     if group.flags & _BUS:
-        return "frames of a bus, which are signals only by a database of them"
+        raise Unconvertible("frames of a bus, which are signals only by a database of them")
     if group.flags & _TIMES_ELSEWHERE:
-        return "it is stored by columns; save it anew as MDF 4.10"
-    if clock is not None and clock.sync != _BY_TIME:
-        return f"its samples are by {_BY.get(clock.sync, 'something else')}, not by time"
-    return ""
+        raise Unconvertible("it is stored by columns; save it anew as MDF 4.10")
+    if clock is None:
+        return read_conversion(blocks, 0, True)
+    if clock.sync != _BY_TIME:
+        raise Unconvertible(f"its samples are by {_BY.get(clock.sync, 'something else')}, not by time")
+    if clock.data_type not in NUMBERS:
+        raise Unconvertible("its times are no numbers")
+    return read_conversion(blocks, clock.conversion, True)
 
 
 def _conversion(blocks: MdfBlocks, channel: MdfChannel) -> MdfConversion:

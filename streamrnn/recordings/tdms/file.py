@@ -101,7 +101,8 @@ class TdmsRecording:
         scale, numbers = self._scales[channel], [part.astype(np.float64) for part in parts]
         if scale is None:
             return numbers[0]
-        return scale.apply(numbers[0], dict(zip(self._scale_ids(channel), numbers, strict=True)))
+        with np.errstate(all="ignore"):  # what a damaged file says may be infinite
+            return scale.apply(numbers[0], dict(zip(self._scale_ids(channel), numbers, strict=True)))
 
     def _clock_ticks(self, cursor: Cursor, count: int) -> np.ndarray:
         found = list[np.ndarray]()
