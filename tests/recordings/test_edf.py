@@ -23,6 +23,18 @@ def scaled(one):
     return [(d - least) * (high - low) / (most - least) + low for d in one.raw.reshape(-1).tolist()]
 
 
+def bench(path):
+    """Writes a recording of three rates in two pieces; returns ticks and values of each rate."""
+    every = [signal(f"c{rate}", rate, 7) for rate in (100, 10, 1)]
+    onsets = [0, 1, 2, 3, 6, 7, 8]
+    path.write_bytes(edf(every, [f"+{onset}" for onset in onsets]))
+    found = []
+    for one, rate in zip(every, (100, 10, 1), strict=True):
+        ticks = [onset * SECOND + k * SECOND // rate for onset in onsets for k in range(rate)]
+        found.append((ticks, np.array(scaled(one))[:, None]))
+    return found
+
+
 def test_rates_scales_start_and_pieces_of_a_recording_with_gaps(tmp_path):
     every = [
         signal("fast", 100),

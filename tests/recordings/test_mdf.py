@@ -32,8 +32,8 @@ def write(path, *groups, start=START, version="4.10", **saved):
     return path
 
 
-@pytest.mark.parametrize("compression", [0, 1, 2])
-def test_a_recording_by_its_library_has_its_rates_scales_units_gap_and_invalid_samples(tmp_path, compression):
+def bench(path, compression=0):
+    """Writes a recording of three rates with a gap and invalid samples; returns ticks and values of each."""
     before, after = parts(0, 4), parts(6, 9)
     groups, expected = [], []
     for first, second in zip(before, after, strict=True):
@@ -47,7 +47,14 @@ def test_a_recording_by_its_library_has_its_rates_scales_units_gap_and_invalid_s
         groups.append(columns)
         values[bad, 0] = np.nan
         expected.append(([*ticks_of(first), *ticks_of(second)], values))
-    path = write(tmp_path / "x.mf4", *groups, compression=compression)
+    write(path, *groups, compression=compression)
+    return expected
+
+
+@pytest.mark.parametrize("compression", [0, 1, 2])
+def test_a_recording_by_its_library_has_its_rates_scales_units_gap_and_invalid_samples(tmp_path, compression):
+    path = tmp_path / "x.mf4"
+    expected = bench(path, compression)
     contents, found = read_whole("mdf", path)
     assert (contents.start_ns, contents.zoned, contents.cut, contents.left_out) == (START_NS, True, "", ())
     assert [group.name for group in contents.groups] == ["raster 0", "raster 1", "raster 2"]

@@ -26,10 +26,13 @@ def read(tmp_path, content, groups=1):
     return contents, found
 
 
-def test_a_recording_by_its_library_has_its_rates_scales_units_and_gap(tmp_path):
+def bench(path):
+    """Writes a recording by its library: three rates, stopped for two seconds and appended to.
+
+    Returns the ticks and values of each rate.
+    """
     nptdms = pytest.importorskip("nptdms")
-    path = tmp_path / "x.tdms"
-    blocks = [parts(0, 4), parts(6, 9)]  # stopped for two seconds, and appended to
+    blocks = [parts(0, 4), parts(6, 9)]
     for block in blocks:
         with nptdms.TdmsWriter(str(path), mode="a" if path.exists() else "w") as writer:
             channels = []
@@ -41,13 +44,25 @@ def test_a_recording_by_its_library_has_its_rates_scales_units_and_gap(tmp_path)
                         told |= {"NI_Scaling_Status": "unscaled", **LINEAR}
                     channels.append(nptdms.ChannelObject("bench", f"r{part.rate}.{k}", raw, told))
             writer.write_segment(channels)
+    return [
+        (
+            [tick for block in blocks for tick in ticks_of(block[k])],
+            np.concatenate([b[k].values for b in blocks]),
+        )
+        for k in range(3)
+    ]
+
+
+def test_a_recording_by_its_library_has_its_rates_scales_units_and_gap(tmp_path):
+    nptdms = pytest.importorskip("nptdms")
+    path = tmp_path / "x.tdms"
+    expected = bench(path)
     contents, groups = read_whole("tdms", path)
     assert (contents.start_ns, contents.zoned, contents.cut) == (START_NS, True, "")
     for k, group in enumerate(groups):
         assert group.names[0] == f"r{(100, 10, 1)[k]}.0" and group.units[0] == "bar"
-        assert group.ticks == [tick for block in blocks for tick in ticks_of(block[k])]
-        assert group.begins == [len(blocks[0][k].raw)]
-        assert np.array_equal(group.values, np.concatenate([block[k].values for block in blocks]))
+        assert group.ticks == expected[k][0] and group.begins == [(400, 40, 4)[k]]
+        assert np.array_equal(group.values, expected[k][1])
     with nptdms.TdmsFile.open(str(path)) as file:
         for group in groups:
             for k, name in enumerate(group.names):
@@ -224,7 +239,7 @@ def test_numbers_of_daqmx_are_scaled_or_refused(tmp_path):
         assert np.array_equal(group.values[:, 0], expected.astype(float))
     for told, why in (
         ({}, "does not say how to scale"),
-        (scale("Thermocouple", 1, 2), "kind Thermocouple"),
+        (scale("Thermocouple", 1, 2), "kind 'Thermocouple'"),
         (scale("Linear", 1, 2, Slope=1.0, Y_Intercept=0.0, Input_Source=7), "not there before"),
         ({"NI_Number_Of_Scales": 4}, "not there"),
     ):

@@ -55,17 +55,24 @@ def recording(late=0.0):
     return [file_header("2026-03-04T05:06:07+0000"), *headers, *events, *chunks, *ends], expected
 
 
-def test_streams_come_to_the_recorders_clock_and_a_gap_begins_a_sequence(tmp_path):
+def bench(path):
+    """Writes that recording; returns ticks and values of each rate."""
     content, expected = recording()
-    contents, groups = read(tmp_path, *content)
+    path.write_bytes(b"".join(content))
+    own = [[each for each in expected if each[0] == k] for k in range(3)]
+    return [(a[1] + b[1], np.concatenate([a[2], b[2]])) for a, b in own]
+
+
+def test_streams_come_to_the_recorders_clock_and_a_gap_begins_a_sequence(tmp_path):
+    path = tmp_path / "x.xdf"
+    expected = bench(path)
+    contents, groups = read_whole("xdf", path)
     assert (contents.start_ns, contents.zoned, contents.cut) == (START_NS - START_NS % SECOND, True, "")
     assert contents.left_out == (("marks", "text: events"),)
     assert [group.name for group in contents.groups] == ["s0", "s1", "s2"]
     for k, group in enumerate(groups):
-        own = [each for each in expected if each[0] == k]
-        assert group.ticks == own[0][1] + own[1][1]
-        assert np.array_equal(group.values, np.concatenate([own[0][2], own[1][2]]))
-        assert group.begins == [len(own[0][1])] and set(group.units) == {"uV"}
+        assert group.ticks == expected[k][0] and np.array_equal(group.values, expected[k][1])
+        assert group.begins == [(400, 40, 4)[k]] and set(group.units) == {"uV"}
 
 
 def test_packets_that_are_late_make_no_gaps_and_times_are_even_between_gaps(tmp_path):

@@ -77,7 +77,7 @@ def _signals(rows: str, count: int, width: int) -> list[EdfSignal]:
     found, at = list[EdfSignal](), 0
     for k in range(count):
         label, _, unit, low, high, least, most, _, samples, _ = table[k::count]
-        where = f'signal {k + 1}, "{label}": '
+        where = f"signal {k + 1}, {label!r}: "
         size = _whole(samples, where + "its samples in a record", 0, 1 << 31)
         digital = _whole(least, where + "its digital minimum"), _whole(most, where + "its digital maximum")
         physical = _number(low, where + "its physical minimum"), _number(high, where + "its physical maximum")

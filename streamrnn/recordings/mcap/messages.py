@@ -23,7 +23,7 @@ def decoder_of(encoding: str, schema: McapSchema | None) -> Decoder:
 
 def _read_json(data: memoryview) -> Numbers:
     try:
-        message = json.loads(bytes(data))
+        message = json.loads(str(data, "utf-8"))
     except (ValueError, RecursionError) as error:
         raise Undecodable(f"no JSON: {error}") from None
     found = Numbers()

@@ -62,7 +62,7 @@ class Scale:
             return
         if kind not in _COMPUTED:
             raise Unscalable(
-                f"its scale is of the kind {kind[:40]}, which is not computed; write scaled samples"
+                f"its scale is of the kind {kind[:40]!r}, which is not computed; write scaled samples"
             )
         try:
             _COMPUTED[kind](self, number, [np.zeros(1)] * 2)
