@@ -34,7 +34,7 @@ class ParquetFile:
         self.where = str(path)
         self._stopping = self.recorded = False
         try:
-            self._file = pq.ParquetFile(path)
+            self._file = pq.ParquetFile(path, pre_buffer=False)  # which would hold all that it read
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{path}: cannot be read as parquet: {error}") from error
         self.names: list[str] = self._file.schema_arrow.names

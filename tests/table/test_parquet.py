@@ -1,5 +1,6 @@
 """Rows out of parquet files."""
 
+import contextlib
 import datetime
 import decimal
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from tables import T0, fails, read
 
-from streamrnn.table import parquet_file
+from streamrnn.table import open_rows, parquet_file
 
 NAN = float("nan")
 
@@ -95,3 +96,16 @@ def test_csv_and_parquet_give_the_same_rows(tmp_path):
         assert result.rows.values.tobytes() == values.tobytes()
         assert result.ids == ids
     np.testing.assert_array_equal(results[0].rows.seq, results[1].rows.seq)
+
+
+def test_what_was_read_is_not_held(tmp_path):
+    path, rows = tmp_path / "long.parquet", 1 << 16
+    numbers = np.random.default_rng(0).normal(size=rows)
+    with pq.ParquetWriter(path, pa.schema([("a", pa.float64()), ("b", pa.float64())])) as writer:
+        for _ in range(40):
+            writer.write_table(pa.table({"a": numbers, "b": numbers}), row_group_size=rows)
+    before, most = pa.total_allocated_bytes(), 0
+    with contextlib.closing(open_rows(str(path), None)) as reader:
+        for _ in reader:
+            most = max(most, pa.total_allocated_bytes() - before)
+    assert most < path.stat().st_size / 3
