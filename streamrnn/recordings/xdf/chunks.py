@@ -17,7 +17,7 @@ FILE_HEADER, STREAM_HEADER, SAMPLES, CLOCK_OFFSET, BOUNDARY, STREAM_FOOTER = ran
 LONGEST_CHUNK = 16 << 20  # bytes of one that is read; recorders write one for half a second
 DTYPES = {"int8": "<i1", "int16": "<i2", "int32": "<i4", "int64": "<i8", "float32": "<f4", "double64": "<f8"}
 _LENGTHS = {1: struct.Struct("<B"), 4: struct.Struct("<I"), 8: struct.Struct("<Q")}
-_STAMP = struct.Struct("<d")
+FARTHEST = 1e10  # s: of a clock that counts since its computer was started, or since 1970
 
 
 class XdfChunk(NamedTuple):
@@ -85,31 +85,33 @@ def read_samples(content: memoryview, dtype: np.dtype, channels: int) -> tuple[n
     size = channels * dtype.itemsize
     if count * (1 + size) > len(body):
         raise Damaged(f"{count:,} samples in {len(body):,} bytes")
-    begins, stamped = _sample_begins(body, count, size)
-    stamps = np.full(count, np.nan)
-    stamps[stamped] = _gathered(body, begins[stamped] + 1, 8).view("<f8")[:, 0]
-    return stamps, _gathered(body, begins + 1 + 8 * stamped, size).view(dtype)
+    rows = _even_rows(body, count, size) if count else None
+    stamps, values = rows or _odd_rows(body, count, size)
+    return stamps, values.view(dtype)
 
 
-def _gathered(body: np.ndarray, begins: np.ndarray, size: int) -> np.ndarray:
-    """(n, size) uint8: ``size`` bytes from each of n places on, which lie in ``body``."""
-    strides = np.diff(begins)
-    if len(begins) and (strides == strides[:1]).all():
-        stride = int(strides[0]) if len(strides) else size
-        whole = np.lib.stride_tricks.as_strided(body[begins[0] :], (len(begins), size), (stride, 1))
-        return np.ascontiguousarray(whole)
-    return body[begins[:, None] + np.arange(size)]
+def _even_rows(body: np.ndarray, count: int, size: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Stamps, and (count, size) uint8 of values, as recorders write them: with a stamp for all, for the first
+    one, or for none. None where it is another way. Raises Damaged.
+    """
+    for first, others in ((8, 8), (8, 0), (0, 0)):
+        if count * (1 + size + others) + first - others != len(body) or body[0] != first:
+            continue
+        table = body[first - others :].reshape(count, -1)  # the first row may have a stamp before its begin
+        if not (table[1:, 0] == others).all():
+            continue
+        values = np.ascontiguousarray(table[:, 1 + others :])
+        if others:
+            return _checked(np.ascontiguousarray(table[:, 1:9]).view("<f8")[:, 0]), values
+        stamps = np.full(count, np.nan)
+        if first:
+            stamps[:1] = _checked(body[1:9].view("<f8"))
+        return stamps, values
+    return None
 
 
-def _sample_begins(body: np.ndarray, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each sample begins, (count,) int64, and whether it has a stamp. Raises Damaged."""
-    for first, others in ((8, 8), (8, 0), (0, 0)):  # as recorders write them: all, the first one, or none
-        if count * (1 + size + others) + first - others == len(body):
-            begins = np.arange(count, dtype=np.int64) * (1 + size + others)
-            begins[1:] += first - others
-            flags = body[begins]
-            if count and flags[0] == first and (flags[1:] == others).all():
-                return begins, flags == 8
+def _odd_rows(body: np.ndarray, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same of samples of which any may have a stamp. Raises Damaged."""
     begins, at = np.empty(count, np.int64), 0
     stamped = np.zeros(count, bool)
     every = body.tobytes()
@@ -120,4 +122,12 @@ def _sample_begins(body: np.ndarray, count: int, size: int) -> tuple[np.ndarray,
         at += 1 + every[at] + size
     if at != len(every):
         raise Damaged(f"{count:,} samples take {at:,} bytes of {len(every):,}")
-    return begins, stamped
+    stamps = np.full(count, np.nan)
+    stamps[stamped] = _checked(body[begins[stamped, None] + np.arange(1, 9)].view("<f8")[:, 0])
+    return stamps, body[(begins + 1 + 8 * stamped)[:, None] + np.arange(size)]
+
+
+def _checked(stamps: np.ndarray) -> np.ndarray:
+    if not (np.abs(stamps) < FARTHEST).all():
+        raise Damaged("a stamp that is no time")
+    return stamps

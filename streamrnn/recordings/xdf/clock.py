@@ -70,10 +70,10 @@ class ClockOffsets:
         self._lines[-1].add(np.array([at]), np.array([offset]))
 
     def apply(self, stamps: np.ndarray, stretch: int) -> tuple[np.ndarray, int]:
-        """The first of n stamps, (m,) float64, by the recorder's clock, and the stretch after them.
+        """The first of n stamps, (m,) float64, by the recorder's clock, and the stretch that they are in.
 
-        ``stretch`` is that of the first stamp; those of the next stretch, nearer to its first measurement
-        than to the last before it, are for another call.
+        ``stretch`` is that of the stamp before; those of a later one, nearer to its first measurement than to
+        the last before it, are for another call.
         """
         while stretch < len(self._ends):
             end, begin = self._ends[stretch]
@@ -81,7 +81,7 @@ class ClockOffsets:
             if not beyond.any():
                 break
             if first := int(beyond.argmax()):
-                return self._moved(stamps[:first], stretch), stretch + 1
+                return self._moved(stamps[:first], stretch), stretch
             stretch += 1
         return self._moved(stamps, stretch), stretch
 

@@ -34,9 +34,8 @@ from streamrnn.recordings.xdf.clock import ClockOffsets, EvenRun, EvenRuns
 from streamrnn.recordings.xdf.streams import XdfStream, parse_datetime, parse_stream
 
 _OFFSET = Struct("<Idd")
-_FED = 1 << 16  # stamps that are looked at together
+_TOGETHER = 1 << 15  # values of chunks that are taken together
 _MOST_STREAMS = 1 << 12
-_FARTHEST = 1e10  # s: of a clock that counts since its computer was started, or since 1970
 
 
 class _State:
@@ -46,6 +45,8 @@ class _State:
         self.last: float | None = None
         self.stretch = 0
         self.dropped = 0  # samples before the first stamp
+        self.waiting = list[tuple[np.ndarray, np.ndarray]]()  # chunks
+        self.held = 0  # values in them
 
 
 class XdfRecording:
@@ -140,26 +141,39 @@ class XdfRecording:
         chunks = XdfChunks(self._file)
         for chunk in chunks:
             if chunks.end >= self._end:
-                return
+                break
             if chunk.tag != SAMPLES or (number := chunks.stream(chunk)) not in numbers:
                 continue
             stream, state = self._streams[number], states[number]
             assert stream.dtype is not None
             try:
-                stamps, values = read_samples(chunks.content(chunk)[4:], stream.dtype, len(stream.labels))
-                stamps, first = _deduced(stamps, state, 1 / stream.rate if stream.rate else 0.0)
+                some = read_samples(chunks.content(chunk)[4:], stream.dtype, len(stream.labels))
             except Damaged as error:
                 self._damage, self._end = error.what, chunks.end
-                return
-            while first < len(stamps):
-                moved, state.stretch = self._offsets[number].apply(stamps[first:], state.stretch)
-                yield number, moved, values[first : first + len(moved)]
-                first += len(moved)
+                break
+            state.waiting.append(some)
+            state.held += some[1].size
+            if state.held >= _TOGETHER:
+                yield from self._together(number, state)
+        for number in numbers:
+            yield from self._together(number, states[number])
+
+    def _together(self, number: int, state: _State) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """What waits of a stream: chunks are often of a few samples."""
+        if not state.waiting:
+            return
+        stamps, values = (np.concatenate(parts) for parts in zip(*state.waiting, strict=True))
+        state.waiting, state.held = [], 0
+        rate = self._streams[number].rate
+        stamps, first = _deduced(stamps, state, 1 / rate if rate else 0.0)
+        while first < len(stamps):
+            moved, state.stretch = self._offsets[number].apply(stamps[first:], state.stretch)
+            yield number, moved, values[first : first + len(moved)]
+            first += len(moved)
 
     def _read_stamps(self, numeric: set[int]) -> int:
         """Finds the runs of the streams; returns how many samples came before a first stamp."""
         states = {number: _State() for number in numeric}
-        waiting = {number: list[np.ndarray]() for number in self._runs}
         stretches = dict.fromkeys(numeric, 0)
         for number, stamps, _ in self._samples(numeric, states):
             self._firsts.setdefault(number, float(stamps[0]))
@@ -167,24 +181,15 @@ class XdfRecording:
             if number not in self._runs:
                 continue
             if states[number].stretch != stretches[number]:
-                self._feed(number, waiting[number])
                 self._runs[number].cut()
                 stretches[number] = states[number].stretch
-            waiting[number].append(stamps)
-            if sum(map(len, waiting[number])) >= _FED:
-                self._feed(number, waiting[number])
+            self._runs[number].feed(stamps)
         for number, runs in self._runs.items():
-            self._feed(number, waiting[number])
             runs.cut()
             if runs.runs:
                 self._firsts[number] = runs.runs[0].at
         self._origin = min(self._firsts.values(), default=0.0)
         return sum(state.dropped for state in states.values())
-
-    def _feed(self, number: int, waiting: list[np.ndarray]) -> None:
-        if waiting:
-            self._runs[number].feed(np.concatenate(waiting))
-            waiting.clear()
 
     def _contents(self, dropped: int) -> Contents:
         names = _distinct({k: stream.name or f"stream {k}" for k, stream in self._streams.items()})
@@ -238,13 +243,11 @@ class XdfRecording:
 
 
 def _deduced(stamps: np.ndarray, state: _State, period: float) -> tuple[np.ndarray, int]:
-    """Stamps with those that were left out, and the number of the first sample that has one. Raises Damaged.
+    """Stamps with those that were left out, and the number of the first sample that has one.
 
     A stamp that was left out is that of the sample before it and a period.
     """
     stamped = ~np.isnan(stamps)
-    if not (np.abs(stamps[stamped]) < _FARTHEST).all():
-        raise Damaged("a stamp that is no time")
     number = np.arange(len(stamps))
     known = np.maximum.accumulate(np.where(stamped, number, -1))
     first = int((known < 0).sum())
