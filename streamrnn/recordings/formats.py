@@ -48,10 +48,10 @@ FORMATS: tuple[RecordingFormat, ...] = (
     RecordingFormat(
         "MDF", (".mf4", ".mdf"), _begins(b"MDF     ", b"UnFinMF "), "mdf", "", "", "MDF 4 of vehicles"
     ),
-    RecordingFormat("XDF", (".xdf",), _begins(b"XDF:"), "xdf", "", "", "of the Lab Streaming Layer"),
     RecordingFormat(
         "MCAP", (".mcap",), _begins(b"\x89MCAP0\r\n"), "mcap", "", "", "of robots: JSON, ROS, protobuf"
     ),
+    RecordingFormat("XDF", (".xdf",), _begins(b"XDF:"), "xdf", "", "", "of the Lab Streaming Layer"),
     RecordingFormat("EDF", (".edf", ".bdf"), _is_edf, "edf", "", "", "EDF, EDF+ and BDF of clinics"),
 )
 NAMES = {row.name: row for row in FORMATS}
