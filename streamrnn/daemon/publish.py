@@ -20,13 +20,13 @@ from streamrnn.wire.memory import (
     write_u16,
 )
 
-_BEGINS = 4  # beside the answers OWN and SEVERAL: that an event begins
+BEGINS = 4  # beside the answers OWN and SEVERAL: that an event begins
 _TIMED = 16  # rows that are sent between two looks at the clock
 UNANSWERED = 0
 HEADER_BYTES = frame.PREDICTION.itemsize
 _AHEAD = 4  # rows
 _TOPIC = libzmq.DONTWAIT | libzmq.SNDMORE
-_KIND_AT, _FLAGS_AT, _HORIZON_AT, _RECV_AT, _PUB_AT = (
+_KIND_AT, _FLAGS_AT, _HORIZON_AT, _RECV_AT, PUB_AT = (
     codec.offset(frame.PREDICTION, name) for name in ("kind", "flags", "horizon", "recv_ns", "pub_ns")
 )
 
@@ -64,12 +64,15 @@ def _write_values(net, to, vectors, count):
 
 
 @inlined
-def _publish_row(pump, core, row, kind, offset, published):
-    """Sends one answer to a row: its own, the one of several rows, or that an event begins."""
+def write_answer(pump, core, row, kind, offset, published):
+    """Writes one answer to a row to ``pump.message``: its own, of several rows, or that an event begins.
+
+    ``offset``: by what CLOCK_REALTIME is ahead of the times of the row and ``published``. Returns its size.
+    """
     net, batch, decoder = core.net, core.batch, core.decoder
     message, size = address_of(pump.message, 0), HEADER_BYTES
     said, rows, values = pump.kind, 1, address_of(batch.predicted, row * net.out_width)
-    if kind == _BEGINS:
+    if kind == BEGINS:
         said, rows = frame.EVENT, 0
     elif kind == SEVERAL:
         said, rows = frame.ROLLOUT, decoder.rows
@@ -78,17 +81,17 @@ def _publish_row(pump, core, row, kind, offset, published):
     write_u8(message + _KIND_AT, np.uint8(said))
     write_u16(message + _HORIZON_AT, np.uint16(rows))
     write_i64(message + _RECV_AT, batch.received[row] + offset)
-    write_i64(message + _PUB_AT, published + offset)
+    write_i64(message + PUB_AT, published + offset)
     size += _write_values(net, message + size, values, rows)
-    if kind != _BEGINS and core.bands.number > 0:
+    if kind != BEGINS and core.bands.number > 0:
         write_u16(message + _FLAGS_AT, batch.said[row].flags | np.uint16(frame.BANDS))
         vectors = 2 * core.bands.number * rows
         told = address_of(batch.bands, row * vectors * net.out_width)
         if kind == SEVERAL:
             told = address_of(decoder.bands, row * vectors * net.out_width)
         size += _write_values(net, message + size, told, vectors)
-    _send_answer(pump, core, row, message, size)
-    core.stats.counters[counted.ANOMALIES if kind == _BEGINS else counted.PREDICTIONS] += 1
+    core.stats.counters[counted.ANOMALIES if kind == BEGINS else counted.PREDICTIONS] += 1
+    return size
 
 
 @inlined
@@ -101,7 +104,7 @@ def publish(pump, core, count, offset):
         prefetch(address_of(batch.said, ahead))
         prefetch(address_of(batch.predicted, ahead * width))
         prefetch(pump.arrivals.named[ahead])
-        answers = batch.answers[row] | batch.begins[row] * _BEGINS
+        answers = batch.answers[row] | batch.begins[row] * BEGINS
         if batch.outcome[row] != PREDICTED or answers == 0:
             pump.published[row] = UNANSWERED
             continue
@@ -109,6 +112,7 @@ def publish(pump, core, count, offset):
             now = monotonic_ns()
         answered += 1
         pump.published[row] = now
-        for kind in (OWN, SEVERAL, _BEGINS):
+        for kind in (OWN, SEVERAL, BEGINS):
             if answers & kind != 0:
-                _publish_row(pump, core, row, kind, offset, now)
+                size = write_answer(pump, core, row, kind, offset, now)
+                _send_answer(pump, core, row, address_of(pump.message, 0), size)

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from streamrnn.errors import ConfigError
 from streamrnn.settings.broker_section import Mqtt
 from streamrnn.settings.brokers import parse_broker
+from streamrnn.settings.cluster_section import Cluster
 from streamrnn.settings.sections import (
     LIVE,
     Adapt,
@@ -52,6 +53,7 @@ class Config(Section):
     adapt: Adapt = Adapt()
     state: State = State()
     security: Security = Security()
+    cluster: Cluster = Cluster()
     http: Http = Http()
     log: Log = Log()
 
@@ -68,12 +70,37 @@ class Config(Section):
         Nor may a socket be bound beyond this machine without keys, unless the configuration insists.
         """
         errors = []
-        if not (self.input.connect or self.input.bind):
+        if not self._takes:
             errors.append(
                 "input: nowhere to receive from; set input.connect or input.bind, or give --connect"
             )
-        if not (self.output.bind or self.output.connect):
+        if not self._sends:
             errors.append("output: nowhere to publish; set output.bind or output.connect, or give --bind")
+        self._raise(errors + self._open_to_all() + self._unused_secrets(), source)
+
+    def require_an_endpoint(self, source: Path | None = None) -> None:
+        """The same for a gateway, which may do without one of the two."""
+        errors = []
+        if not (self._takes or self._sends):
+            errors.append("nothing to do: set endpoints in input or output, or give --connect or --bind")
+        self._raise(errors + self._open_to_all() + self._unused_secrets(), source)
+
+    @property
+    def _takes(self) -> bool:
+        return bool(self.input.connect or self.input.bind)
+
+    @property
+    def _sends(self) -> bool:
+        return bool(self.output.bind or self.output.connect)
+
+    @staticmethod
+    def _raise(errors: list[str], source: Path | None) -> None:
+        if errors:
+            raise ConfigError("\n".join(f"{source}: {error}" if source else error for error in errors))
+
+    def _open_to_all(self) -> list[str]:
+        """What binds beyond this machine without keys."""
+        errors = list[str]()
         if not (self.security.server_secret or self.security.insecure):
             errors += [
                 f"{section}.bind: {toml_value(endpoint)} would be open to the network; set "
@@ -83,9 +110,7 @@ class Config(Section):
                 for endpoint in binds
                 if not is_local(endpoint)
             ]
-        errors += self._unused_secrets()
-        if errors:
-            raise ConfigError("\n".join(f"{source}: {error}" if source else error for error in errors))
+        return errors
 
     def _unused_secrets(self) -> list[str]:
         """What is told of login and TLS, and no endpoint uses: somebody counts on it."""

@@ -83,6 +83,14 @@ def check_endpoint(text: str, bind: bool) -> str:
     return text
 
 
+def check_server(text: str) -> str:
+    """``text`` if it is where a NATS server can be; else raises ValueError."""
+    scheme, _, address = text.partition("://")
+    if scheme not in ("nats", "tls") or TCP.fullmatch(f"tcp://{address}") is None or "*" in address:
+        raise ValueError(f"{toml_value(text)} is no server; write nats://host:port or tls://host:port")
+    return text
+
+
 def _check_ipc_path(path: str, bind: bool, wrong: str) -> None:
     if not path.isprintable() or path in ("", "@") or (path == "*" and not bind):
         raise ValueError(f"{wrong}; ipc:// is followed by the path of a socket")

