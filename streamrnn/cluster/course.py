@@ -4,7 +4,7 @@ A worker goes it, and whoever comes to the same state again: from a checkpoint, 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +47,10 @@ class ShardCourse:
         self.head = replace(
             self.head, position=position, rows=rows, gateways=gateways, checkpoint=checkpoint, since=()
         )
+
+    def take_all(self, messages: Sequence[Logged]) -> list[bytes]:
+        """``take`` for messages in order."""
+        return [block for message in messages for block in self.take(message)]
 
     def take(self, message: Logged) -> list[bytes]:
         """Steps one message of the input, which may be anything. Returns blocks of its predictions."""
@@ -122,9 +126,13 @@ async def find_course(
         )
     events = [event for event in head.since if event[0] > 0 or event[1] != CHANGED]
     first = course.head.position + 1
-    async for message in each(jetstream, subjects.inputs, subjects.input(head.shard), first, head.position):
-        await _redo(course, events, message.seq, engines, do)
-        await do(course.take, message)
+    async for messages in each(jetstream, subjects.inputs, subjects.input(head.shard), first, head.position):
+        while messages:
+            await _redo(course, events, messages[0].seq, engines, do)
+            until = events[0][0] if events else head.position
+            now = [message for message in messages if message.seq <= until]
+            await do(course.take_all, now)
+            messages = messages[len(now) :]
     await _redo(course, events, head.position + 1, engines, do)
     there = replace(head, worker="", position=0, time_ns=0)
     if replace(course.head, worker="", position=0, time_ns=0) != there:

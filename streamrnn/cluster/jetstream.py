@@ -247,14 +247,12 @@ async def insist(work: Callable[[], Any], patience_s: float) -> Any:
 
 async def each(
     jetstream: JetStream, stream: str, subject: str, first: int, end: int
-) -> AsyncIterator[Logged]:
-    """The messages of a subject from number ``first`` to ``end``, that included."""
+) -> AsyncIterator[list[Logged]]:
+    """The messages of a subject from number ``first`` to ``end``, that included, some at a time."""
     while first <= end:
         found = await insist(lambda at=first: jetstream.read(stream, subject, at, 64), 30.0)  # type: ignore[misc]
-        for message in found:
-            if message.seq > end:
-                return
-            yield message
-        if not found:
+        if within := [message for message in found if message.seq <= end]:
+            yield within
+        if len(within) < len(found) or not found:
             return
         first = found[-1].seq + 1
