@@ -20,7 +20,7 @@ import zmq
 from daemons import COMPILE_S, DEADLINE_S, Answer, engine_answers, wait_for
 from readme import free_ports
 
-from streamrnn.cluster.blocks import FRAMES, PREDICTIONS, BlockError, messages_in, open_block
+from streamrnn.cluster.blocks import FRAMES, PREDICTIONS, BlockError, SealedBlock, messages_in, open_block
 from streamrnn.cluster.connect import connect
 from streamrnn.cluster.heads import ShardHead, head_in
 from streamrnn.cluster.jetstream import JetStream, Logged, Unavailable, each
@@ -124,7 +124,7 @@ class ClusterOfTests:
 
     def __init__(self, folder: Path, servers: Servers, model: Path, toml: str = ""):
         self.folder, self.servers, self.model = folder, servers, model
-        self.names, self.members = Subjects("t"), list[Member]()
+        self.names, self.members, self.sent = Subjects("t"), list[Member](), 0
         self.takes, self.publishes = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
         self.file = folder / "cluster.toml"
         urls = ", ".join(f'"{url}"' for url in servers.urls)
@@ -234,15 +234,15 @@ def running(
 class Load:
     """Rows of some streams, numbered, sent one round of all after the other until told to stop."""
 
-    def __init__(self, address: str, streams: int, channels: int, pause_s: float):
-        self.sent, self._stopping = 0, False
+    def __init__(self, address: str, streams: int, channels: int, pause_s: float, first: int = 0):
+        self.sent, self._stopping = first, False
         self._how = address, streams, channels, pause_s
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         address, streams, channels, pause_s = self._how
-        rng = np.random.default_rng(5)
+        rng = np.random.default_rng(5 + self.sent)
         with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
             socket.linger, socket.sndhwm = 0, 1000
             socket.connect(address)
@@ -266,12 +266,19 @@ class Load:
         self._thread.join()
 
 
-def rows_of(log: Sequence[Logged], shards: int) -> dict[str, list[tuple[Any, np.ndarray]]]:
+def opened(message: Logged, kind: int) -> SealedBlock:
+    """The block in a message, of however many shards there were."""
+    shard = int(message.subject.rpartition(".")[2])
+    shards = int.from_bytes(message.data[6:8], "little")
+    return open_block(message.data, shard, shards, (kind,))
+
+
+def rows_of(log: Sequence[Logged]) -> dict[str, list[tuple[Any, np.ndarray]]]:
     """The frames of an input, stream by stream: each block once, and what is no block left out."""
     found, seen = defaultdict(list), set()
     for message in log:
         try:
-            block = open_block(message.data, int(message.subject.rpartition(".")[2]), shards, (FRAMES,))
+            block = opened(message, FRAMES)
         except BlockError:
             continue
         name = tuple(int(block.header[key]) for key in ("gateway", "shard", "number"))
@@ -285,12 +292,11 @@ def rows_of(log: Sequence[Logged], shards: int) -> dict[str, list[tuple[Any, np.
     return found
 
 
-def answers_of(log: Sequence[Logged], shards: int) -> dict[str, list[Answer]]:
+def answers_of(log: Sequence[Logged]) -> dict[str, list[Answer]]:
     """The answers of an output, stream by stream."""
     found = defaultdict(list)
     for message in log:
-        block = open_block(message.data, int(message.subject.rpartition(".")[2]), shards, (PREDICTIONS,))
-        for topic, payload in messages_in(block):
+        for topic, payload in messages_in(opened(message, PREDICTIONS)):
             header, values, _ = unpack_prediction(payload)
             if header["kind"] != EVENT:
                 counts = [header[name] for name in ("seq", "ts_ns", "step", "gap", "epoch")]
@@ -299,11 +305,11 @@ def answers_of(log: Sequence[Logged], shards: int) -> dict[str, list[Answer]]:
     return found
 
 
-def assert_as_replayed(cluster: ClusterOfTests, shards: int, model: Path | None = None) -> int:
+def assert_as_replayed(cluster: ClusterOfTests) -> int:
     """Every row of the input is answered once, in order by stream, with the bits of one engine. How many."""
-    rows = rows_of(cluster.log_of("in"), shards)
-    answers = answers_of(cluster.log_of("out"), shards)
-    engine = Engine(read_model(model or cluster.model), 4096, Faults())
+    rows = rows_of(cluster.log_of("in"))
+    answers = answers_of(cluster.log_of("out"))
+    engine = Engine(read_model(cluster.model), 4096, Faults())
     assert rows.keys() == answers.keys()
     for name, frames in rows.items():
         values = np.stack([row for _, row in frames])

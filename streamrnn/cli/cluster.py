@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from streamrnn.cli.shared import COUNT, MODEL, SETTINGS, Finite, as_json_option, example
+from streamrnn.cli.shared import COUNT, MODEL, SETTINGS, Finite, as_json_option, example, report
 
 _PATIENCE_S = 5.0
 file_option = click.option(
@@ -168,3 +168,58 @@ def init(
     else:
         what = f"revision {done.revision}" if update else f"{done.shards} shards, {done.replicas} replicas"
         click.echo(f"{config.cluster.name}: {what}, model {done.fingerprint}")
+
+
+@cluster.command(epilog=example("streamrnn cluster status --server nats://10.0.0.1:4222 --name plant"))
+@file_option
+@server_option
+@name_option
+@as_json_option
+def status(file: Path | None, servers: tuple[str, ...], name: str | None, as_json: bool) -> None:
+    """Show servers, workers and gateways, and how far each shard is."""
+    config = _load(file, cluster__servers=servers, cluster__name=name)
+    from streamrnn.cluster import looking
+    from streamrnn.cluster.subjects import Subjects
+
+    found = _talk(config, lambda jetstream: looking.status(jetstream, Subjects(config.cluster.name)))
+    click.echo(json.dumps(found) if as_json else looking.status_text(found))
+
+
+@cluster.command(epilog=example("streamrnn cluster check -c station.toml"))
+@file_option
+@server_option
+@name_option
+def check(file: Path | None, servers: tuple[str, ...], name: str | None) -> int:
+    """Find every shard again from its checkpoint, as a worker does, and compare it with what is told.
+
+    Writes nothing, and may be run while all goes on. The exit code is 1 where something is wrong.
+    """
+    config = _load(file, cluster__servers=servers, cluster__name=name)
+    from streamrnn.cluster import looking
+    from streamrnn.cluster.subjects import Subjects
+
+    wrong = _talk(config, lambda jetstream: looking.check(jetstream, Subjects(config.cluster.name)))
+    for line in wrong:
+        report(line)
+    if not wrong:
+        click.echo(f"{config.cluster.name}: every shard is as its head tells", err=True)
+    return 1 if wrong else 0
+
+
+@cluster.command(epilog=example("streamrnn cluster reshard 64 -c station.toml"))
+@click.argument("shards", type=click.IntRange(1, 512))
+@file_option
+@server_option
+@name_option
+def reshard(shards: int, file: Path | None, servers: tuple[str, ...], name: str | None) -> None:
+    """Move all streams, as they are, to another number of shards.
+
+    All must be stopped, and all rows answered: stop gateways first, and workers once `status` shows that
+    nothing waits.
+    """
+    config = _load(file, cluster__servers=servers, cluster__name=name)
+    from streamrnn.cluster.reshard import reshard as run
+    from streamrnn.cluster.subjects import Subjects
+
+    streams = _talk(config, lambda jetstream: run(jetstream, Subjects(config.cluster.name), shards))
+    click.echo(f"{config.cluster.name}: {streams:,} streams in {shards} shards", err=True)

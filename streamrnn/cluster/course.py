@@ -52,6 +52,17 @@ class ShardCourse:
         """``take`` for messages in order."""
         return [block for message in messages for block in self.take(message)]
 
+    def redo_all(self, messages: Sequence[Logged]) -> None:
+        """The same for messages that were done before: nothing is counted twice."""
+        stats = self._stepper.engine.stats
+        arrays = stats.counters, stats.rejected, stats.resets
+        counts, told = [array.copy() for array in arrays], replace(self.tally)
+        self.take_all(messages)
+        for array, before in zip(arrays, counts, strict=True):
+            array[:] = before
+        for name in ("repeated", "missed", "no_blocks"):
+            setattr(self.tally, name, getattr(told, name))
+
     def take(self, message: Logged) -> list[bytes]:
         """Steps one message of the input, which may be anything. Returns blocks of its predictions."""
         head, skipped = self.head, replace(self.head, position=message.seq)
@@ -131,7 +142,7 @@ async def find_course(
             await _redo(course, events, messages[0].seq, engines, do)
             until = events[0][0] if events else head.position
             now = [message for message in messages if message.seq <= until]
-            await do(course.take_all, now)
+            await do(course.redo_all, now)
             messages = messages[len(now) :]
     await _redo(course, events, head.position + 1, engines, do)
     there = replace(head, worker="", position=0, time_ns=0)

@@ -12,6 +12,7 @@ from streamrnn.engine.engine import Engine
 from streamrnn.errors import ConfigError
 from streamrnn.model.model import Model
 from streamrnn.settings.config import Config
+from streamrnn.stats import Stats
 
 _KEPT = 3
 _PATIENCE_S = 60.0
@@ -37,6 +38,7 @@ class Engines:
         self._jetstream, self._names, self._thread = jetstream, names, thread
         self._ready: dict[int, Agreed] = {}
         self._lock = asyncio.Lock()
+        self._stats: Stats | None = None
         self.newest = 0  # the revision that shards go on with
 
     async def renew(self) -> Agreed:
@@ -64,4 +66,7 @@ class Engines:
         model = await fetch_model(self._jetstream, self._names, terms)
         config, loop = terms.config, asyncio.get_running_loop()
         make: Callable[[], Engine] = lambda: make_engine(model, config)  # noqa: E731
-        return Agreed(terms, config, await loop.run_in_executor(self._thread, make))
+        engine = await loop.run_in_executor(self._thread, make)
+        self._stats = self._stats or engine.stats  # one for all
+        engine.core = engine.core._replace(stats=self._stats)
+        return Agreed(terms, config, engine)

@@ -15,7 +15,9 @@ from streamrnn.cluster.connect import connect
 from streamrnn.cluster.intake import BlockIntake
 from streamrnn.cluster.jetstream import LogFull, Unavailable, insist
 from streamrnn.cluster.members import Members
+from streamrnn.cluster.metrics import GatewayCollector
 from streamrnn.cluster.publishing import Publishing
+from streamrnn.cluster.shown import Shown
 from streamrnn.cluster.subjects import Subjects
 from streamrnn.cluster.tally import GatewayTally
 from streamrnn.cluster.terms import Terms, fetch_model, newest_terms
@@ -27,9 +29,10 @@ from streamrnn.errors import ConfigError, UserError
 from streamrnn.model.model import Model
 from streamrnn.mqtt.setup import make_readers
 from streamrnn.settings.config import Config
+from streamrnn.stats import REASONS
 from streamrnn.wire.frame import PREDICTION
 
-_TURN_S = 0.25
+_TURN_S, _WORD_S = 0.25, 5.0
 _AGAIN_S, _FULL_S = 0.1, 0.5
 _DRAIN_S = 20.0
 _COMMIT_BYTES = 1 << 28  # of predictions of a block
@@ -58,6 +61,8 @@ class Gateway:
         self._appending: dict[int, asyncio.Task[None]] = {}
         self.blocks: BlockIntake | None = None
         self.ready = self.failed = False
+        self._told: dict[str, float] = {}
+        self._next_word = 0.0
 
     def stop(self) -> None:
         self._stopping.set()
@@ -78,6 +83,8 @@ class Gateway:
             )
         model = await fetch_model(self.jetstream, self.names, terms)
         members = Members(self.jetstream, self.names, self.name, "gateway", terms.pin_s)
+        await insist(members.start, 60.0)
+        self._shown = Shown(self.config, members, terms, GatewayCollector(self.tally, self._rejected))
         context = zmq.Context()
         guard = Guard(context, self.config.security)
         guard.start()
@@ -88,11 +95,13 @@ class Gateway:
             self.ready = True
             says = [f"receives on {', '.join(receives)}"] if receives else []
             says += [f"publishes on {', '.join(publishes)}"] if publishes else []
-            say_ready(f"gateway {self.name} of cluster {self.names.name}, {', '.join(says)}")
+            what = f"gateway {self.name} of cluster {self.names.name}"
+            say_ready(f"{what}, {', '.join(says)}{self._shown.where}")
             while not self._stopping.is_set():
                 with suppress(Unavailable):
                     await members.tell(rows=self.tally.rows, held=self.tally.held)
-                self._mend()
+                self._shown.turned()
+                self._tell()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), _TURN_S)
                 if publishing is not None and publishing.done():
@@ -103,6 +112,7 @@ class Gateway:
             with suppress(Unavailable):
                 await members.leave()
             await self.jetstream.close()
+            self._shown.stop()
             guard.stop()
             context.destroy(0 if self.failed else LINGER_MS)
         return 1 if self.failed or not drained else 0
@@ -133,8 +143,22 @@ class Gateway:
         self.blocks.start(source)
         return [*receives, *how.brokers]
 
-    def _mend(self) -> None:
-        """Connects anew where libzmq gave up; what an adapter reads, its own thread looks after."""
+    def _rejected(self) -> dict[str, float]:
+        """Messages that were turned away, by reason."""
+        own = self.blocks.filling.rejected.tolist() if self.blocks is not None else [0] * len(REASONS)
+        return dict(self.adapted.joined(dict(zip(REASONS, own, strict=True))))
+
+    def _tell(self) -> None:
+        """Says what was turned away since it last did, now and then."""
+        now = self._loop.time()
+        if now < self._next_word:
+            return
+        self._next_word = now + _WORD_S
+        rejected = self._rejected()
+        new = {why: count - self._told.get(why, 0) for why, count in rejected.items()}
+        if said := ", ".join(f"{count:g} {why}" for why, count in new.items() if count > 0):
+            log.warning("rejected: %s", said)
+        self._told = rejected
 
     def _append_soon(self, shard: int, name: str, block: bytes, rows: int) -> None:
         """Has a block appended; called on the intake's thread."""

@@ -25,6 +25,7 @@ class Checkpoint:
     revision: int  # of the terms that it goes on with
     rows: int  # that the shard had taken
     gateways: dict[str, list[int]]  # as in the head of that moment
+    written_ns: int  # CLOCK_REALTIME
 
 
 @dataclass(frozen=True)

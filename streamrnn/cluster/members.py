@@ -56,5 +56,9 @@ class Members:
         found = [said for _, said in self._heard.values() if said["kind"] == kind]
         return sorted(found, key=lambda said: str(said["name"]))
 
+    def seen(self) -> list[dict[str, Any]]:
+        """What all said last."""
+        return [*self.present("worker"), *self.present("gateway")]
+
     def number(self, kind: str) -> int:
         return len(self.present(kind))

@@ -113,7 +113,9 @@ class Shard:
             how = self._jetstream, self._names, means.engines, means.tally, self._do
             self._course = await find_course(head, *how)
         found = self._course.head.checkpoint
-        self.tally.checkpoint_rows = found.rows if found is not None else 0
+        if found is not None:
+            self.tally.checkpoint_rows, self.tally.checkpoint_ns = found.rows, found.written_ns
+        self.tally.all_rows, self.tally.streams = self._course.head.rows, self._course.streams
         self._course.head = replace(self._course.head, worker=means.worker)
         await self._commit([], self._course.head)
         means.tally.takeovers += 1
@@ -178,7 +180,8 @@ class Shard:
         before = course.head.rows
         # all at once: on a busy machine each way to the thread and back may take its turn
         outputs: list[bytes] = await self._do(course.take_all, messages)
-        self.tally.rows += course.head.rows - before
+        self._means.tally.rows += course.head.rows - before
+        self.tally.all_rows = course.head.rows
         newest = self._means.engines.newest
         changes = newest > course.head.revision
         if changes:
@@ -242,7 +245,8 @@ class Shard:
     async def _write(self, data: bytes, head: ShardHead) -> tuple[Checkpoint, int]:
         """Writes a checkpoint of a moment. Returns where it is, and how many events are in it."""
         pieces = await write_pieces(self._jetstream, self._names.checkpoint(self._number), data)
-        return Checkpoint(pieces, head.position, head.revision, head.rows, head.gateways), len(head.since)
+        what = head.position, head.revision, head.rows, head.gateways, time.time_ns()
+        return Checkpoint(pieces, *what), len(head.since)
 
     async def _take_saved(self) -> None:
         """Has the next head tell of the checkpoint that was written."""
@@ -255,7 +259,7 @@ class Shard:
             log.error("shard %d: no checkpoint: %s; the one before stays", self._number, error)
             return
         self._course.head = self._course.head.with_checkpoint(checkpoint, events)
-        self.tally.checkpoint_ns = time.time_ns()
+        self.tally.checkpoint_ns = checkpoint.written_ns
         self._purging = asyncio.create_task(self._purge(checkpoint))
 
     async def _purge(self, checkpoint: Checkpoint) -> None:

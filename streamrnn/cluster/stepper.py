@@ -24,7 +24,7 @@ from streamrnn.streams.snapshot import ID_BYTES, Snapshot, read_from, write_to
 FORMAT = "streamrnn-shard/1"
 _HEADER_LIMIT = 1 << 16
 _LENGTH = struct.Struct("<I")
-_DOUBTS = 256  # of ``Doubts.topics``
+DOUBTS = 256  # of ``Doubts.topics``
 
 
 class CheckpointError(UserError):
@@ -181,7 +181,7 @@ def unpack_checkpoint(data: bytes, shard: int) -> tuple[Snapshot, np.ndarray, np
         at, count, now = _LENGTH.size + length, int(head["streams"]), int(head["now_ns"])
         if not 0 <= count <= len(data) // ID_BYTES:
             raise ValueError("fewer bytes than streams")
-        numbers = np.frombuffer(data, np.uint64, count + _DOUBTS, at)
+        numbers = np.frombuffer(data, np.uint64, count + DOUBTS, at)
         snapshot = read_from(BytesIO(data[at + numbers.nbytes :]), f"shard {shard}")
         if len(snapshot.ids) != count:
             raise ValueError("of another number of streams than its header says")

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 class ShardTally:
     """Of a shard that a worker has."""
 
-    rows: int = 0
+    all_rows: int = 0  # that it ever took
     position: int = 0  # of the input, that is committed
     time_ns: int = 0  # CLOCK_REALTIME when the last row there was sealed
     pending: int = 0  # messages of the input that wait
-    replayed: int = 0  # messages that were stepped again to find it
     streams: int = 0  # at the last checkpoint
     checkpoint_rows: int = 0
-    checkpoint_ns: int = 0  # CLOCK_REALTIME when it was written; 0 = not by this worker
+    checkpoint_ns: int = 0  # CLOCK_REALTIME when it was written; 0 = there is none
     held: bool = False  # the log has no room for its commit
 
 
@@ -22,6 +21,7 @@ class ShardTally:
 class WorkerTally:
     """Of a worker."""
 
+    rows: int = 0
     commits: int = 0
     refused: int = 0  # commits that another worker's made void
     takeovers: int = 0

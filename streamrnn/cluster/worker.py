@@ -10,23 +10,38 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from streamrnn.adapters.tally import IntakeTally
 from streamrnn.cluster.connect import connect
 from streamrnn.cluster.engines import Engines
 from streamrnn.cluster.jetstream import Unavailable, insist
 from streamrnn.cluster.members import Members
+from streamrnn.cluster.metrics import WorkerCollector, lag_s
 from streamrnn.cluster.pins import Pins
 from streamrnn.cluster.shard import Means, Shard
+from streamrnn.cluster.shown import Shown
 from streamrnn.cluster.subjects import Subjects
 from streamrnn.cluster.tally import WorkerTally
 from streamrnn.cluster.warm import warm_up
+from streamrnn.daemon.describe import labels_of
+from streamrnn.daemon.refusals import Refusals
 from streamrnn.errors import UserError
 from streamrnn.settings.config import Config
+from streamrnn.web.metrics import StatsCollector
 
-_TURN_S = 0.05
+_TURN_S, _WORD_S = 0.05, 5.0
 _COOL_S = 30.0  # how long a shard that cannot be taken up is left to others
 _HAND_OVER_S = 20.0
 
 log = logging.getLogger("streamrnn")
+
+
+class _NoSnapshots:
+    """For a scrape: a worker has checkpoints."""
+
+    failures = 0
+
+    def age_s(self) -> float:
+        return float("nan")
 
 
 class Worker:
@@ -69,8 +84,15 @@ class Worker:
         self.members = Members(self.jetstream, self.names, self.name, "worker", terms.pin_s)
         await insist(self.members.start, 60.0)
         await self.pins.start()
+        info = labels_of(agreed.engine.model)
+        capacity = terms.shards * agreed.config.streams.capacity
+        stats = StatsCollector(agreed.engine.stats, capacity, info, _NoSnapshots(), IntakeTally())
+        self._shown = Shown(self.config, self.members, terms, stats, WorkerCollector(self.tally))
+        self._refusals, self._next_word = Refusals(agreed.engine, IntakeTally()), time.monotonic()
         self.ready = True
-        say_ready(f"worker {self.name} of cluster {self.names.name}, {terms.shards} shards")
+        say_ready(
+            f"worker {self.name} of cluster {self.names.name}, {terms.shards} shards{self._shown.where}"
+        )
         try:
             while not self._stopping.is_set():
                 with suppress(Unavailable):
@@ -80,9 +102,15 @@ class Worker:
         finally:
             self.ready = False
             await self._hand_all_over()
+            self._shown.stop()
 
     async def _turn(self) -> None:
         now = time.monotonic()
+        self._shown.turned()
+        if now >= self._next_word:
+            self._next_word = now + _WORD_S
+            self._refusals.tell()
+            self._refusals.tell_counts(_WORD_S)
         for shard in [shard for shard, until in self._cooling.items() if now > until]:
             del self._cooling[shard]
             self.pins.reopen(shard)
@@ -90,7 +118,12 @@ class Worker:
         owned = self.pins.owned
         self.pins.asking = len(owned) < share
         await self.pins.ask()
-        await self.members.tell(shards=owned, lag={s: t.pending for s, t in self.tally.shards.items()})
+        figures = {
+            shard: [each.pending, round(lag_s(each), 3), each.streams, each.all_rows]
+            for shard, each in self.tally.shards.items()
+        }
+        held = any(each.held for each in self.tally.shards.values())
+        await self.members.tell(shards=figures, rows=self.tally.rows, held=held)
         if len(owned) > share and (self._surplus is None or self._surplus.done()):
             newest = next((shard for shard in reversed(self._shards) if shard in owned), None)
             if newest is not None:

@@ -26,6 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from streamrnn.errors import UserError
 from streamrnn.system.threads import give_way
 from streamrnn.web.api import Ticker, Views, api_routes
+from streamrnn.web.cluster import ClusterViews, cluster_routes
 
 # from this many open connections on a request is answered 503; twice as many, and the new one is dropped
 CONNECTIONS = 64
@@ -57,7 +58,13 @@ class WebServer:
     """
 
     def __init__(
-        self, host: str, port: int, registry: CollectorRegistry, health: Check, ready: Check, views: Views
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        health: Check,
+        ready: Check,
+        views: Views | ClusterViews,
     ) -> None:
         self._host, self._port = host, port
         self._server = uvicorn.Server(_settings(make_app(registry, health, ready, views, _is_loopback(host))))
@@ -84,18 +91,26 @@ class WebServer:
             self._thread.join(STOP_S)
 
 
-def make_app(registry: CollectorRegistry, health: Check, ready: Check, views: Views, here: bool) -> Starlette:
+def make_app(
+    registry: CollectorRegistry, health: Check, ready: Check, views: Views | ClusterViews, here: bool
+) -> Starlette:
     """The routes. Handlers are coroutines, so that they run on the event loop's thread.
 
     ``here``: only this machine can ask.
     """
-    ticker = Ticker(views)
+    ticker: Ticker | None = None
+    if isinstance(views, ClusterViews):
+        routes = cluster_routes(views)
+    else:
+        ticker = Ticker(views)
+        routes = api_routes(views, ticker)
 
     @asynccontextmanager
     async def ticking(app: Starlette) -> AsyncIterator[None]:
-        task = asyncio.create_task(ticker.run())
+        task = asyncio.create_task(ticker.run()) if ticker is not None else None
         yield
-        task.cancel()
+        if task is not None:
+            task.cancel()
 
     async def metrics(request: Request) -> Response:
         try:
@@ -115,7 +130,7 @@ def make_app(registry: CollectorRegistry, health: Check, ready: Check, views: Vi
             Route("/metrics", metrics),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            *api_routes(views, ticker),
+            *routes,
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
         middleware=[Middleware(_Guarded, here=here), Middleware(GZipMiddleware, compresslevel=5)],
