@@ -20,7 +20,16 @@ import zmq
 from daemons import COMPILE_S, DEADLINE_S, Answer, engine_answers, wait_for
 from readme import free_ports
 
-from streamrnn.cluster.blocks import FRAMES, PREDICTIONS, BlockError, SealedBlock, messages_in, open_block
+from streamrnn.cluster.blocks import (
+    FRAMES,
+    HEAD,
+    PREDICTIONS,
+    BlockError,
+    SealedBlock,
+    header_of,
+    messages_in,
+    open_block,
+)
 from streamrnn.cluster.connect import connect
 from streamrnn.cluster.heads import ShardHead, head_in
 from streamrnn.cluster.jetstream import JetStream, Logged, Unavailable, each
@@ -269,8 +278,9 @@ class Load:
 def opened(message: Logged, kind: int) -> SealedBlock:
     """The block in a message, of however many shards there were."""
     shard = int(message.subject.rpartition(".")[2])
-    shards = int.from_bytes(message.data[6:8], "little")
-    return open_block(message.data, shard, shards, (kind,))
+    if len(message.data) < HEAD:
+        raise BlockError("too short")
+    return open_block(message.data, shard, header_of(message.data).shards, (kind,))
 
 
 def rows_of(log: Sequence[Logged]) -> dict[str, list[tuple[Any, np.ndarray]]]:
@@ -281,7 +291,7 @@ def rows_of(log: Sequence[Logged]) -> dict[str, list[tuple[Any, np.ndarray]]]:
             block = opened(message, FRAMES)
         except BlockError:
             continue
-        name = tuple(int(block.header[key]) for key in ("gateway", "shard", "number"))
+        name = block.header.gateway, block.header.shard, block.header.number
         if name in seen:
             continue
         seen.add(name)

@@ -5,8 +5,9 @@ gateway appends is numbered by it, from 0 on and shard by shard, so that a block
 all, is seen; what a worker appends says up to where in the log it answers.
 """
 
+import struct
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,28 +15,12 @@ from streamrnn.compiling.jit import compiled, inlined
 from streamrnn.wire.frame import TOPIC_BYTES
 from streamrnn.wire.memory import address_of, read_u16, read_u32, write_u16, write_u32
 
-BLOCK = np.dtype(
-    [
-        ("magic", "S2"),
-        ("version", "u1"),
-        ("kind", "u1"),
-        ("shard", "<u2"),
-        ("shards", "<u2"),  # that there are
-        ("messages", "<u4"),
-        ("rows", "<u4"),  # in them, as far as their headers say
-        ("gateway", "<u8"),  # who appended it, anew with each of its starts; 0 = a worker
-        ("number", "<u8"),  # of the gateway's blocks of the shard; of a worker, the position in the log
-        ("base_ns", "<i8"),  # CLOCK_REALTIME when the first message was here
-        ("sealed_ns", "<i8"),  # and when nothing was added any more
-        ("size", "<u4"),  # bytes behind the header
-        ("check", "<u4"),  # their CRC-32
-    ]
-)
+_BLOCK = struct.Struct("<2sBBHHIIQQqqII")
 ENTRY = np.dtype([("came", "<u4"), ("size", "<u4"), ("topic", "<u2"), ("unused", "<u2")])  # topic: its bytes
-assert (BLOCK.itemsize, ENTRY.itemsize) == (56, 12)
+assert (_BLOCK.size, ENTRY.itemsize) == (56, 12)
 VERSION = 1
 FRAMES, RAW, PREDICTIONS = range(3)  # kinds
-HEAD, ENTRY_BYTES = BLOCK.itemsize, ENTRY.itemsize
+HEAD, ENTRY_BYTES = _BLOCK.size, ENTRY.itemsize
 MOST_CAME = 0xFFFFFFFF  # ns: what came later than that behind the first says this
 _SIZE_AT, _TOPIC_AT = 4, 8
 
@@ -44,41 +29,65 @@ class BlockError(ValueError):
     """A message that is no block."""
 
 
+class BlockHeader(NamedTuple):
+    """What stands at the head of a block, in this order."""
+
+    magic: bytes  # 2 bytes
+    version: int  # u8
+    kind: int  # u8
+    shard: int  # u16
+    shards: int  # u16: that there are
+    messages: int  # u32
+    rows: int  # u32: in them, as far as their headers say
+    gateway: int  # u64: who appended it, anew with each of its starts; 0 = a worker
+    number: int  # u64: of the gateway's blocks of the shard; of a worker, the position in the log
+    base_ns: int  # i64: CLOCK_REALTIME when the first message was here
+    sealed_ns: int  # i64: and when nothing was added any more
+    size: int  # u32: bytes behind the header
+    check: int  # u32: their CRC-32
+
+
 class SealedBlock(NamedTuple):
     """A block that was checked."""
 
-    header: np.void  # of BLOCK
+    header: BlockHeader
     body: np.ndarray  # uint8, of its own
+
+
+_BLANK: dict[str, Any] = {**dict.fromkeys(BlockHeader._fields, 0), "magic": b"SB", "version": VERSION}
 
 
 def seal(body: np.ndarray, **header: int) -> bytes:
     """A block of the messages in ``body``, uint8."""
-    head = np.zeros((), BLOCK)
-    head["magic"], head["version"] = b"SB", VERSION
-    for name, value in (header | {"size": len(body), "check": zlib.crc32(body.data)}).items():
-        head[name] = value
-    return head.tobytes() + body.tobytes()
+    size, check = len(body), zlib.crc32(body.data)
+    head = _BLANK | header | {"size": size, "check": check}
+    return _BLOCK.pack(*head.values()) + body.tobytes()
+
+
+def header_of(data: bytes) -> BlockHeader:
+    """What the first ``HEAD`` bytes say, whatever they are."""
+    return BlockHeader(*_BLOCK.unpack_from(data))
 
 
 def open_block(data: bytes, shard: int, shards: int, kinds: tuple[int, ...]) -> SealedBlock:
     """The block in a message of one of so many shards. Raises BlockError, which says what is wrong."""
     if len(data) < HEAD:
         raise BlockError(f"{len(data)} bytes are no block")
-    header = np.frombuffer(data, BLOCK, 1)[0]
-    if header["magic"] != b"SB" or header["version"] != VERSION:
+    header = header_of(data)
+    if header.magic != b"SB" or header.version != VERSION:
         raise BlockError(f"not a block of version {VERSION}: it begins with {data[:3]!r}")
-    if header["kind"] not in kinds:
-        raise BlockError(f"a block of kind {header['kind']}, which does not belong here")
-    if (header["shard"], header["shards"]) != (shard, shards):
-        said = f"{header['shard']} of {header['shards']}"
+    if header.kind not in kinds:
+        raise BlockError(f"a block of kind {header.kind}, which does not belong here")
+    if (header.shard, header.shards) != (shard, shards):
+        said = f"{header.shard} of {header.shards}"
         raise BlockError(f"a block of shard {said} in {shard} of {shards}")
     body = np.frombuffer(data, np.uint8, offset=HEAD).copy()  # compiled for what can be written to
-    if header["size"] != len(body):
-        raise BlockError(f"{len(body)} bytes where its header says {header['size']}")
-    if header["check"] != zlib.crc32(body.data):
+    if header.size != len(body):
+        raise BlockError(f"{len(body)} bytes where its header says {header.size}")
+    if header.check != zlib.crc32(body.data):
         raise BlockError("damaged: its bytes do not have its check")
-    if count_messages(body) != header["messages"]:
-        raise BlockError(f"its bytes are not the {header['messages']} messages that its header says")
+    if count_messages(body) != header.messages:
+        raise BlockError(f"its bytes are not the {header.messages} messages that its header says")
     return SealedBlock(header, body)
 
 
@@ -130,7 +139,7 @@ def end_within(body, begin, most):
 def messages_in(block: SealedBlock) -> list[tuple[bytes, bytes]]:
     """Topics and payloads."""
     found, at, data = [], 0, block.body.tobytes()
-    for _ in range(int(block.header["messages"])):
+    for _ in range(int(block.header.messages)):
         entry = np.frombuffer(data, ENTRY, 1, at)[0]
         topic, size = int(entry["topic"]), int(entry["size"])
         at += ENTRY_BYTES + topic + size

@@ -49,8 +49,13 @@ class ShardCourse:
         )
 
     def take_all(self, messages: Sequence[Logged]) -> list[bytes]:
-        """``take`` for messages in order."""
-        return [block for message in messages for block in self.take(message)]
+        """``take`` for messages in order. Returns blocks of their predictions."""
+        for message in messages:
+            self.take(message)
+        return self._said()
+
+    def _said(self) -> list[bytes]:
+        return self._stepper.flush(self.head.position, self._most_bytes)
 
     def redo_all(self, messages: Sequence[Logged]) -> None:
         """The same for messages that were done before: nothing is counted twice."""
@@ -63,8 +68,8 @@ class ShardCourse:
         for name in ("repeated", "missed", "no_blocks"):
             setattr(self.tally, name, getattr(told, name))
 
-    def take(self, message: Logged) -> list[bytes]:
-        """Steps one message of the input, which may be anything. Returns blocks of its predictions."""
+    def take(self, message: Logged) -> None:
+        """Steps one message of the input, which may be anything."""
         head, skipped = self.head, replace(self.head, position=message.seq)
         try:
             block = open_block(message.data, self.number, self.terms.shards, (FRAMES, RAW))
@@ -72,29 +77,28 @@ class ShardCourse:
             self.tally.no_blocks += 1
             log.error("shard %d: message %d is left out: %s", self.number, message.seq, error)
             self.head = skipped
-            return []
-        gateway, number = f"{block.header['gateway']:016x}", int(block.header["number"])
+            return
+        gateway, number = f"{block.header.gateway:016x}", block.header.number
         last = head.gateways[gateway][0] if gateway in head.gateways else number - 1
         if number <= last:
             self.tally.repeated += 1
             self.head = skipped
-            return []
+            return
         if number > last + 1:
             self.tally.missed += number - last - 1
             missing = f"{number - last - 1} of its blocks before message {message.seq} are missing"
             log.error("shard %d: gateway %s: %s", self.number, gateway, missing)
-        outputs = self._stepper.step(block, message.seq, message.time_ns, self._most_bytes)
-        rows, sealed = int(block.header["rows"]), int(block.header["sealed_ns"])
-        self.head = head.behind(message.seq, head.rows + rows, sealed, gateway, number)
-        return outputs
+        self._stepper.step(block, message.time_ns)
+        rows = head.rows + block.header.rows
+        self.head = head.behind(message.seq, rows, block.header.sealed_ns, gateway, number)
 
     def let_go(self) -> list[bytes]:
         """Lets go of streams that were silent for too long. Returns blocks that say so."""
         if not self._lets_go:
             return []
-        outputs = self._stepper.let_go(self.head.position, self._most_bytes)
+        self._stepper.let_go()
         self._note(LET_GO, 0)
-        return outputs
+        return self._said()
 
     def adopt(self, agreed: Agreed) -> None:
         """Goes on with another revision of the terms."""

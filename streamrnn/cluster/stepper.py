@@ -4,11 +4,22 @@ import json
 import struct
 from collections.abc import Iterator
 from io import BytesIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from streamrnn.cluster.blocks import FRAMES, PREDICTIONS, RAW, SealedBlock, count_messages, end_within, seal
+from streamrnn.cluster.blocks import (
+    FRAMES,
+    HEAD,
+    PREDICTIONS,
+    RAW,
+    SealedBlock,
+    count_messages,
+    end_within,
+    seal,
+)
 from streamrnn.cluster.stepping import MESSAGES, READ, USED, bytes_of_row, let_go, make_written, step_block
+from streamrnn.compiling.jit import hand_over
 from streamrnn.daemon.pump import Pump, make_pump
 from streamrnn.engine.advance import Core, message_bytes, prepared
 from streamrnn.engine.engine import Engine
@@ -23,8 +34,18 @@ from streamrnn.streams.snapshot import ID_BYTES, Snapshot, read_from, write_to
 
 FORMAT = "streamrnn-shard/1"
 _HEADER_LIMIT = 1 << 16
+_TOGETHER = 1 << 20  # bytes that are said before they are taken out
 _LENGTH = struct.Struct("<I")
 DOUBTS = 256  # of ``Doubts.topics``
+
+
+class Stepping(NamedTuple):
+    """A pump and a core, as compiled code takes them."""
+
+    pump: Pump
+    core: Core
+    handed: tuple[Any, Any]
+    kept: object  # for as long as this is used
 
 
 class CheckpointError(UserError):
@@ -44,74 +65,83 @@ class Stepper:
         self._slots = make_slots(layout_of(engine.core.net), capacity)
         self._slots.seed[0] = np.uint64(seed)
         self.now_ns = 0  # the latest time of a block, as its log's clock bears out
-        self._pumps: dict[int, tuple[Pump, Core, object]] = {}
+        self._stepping: dict[int, Stepping] = {}
         self._doubts: Doubts | None = None
-        self._written = make_written(0)
+        core = engine.core
+        room = core.batch.rows * bytes_of_row(message_bytes(core))  # what the predictions of a batch may need
+        self._written = make_written(room + max(room, _TOGETHER))
+        self._handed = hand_over(self._written)
+        self._full = list[np.ndarray]()
+        self._sealed_ns = 0  # of the block that was stepped last
 
     @property
     def streams(self) -> int:
         return int(self._slots.counts[1])
 
-    @property
-    def room(self) -> int:
-        """Bytes that the predictions of a batch may need."""
-        core = self.engine.core
-        return core.batch.rows * bytes_of_row(message_bytes(core))
-
-    def _pump(self, kind: int) -> tuple[Pump, Core]:
-        """The pump for blocks of a kind, and the core that it steps."""
-        if kind not in self._pumps:
+    def _ready(self, kind: int) -> Stepping:
+        """What steps blocks of a kind."""
+        if kind not in self._stepping:
             core = self.engine.core._replace(slots=self._slots)
             core = core._replace(tile=core.tile._replace(work=self._capacity * self._slots.words))
             pump = make_pump(core, 0, 0, kind == RAW, "", self._idle_s)
             self._doubts = self._doubts or pump.doubts  # of topics, whatever comes
-            self._pumps[kind] = pump._replace(doubts=self._doubts), *prepared(core)
-        return self._pumps[kind][:2]
+            pump = pump._replace(doubts=self._doubts)
+            core, kept = prepared(core)
+            handed = hand_over(pump), hand_over(core, known=False)
+            self._stepping[kind] = Stepping(pump, core, handed, kept)
+        return self._stepping[kind]
 
-    def step(self, block: SealedBlock, position: int, logged_ns: int, most: int) -> list[bytes]:
-        """Steps a block, at ``position`` in the log since ``logged_ns``. Returns blocks of its predictions.
+    def step(self, block: SealedBlock, logged_ns: int) -> None:
+        """Steps a block that is in the log since ``logged_ns``; what is said of it comes by ``flush``."""
+        header = block.header
+        self.now_ns = max(self.now_ns, min(header.sealed_ns, logged_ns))
+        stepping, most_bytes = self._ready(header.kind), bytes_of_row(message_bytes(self.engine.core))
+        self._written.tally[READ] = 0
+        self._sealed_ns = header.sealed_ns
+        times = header.base_ns, header.sealed_ns
+        while step_block(*stepping.handed, block.body, *times, self._handed, most_bytes):
+            self._full.append(self._taken())
+
+    def let_go(self) -> None:
+        """Lets go of streams that were silent for too long."""
+        stepping, slot = self._ready(FRAMES), 0
+        self._sealed_ns = self.now_ns
+        while self._idle_s and slot < self._capacity:
+            slot = let_go(*stepping.handed, self.now_ns, slot, self._handed)
+            if slot < self._capacity:
+                self._full.append(self._taken())
+
+    def _taken(self) -> np.ndarray:
+        """What was written since the last time."""
+        body = self._written.content[: int(self._written.tally[USED])].copy()
+        self._written.tally[USED] = self._written.tally[MESSAGES] = 0
+        return body
+
+    def flush(self, position: int, most: int) -> list[bytes]:
+        """Blocks of all that was said since the last time, up to ``position`` in the log.
 
         Each has ``most`` bytes or fewer, or a single message.
         """
-        header = block.header
-        sealed = int(header["sealed_ns"])
-        self.now_ns = max(self.now_ns, min(sealed, logged_ns))
-        pump, core = self._pump(int(header["kind"]))
-        written, most_bytes = self._room(), bytes_of_row(message_bytes(core))
-        written.tally[READ] = 0
-        found, more = list[bytes](), True
-        while more:
-            written.tally[USED] = written.tally[MESSAGES] = 0
-            base = int(header["base_ns"])
-            more = step_block(pump, core, block.body, base, sealed, written, most_bytes)
-            found += self._blocks(position, sealed, most)
-        return found
+        bodies, self._full = [*self._full, self._taken()], []
+        return [block for body in bodies for block in self._sealed(body, position, most - HEAD)]
 
-    def let_go(self, position: int, most: int) -> list[bytes]:
-        """Lets go of streams that were silent for too long. Returns blocks that say so."""
-        pump, core = self._pump(FRAMES)
-        found, slot = list[bytes](), 0
-        while self._idle_s and slot < self._capacity:
-            written = self._room()
-            written.tally[USED] = written.tally[MESSAGES] = 0
-            slot = let_go(pump, core, self.now_ns, slot, written)
-            found += self._blocks(position, self.now_ns, most)
-        return found
-
-    def _room(self):  # type: ignore[no-untyped-def]  # of what is compiled
-        if not self._written.content.size:
-            self._written = make_written(max(self.room, 1 << 20))
-        return self._written
-
-    def _blocks(self, position: int, sealed_ns: int, most: int) -> Iterator[bytes]:
-        body = self._written.content[: int(self._written.tally[USED])]
-        begin = 0
+    def _sealed(self, body: np.ndarray, position: int, most: int) -> Iterator[bytes]:
+        begin, sealed = 0, self._sealed_ns
         while begin < len(body):
             end = int(end_within(body, begin, most))
-            times = {"base_ns": sealed_ns, "sealed_ns": sealed_ns}
-            what = {"kind": PREDICTIONS, "shard": self.shard, "shards": self.shards, "number": position}
-            messages = int(count_messages(body[begin:end]))
-            yield seal(body[begin:end], messages=messages, rows=messages, **what, **times)
+            part = body[begin:end]
+            messages = int(count_messages(part))
+            yield seal(
+                part,
+                kind=PREDICTIONS,
+                shard=self.shard,
+                shards=self.shards,
+                messages=messages,
+                rows=messages,
+                number=position,
+                base_ns=sealed,
+                sealed_ns=sealed,
+            )
             begin = end
 
     def adopt(self, engine: Engine, idle_s: float) -> None:
@@ -119,15 +149,15 @@ class Stepper:
         if engine.model.fingerprint != self.engine.model.fingerprint:
             unlearn(self._slots)
         self.engine, self._idle_s = engine, idle_s
-        self._pumps.clear()
+        self._stepping.clear()
 
     def checkpoint(self) -> bytes:
         """All that is remembered, as ``take_up`` takes it."""
         ids, records, again = taken_of(self._slots)
-        pump, _ = self._pump(FRAMES)
+        doubts = self._ready(FRAMES).pump.doubts
         layout = layout_of(self.engine.core.net)._asdict()
         snapshot = Snapshot(self.engine.model.fingerprint, layout, 0, ids, records)
-        return pack_checkpoint(snapshot, again, pump.doubts.topics, self.shard, self.now_ns)
+        return pack_checkpoint(snapshot, again, doubts.topics, self.shard, self.now_ns)
 
     def take_up(self, data: bytes) -> None:
         """Goes on with the streams of a checkpoint. Raises CheckpointError for one that is not whole."""
@@ -136,11 +166,11 @@ class Stepper:
             raise CheckpointError(
                 f"shard {self.shard}: its records are laid out as with another model or version"
             )
-        pump, core = self._pump(FRAMES)
+        stepping = self._ready(FRAMES)
         ids = np.ascontiguousarray(snapshot.ids).reshape(-1).view(np.uint64)
         records = np.ascontiguousarray(snapshot.records).reshape(-1).view(np.uint64)
         fate = np.zeros(len(again), np.uint8)
-        restore(core.net, self._slots, ids, records, 0, fate)
+        restore(stepping.core.net, self._slots, ids, records, 0, fate)
         if bad := int((fate != PUT).sum()):
             raise CheckpointError(
                 f"shard {self.shard}: {bad} of {len(fate)} records are damaged, or have no room"
@@ -148,7 +178,7 @@ class Stepper:
         found = np.zeros(len(again), np.int64)
         find_slots(self._slots, ids, found)
         self._slots.notes["again"][found] = again
-        pump.doubts.topics[:] = doubts
+        stepping.pump.doubts.topics[:] = doubts
 
 
 def taken_of(slots: Slots) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

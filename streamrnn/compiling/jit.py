@@ -123,9 +123,12 @@ def compiled(function: Any = None, *, cache: bool = True, unknown: str = "", **o
     return Entry(numba.njit(function, cache=cache, **_OPTIONS | options), unknown)
 
 
-def hand_over(named_tuple: Any) -> Any:
-    """What an entry point takes in place of a named tuple that it is called with often; see ``Handed``."""
-    return Handed(named_tuple) if KNOWN else named_tuple
+def hand_over(named_tuple: Any, known: bool = True) -> Any:
+    """What an entry point takes in place of a named tuple that it is called with often; see ``Handed``.
+
+    Without ``known`` in place of its argument that is ``unknown``.
+    """
+    return Handed(named_tuple, known) if KNOWN else named_tuple
 
 
 class Entry:

@@ -5,12 +5,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from clusters import ClusterOfTests, Load, assert_as_replayed, running
 from daemons import wait_for
 
-from streamrnn.cluster.blocks import BLOCK
+from streamrnn.cluster.blocks import header_of
 
 SHARDS = 4
 KEPT = ("--keep-input", "86400", "--keep", "86400")
@@ -36,7 +35,7 @@ def answered_by(cluster: ClusterOfTests) -> dict[int, str]:
 def longest_pause(cluster: ClusterOfTests, since_ns: int) -> float:
     """Seconds that the latest row was late: from when it was sealed to when its answer was in the log."""
     late = [
-        message.time_ns - int(np.frombuffer(message.data, BLOCK, 1)[0]["sealed_ns"])
+        message.time_ns - header_of(message.data).sealed_ns
         for message in cluster.log_of("out")
         if message.time_ns > since_ns
     ]
