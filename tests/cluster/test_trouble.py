@@ -1,0 +1,167 @@
+"""A log that is full, cut off, or holds what it should not: held back or refused, told, and nothing lost."""
+
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from clusters import ClusterOfTests, Load, assert_as_replayed, running
+from daemons import wait_for
+from needs import needs_programs
+
+KEPT = ("--keep-input", "86400", "--keep", "86400", "--pin", "1", "--checkpoint-rows", "500")
+
+
+class Wire:
+    """A TCP proxy that can stop forwarding, as a network that is cut: nothing comes, and no end of it."""
+
+    def __init__(self, port: int):
+        self._to, self._open = port, threading.Event()
+        self._open.set()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while True:
+                near = self._listening.accept()[0]
+                far = socket.create_connection(("127.0.0.1", self._to))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._forward, args=pair, daemon=True).start()
+
+    def _forward(self, source: socket.socket, to: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                self._open.wait()
+                to.sendall(data)
+        for end in (source, to):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        self._open.clear()
+
+    def mend(self) -> None:
+        self._open.set()
+
+    def close(self) -> None:
+        self.mend()
+        self._listening.close()
+
+
+def test_a_worker_that_is_cut_off(tmp_path, model_file):
+    with running(tmp_path, model_file) as cluster:
+        cluster.init("--shards", "2", *KEPT)
+        wire = Wire(cluster.servers.ports[0])
+        gateway = cluster.member("gateway")
+        behind = cluster.member("worker")
+        far = cluster.member("worker", "--server", f"nats://127.0.0.1:{wire.port}")
+        for member in cluster.members:
+            member.wait_until_ready()
+        load = Load(cluster.takes, streams=10, channels=3, pause_s=0.02)
+
+        def workers() -> set[str]:
+            return {head.worker for head in cluster.heads().values()}
+
+        wait_for(lambda: len(workers()) == 2, "a shard for each worker")
+        wire.cut()
+        wait_for(lambda: len(workers()) == 1, "the other worker to have both")
+        time.sleep(0.5)
+        wire.mend()
+        far.wait_until_it_says("another worker")
+        wait_for(lambda: len(workers()) == 2, "its share to come back")
+        load.stop()
+        gateway.stop()
+        cluster.wait_until_done()
+        assert behind.stop() == far.stop() == 0
+        assert assert_as_replayed(cluster) > 100
+        wire.close()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Iterator[ClusterOfTests]:
+    """A cluster whose log is full after some hundred kB; its gateway runs, and no worker."""
+    with running(tmp_path_factory.mktemp("small"), model_file) as cluster:
+        cluster.init("--shards", "1", "--most-bytes", "300000", *KEPT)
+        cluster.member("gateway").wait_until_ready()
+        yield cluster
+
+
+def test_what_is_no_block_is_left_out(small):
+    async def append(jetstream):
+        for number, data in enumerate((b"", b"not a block", b"SB" + bytes(60))):
+            await jetstream.append(small.names.input(0), data, f"nonsense-{number}")
+
+    small.ask(append)
+    load = Load(small.takes, streams=3, channels=3, pause_s=0.005)
+    wait_for(lambda: load.sent > 20, "rows")
+    load.stop()
+    worker = small.member("worker")
+    worker.wait_until_it_says("message 3 is left out: ")
+    small.wait_until_done()
+    assert assert_as_replayed(small) == 3 * load.sent
+    small.sent = load.sent
+    worker.stop()
+
+
+def test_a_full_log_holds_publishers_back(small):
+    load = Load(small.takes, streams=3, channels=3, pause_s=0, first=small.sent)
+    small.members[0].wait_until_it_says("the log is full")
+
+    def stands() -> bool:
+        before = load.sent
+        time.sleep(0.5)
+        return load.sent == before > small.sent
+
+    wait_for(stands, "the publisher to be held back")
+
+    # whoever runs the servers gives them more room, and all goes on
+    async def grow(jetstream):
+        for stream in (small.names.inputs, small.names.results):
+            config = (await jetstream.state(stream))["config"] | {"max_bytes": 1 << 30}
+            await jetstream.api(f"STREAM.UPDATE.{stream}", **config)
+
+    small.ask(grow)
+    stood = load.sent
+    wait_for(lambda: load.sent > stood, "the publisher to go on")
+    load.stop()
+    assert small.members[0].stop() == 0
+    small.member("worker").wait_until_ready()
+    small.wait_until_done()
+    assert assert_as_replayed(small) == 3 * load.sent
+
+
+def certificate(folder: Path, name: str, *more: str) -> None:
+    """A key and a certificate, of our own CA where ``more`` says so."""
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    words += ["-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2", "-subj", f"/CN={name}", *more]
+    subprocess.run(words, cwd=folder, check=True, capture_output=True)
+
+
+def test_certificates_and_passwords(tmp_path, model_file):
+    needs_programs("openssl")
+    certificate(tmp_path, "ca")
+    for name in ("server", "client"):
+        more = ["-addext", "subjectAltName=IP:127.0.0.1", "-CA", "ca.pem", "-CAkey", "ca.key"]
+        certificate(tmp_path, name, *more)
+    (tmp_path / "password").write_text("secret\n")
+    tls = (
+        f'cert_file: "{tmp_path}/server.pem", key_file: "{tmp_path}/server.key", ca_file: "{tmp_path}/ca.pem"'
+    )
+    lines = [f"tls {{ {tls}, verify: true }}", "authorization { user: us, password: secret }"]
+    ours = 'ca_file = "ca.pem"\ncert_file = "client.pem"\nkey_file = "client.key"\n'
+    login = 'user = "us"\npassword_file = "password"\n'
+    with running(tmp_path, model_file, toml=ours + login, lines=lines) as cluster:
+        cluster.init("--shards", "1")
+        cluster.member("worker").wait_until_ready()
+        assert "1 shards" in cluster.command("status").stdout or "worker" in cluster.command("status").stdout
+        (tmp_path / "password").write_text("wrong\n")
+        assert "nobody lets us in" in cluster.command("status").stderr
+        (tmp_path / "password").write_text("secret\n")
+        cluster.file.write_text(cluster.file.read_text().replace(ours, ""))
+        assert cluster.command("status").returncode == 1
