@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zmq
-from daemons import COMPILE_S, DEADLINE_S, Answer, engine_answers, wait_for
+from daemons import COMPILE_S, DEADLINE_S, Answer, rows_answers, wait_for
 from readme import free_ports
 
 from streamrnn.cluster.blocks import (
@@ -38,7 +38,7 @@ from streamrnn.engine.engine import Engine
 from streamrnn.model.model_file import read_model
 from streamrnn.settings.config import load_config
 from streamrnn.settings.sections import Faults
-from streamrnn.wire.frame import END, EVENT, FRAME, RESET, pack_frame, unpack_prediction
+from streamrnn.wire.frame import DTYPES, END, EVENT, FRAME, RESET, SEQ, pack_frame, unpack_prediction
 
 
 class Servers:
@@ -297,7 +297,7 @@ def rows_of(log: Sequence[Logged]) -> dict[str, list[tuple[Any, np.ndarray]]]:
         seen.add(name)
         for topic, payload in messages_in(block):
             header = np.frombuffer(payload, FRAME, 1)[0]
-            values = np.frombuffer(payload, "<f4", offset=FRAME.itemsize)
+            values = np.frombuffer(payload, DTYPES[int(header["dtype"])], offset=FRAME.itemsize)
             found[topic.decode()].append((header, values))
     return found
 
@@ -325,7 +325,7 @@ def assert_as_replayed(cluster: ClusterOfTests) -> int:
         values = np.stack([row for _, row in frames])
         columns = [np.array([header[key] for header, _ in frames]) for key in ("seq", "ts_ns", "flags")]
         columns[2] &= END | RESET
-        stream = np.zeros(len(frames), np.int64)
-        expected = engine_answers(engine, [name], stream, values, *columns)
+        numbers = columns[0] if frames[0][0]["flags"] & SEQ else None
+        expected = rows_answers(engine, name, values.astype(np.float32), numbers, *columns[1:])
         assert answers[name] == expected, f"{name}: {len(answers[name])} answers to {len(frames)} rows"
     return sum(map(len, answers.values()))

@@ -1,6 +1,6 @@
 """What a cluster does on this machine: a worker beside the daemon, a takeover, and bytes per row.
 
-    python tools/cluster.py [speed|takeover|bytes] [--replicas 1] [--store /dev/shm]
+    python tools/cluster.py [speed|takeover|gateway|bytes] [--replicas 1] [--store /dev/shm]
 
 Servers, gateways and workers all run here, so a rate is that of what shares its cores. The daemon and a
 worker take turns; the log of a worker is filled before its clock starts, in blocks of 250 rows and of 2,500.
@@ -8,13 +8,16 @@ worker take turns; the log of a worker is filled before its clock starts, in blo
 
 import argparse
 import asyncio
+import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -230,6 +233,41 @@ def takeover(here: Path, store: Path, number: int, pairs: int) -> None:
     print(f"takeover of {MANY:,} streams, pin {pin_s:g} s: {middle:.2f} s ({low:.2f} to {high:.2f})")
 
 
+def gateway(here: Path, store: Path, number: int, seconds: float) -> None:
+    """Rows a second that a gateway appends, of a publisher that sends all it takes, with 16 shards."""
+    model, endpoint, http = here / "model.safetensors", f"tcp://127.0.0.1:{PORT + 50}", PORT + 51
+    write_model(random_model("lstm", CHANNELS, HIDDEN), model)
+    words = [word for url in urls(number) for word in ("--server", url)]
+    words += ["--name", NAME, "--connect", endpoint, "--http", f"127.0.0.1:{http}"]
+    load = [sys.executable, "-m", "streamrnn.bench.load", "publish", endpoint]
+    load += [str(STREAMS), str(CHANNELS), "0", str(seconds + 10)]
+
+    def rows() -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{http}/metrics") as response:
+            text = response.read().decode()
+        return float(re.search(r"^streamrnn_gateway_rows_total (\S+)", text, re.MULTILINE)[1])
+
+    with servers(number, store):
+        init(model, number)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamrnn", "gateway", *words], stderr=subprocess.PIPE
+        )
+        assert process.stderr is not None
+        while b"ready" not in process.stderr.readline():
+            pass
+        publisher = subprocess.Popen(load, stdout=subprocess.DEVNULL)
+        while rows() == 0:
+            time.sleep(0.1)
+        time.sleep(1)
+        before, began = rows(), time.monotonic()
+        time.sleep(seconds)
+        rate = (rows() - before) / (time.monotonic() - began)
+        for each in (publisher, process):
+            each.kill()
+            each.wait()
+    print(f"gateway: {rate:,.0f} rows/s, a message each")
+
+
 def sizes(here: Path, store: Path, number: int) -> None:
     """Bytes per row of input, output and checkpoints."""
     model = here / "model.safetensors"
@@ -257,8 +295,6 @@ def sizes(here: Path, store: Path, number: int) -> None:
                 after = (await jetstream.state(SUBJECTS.results))["state"]["bytes"]
                 head = await jetstream.last(SUBJECTS.results, SUBJECTS.state(0))
             assert head is not None
-            import json
-
             checkpoint = json.loads(head.data)["checkpoint"]["pieces"]["size"]
             print(
                 f"input {before / rows / blocks:.0f} bytes a row, a frame of {CHANNELS} float32 and its topic"
@@ -271,7 +307,9 @@ def sizes(here: Path, store: Path, number: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["speed", "takeover", "bytes", "all"], nargs="?", default="all")
+    parser.add_argument(
+        "what", choices=["speed", "takeover", "gateway", "bytes", "all"], nargs="?", default="all"
+    )
     parser.add_argument("--replicas", type=int, default=1, help="servers, each with a copy")
     parser.add_argument("--store", type=Path, default=Path("/dev/shm"), help="folder of what servers keep")
     parser.add_argument("--pairs", type=int, default=3)
@@ -284,6 +322,8 @@ def main() -> None:
             speed(here, given.store, given.replicas, given.pairs, given.seconds)
         if given.what in ("takeover", "all"):
             takeover(here, given.store, given.replicas, given.pairs)
+        if given.what in ("gateway", "all"):
+            gateway(here, given.store, given.replicas, given.seconds)
         if given.what in ("bytes", "all"):
             sizes(here, given.store, given.replicas)
 

