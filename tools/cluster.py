@@ -1,6 +1,6 @@
 """What a cluster does on this machine: a worker beside the daemon, a takeover, and bytes per row.
 
-    python tools/cluster.py [speed|takeover|gateway|bytes] [--replicas 1] [--store /dev/shm]
+    python tools/cluster.py [speed|takeover|gateway|log|bytes] [--replicas 1] [--store /dev/shm]
 
 Servers, gateways and workers all run here, so a rate is that of what shares its cores. The daemon and a
 worker take turns; the log of a worker is filled before its clock starts, in blocks of 250 rows and of 2,500.
@@ -268,6 +268,26 @@ def gateway(here: Path, store: Path, number: int, seconds: float) -> None:
     print(f"gateway: {rate:,.0f} rows/s, a message each")
 
 
+def log(here: Path, store: Path, number: int, seconds: float) -> None:
+    """Bytes a second that the leader of a stream takes, in commits of two messages."""
+    model = here / "model.safetensors"
+    write_model(random_model("lstm", CHANNELS, HIDDEN), model)
+    data = os.urandom(900_000)
+
+    async def measured(jetstream: JetStream) -> float:
+        last, sent, end = 0, 0, time.monotonic() + seconds
+        while time.monotonic() < end:
+            output = SUBJECTS.output(0), data, {"Nats-TTL": "1s"}
+            last = await jetstream.commit([output, output, (SUBJECTS.state(0), b"-", {})], last)
+            sent += 2 * len(data)
+        return sent / seconds / 1e6
+
+    with servers(number, store):
+        init(model, number, "--shards", "1")
+        rate = ask(number, measured)
+    print(f"log: {rate:.0f} MB/s with {number} replicas")
+
+
 def sizes(here: Path, store: Path, number: int) -> None:
     """Bytes per row of input, output and checkpoints."""
     model = here / "model.safetensors"
@@ -308,7 +328,7 @@ def sizes(here: Path, store: Path, number: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "what", choices=["speed", "takeover", "gateway", "bytes", "all"], nargs="?", default="all"
+        "what", choices=["speed", "takeover", "gateway", "log", "bytes", "all"], nargs="?", default="all"
     )
     parser.add_argument("--replicas", type=int, default=1, help="servers, each with a copy")
     parser.add_argument("--store", type=Path, default=Path("/dev/shm"), help="folder of what servers keep")
@@ -324,6 +344,8 @@ def main() -> None:
             takeover(here, given.store, given.replicas, given.pairs)
         if given.what in ("gateway", "all"):
             gateway(here, given.store, given.replicas, given.seconds)
+        if given.what in ("log", "all"):
+            log(here, given.store, given.replicas, given.seconds)
         if given.what in ("bytes", "all"):
             sizes(here, given.store, given.replicas)
 

@@ -16,6 +16,9 @@ from needs import needs_programs
 KEPT = ("--keep-input", "86400", "--keep", "86400", "--pin", "1", "--checkpoint-rows", "500")
 
 
+long = pytest.mark.skipif("not config.getoption('--long')", reason="takes a minute: run with --long")
+
+
 class Wire:
     """A TCP proxy that can stop forwarding, as a network that is cut: nothing comes, and no end of it."""
 
@@ -54,6 +57,7 @@ class Wire:
         self._listening.close()
 
 
+@long
 def test_a_worker_that_is_cut_off(tmp_path, model_file):
     with running(tmp_path, model_file) as cluster:
         cluster.init("--shards", "2", *KEPT)
@@ -143,6 +147,7 @@ def certificate(folder: Path, name: str, *more: str) -> None:
     subprocess.run(words, cwd=folder, check=True, capture_output=True)
 
 
+@long
 def test_certificates_and_passwords(tmp_path, model_file):
     needs_programs("openssl")
     certificate(tmp_path, "ca")
