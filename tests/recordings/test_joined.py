@@ -38,7 +38,7 @@ def join(
     return np.concatenate([some.ticks for some in rows]), np.concatenate([some.values for some in rows])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_rows_are_those_of_plain_python(data):
     """Even clocks of three rates that start anywhere, with gaps and invalid samples, in any pieces."""
