@@ -26,7 +26,7 @@ class Pieces(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name != "subject"}
 
 
-class Damaged(UserError):
+class DamagedPieces(UserError):
     """Not what was written."""
 
 
@@ -47,9 +47,9 @@ async def write_pieces(jetstream: JetStream, subject: str, data: bytes) -> Piece
 
 
 async def read_pieces(jetstream: JetStream, stream: str, where: Pieces) -> bytes:
-    """What was written. Raises Damaged, and Unavailable."""
+    """What was written. Raises DamagedPieces, and Unavailable."""
     if not 0 <= where.size <= LARGEST or not 0 < where.number <= where.size + 1:
-        raise Damaged(f"{where.subject}: {where.size} bytes in {where.number} pieces cannot be")
+        raise DamagedPieces(f"{where.subject}: {where.size} bytes in {where.number} pieces cannot be")
     found, size, at = dict[int, bytes](), 0, where.first
     while len(found) < where.number:
 
@@ -62,9 +62,9 @@ async def read_pieces(jetstream: JetStream, stream: str, where: Pieces) -> bytes
                 found[int(message.headers.get(_INDEX, -1))] = message.data
                 size += len(message.data)
         if not messages or size > where.size:
-            raise Damaged(f"{where.subject}: {len(found)} of {where.number} pieces are there")
+            raise DamagedPieces(f"{where.subject}: {len(found)} of {where.number} pieces are there")
         at = messages[-1].seq + 1
     data = b"".join(found.get(index, b"") for index in range(where.number))
     if (len(data), zlib.crc32(data)) != (where.size, where.check):
-        raise Damaged(f"{where.subject}: damaged: its bytes do not have their check")
+        raise DamagedPieces(f"{where.subject}: damaged: its bytes do not have their check")
     return data

@@ -15,8 +15,8 @@ from streamrnn.foreign.network import Foreign, Stage, beside, shape_problems
 from streamrnn.foreign.placing import place
 from streamrnn.foreign.vectors import (
     Activation,
+    Concatenation,
     Form,
-    Joined,
     Product,
     RowVector,
     ScaleShift,
@@ -68,7 +68,7 @@ def lower_stages(library: str, stages: Sequence[Stage], notes: Sequence[str] = (
 
 def names_of(output: RowVector) -> tuple[str, ...] | None:
     """The names of the values of an output that several heads give, by those; None for one head."""
-    if not isinstance(output.part, Joined):
+    if not isinstance(output.part, Concatenation):
         return None
     names = [
         f"{head.name}_{k}" if head.width > 1 else head.name for head in output.of for k in range(head.width)

@@ -41,11 +41,11 @@ class Sum(NamedTuple):
     """The sum of several vectors of one width."""
 
 
-class Joined(NamedTuple):
+class Concatenation(NamedTuple):
     """Several vectors, one behind the other."""
 
 
-Part = Stage | ScaleShift | Activation | Pick | Sum | Joined
+Part = Stage | ScaleShift | Activation | Pick | Sum | Concatenation
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def summed(name: str, vectors: Sequence[RowVector]) -> RowVector:
 def joined(name: str, vectors: Sequence[RowVector]) -> RowVector:
     if len(vectors) == 1:
         return vectors[0]
-    return RowVector(name, sum(vector.width for vector in vectors), Joined(), tuple(vectors))
+    return RowVector(name, sum(vector.width for vector in vectors), Concatenation(), tuple(vectors))
 
 
 def picked(vector: RowVector, name: str, places: np.ndarray) -> RowVector:
@@ -191,7 +191,7 @@ def form_of(vector: RowVector, known: Mapping[RowVector, Form]) -> Form:
         _check_size(vector.name, len(part.places) * sum(base.width for base in forms[0].terms))
         terms = {base: forms[0].matrix(base)[part.places] for base in forms[0].terms}
         return Form(terms, forms[0].shift[part.places])
-    assert isinstance(part, Joined)
+    assert isinstance(part, Concatenation)
     return stacked(vector, forms)
 
 

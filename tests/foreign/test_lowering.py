@@ -13,7 +13,7 @@ from streamrnn.foreign.lowering import lower, names_of
 from streamrnn.foreign.network import Foreign, ImportOptions, Stage
 from streamrnn.foreign.vectors import (
     Activation,
-    Joined,
+    Concatenation,
     Pick,
     RowVector,
     ScaleShift,
@@ -80,7 +80,7 @@ def slow(output: RowVector, given: np.ndarray) -> np.ndarray:
             value = FUNCTIONS[part.activation](of[0])
         else:
             value = np.sum(of, 0) if isinstance(part, Sum) else np.concatenate(of, -1)
-            assert isinstance(part, Sum | Joined)
+            assert isinstance(part, Sum | Concatenation)
         found[vector] = value
     return found[output]
 
