@@ -23,6 +23,7 @@ import numpy as np
 from streamrnn.errors import UserError
 from streamrnn.recordings.formats import NAMES, RecordingFormat
 from streamrnn.recordings.recording import (
+    MOST_CHANNELS,
     PIECE_VALUES,
     ChannelGroup,
     Contents,
@@ -38,6 +39,7 @@ PATIENCE_S = 60.0  # without a byte of an answer
 LONGEST_LINE = 64 << 20  # bytes
 MOST_VALUES = 16 * PIECE_VALUES  # of a piece
 MOST_SAID = 1 << 16  # bytes of what it says where it cannot even begin
+REASONS = 10  # that are told of what is no channel
 SHOWN = 300  # characters of what a library says
 
 
@@ -156,6 +158,7 @@ def main() -> int:
     try:
         module = importlib.import_module(f"streamrnn.recordings.{row.module}")
         recording: OpenRecording = module.open_recording(path, told)
+        _check_channels(recording.contents)
         _send(output, recording.contents._asdict())
         _serve(recording, output)
     except BrokenPipeError:
@@ -168,6 +171,16 @@ def main() -> int:
         what = f"{type(error).__name__}: {error}".splitlines()[0][:SHOWN]
         _send(output, {"refused": f"cannot be read as {row.name}: {what}; the file may be damaged"})
     return 0
+
+
+def _check_channels(contents: Contents) -> None:
+    """Raises UserError for a recording of too many, or of none, with the reasons."""
+    channels = sum(len(group.channels) for group in contents.groups)
+    if channels > MOST_CHANNELS:
+        raise UserError(f"has {channels:,} channels; at most {MOST_CHANNELS:,} are read")
+    if not channels:
+        why = "".join(f'; "{name}": {what}' for name, what in contents.left_out[:REASONS])
+        raise UserError(f"nothing of it is a channel{why or ', as it has no samples'}")
 
 
 def _serve(recording: OpenRecording, output: BinaryIO) -> None:

@@ -1,5 +1,6 @@
 """Recordings far larger than what reading them may take, beside parquet."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from readme import ROOT
 
 CHANNELS, STEP = 8, 1 << 20  # rows written at once
 PEAK = 600 << 20  # bytes of the process that asks and of the one that reads, together
@@ -92,3 +94,12 @@ def test_two_gigabytes_of_two_rates(tmp_path):
     rows, rate, peak = read(tmp_path / "two.h5")
     print(f"{rate:,.0f} rows/s, peak {peak >> 20} MB")
     assert rows == 32_000_000 and peak < PEAK
+
+
+@pytest.mark.skipif("not config.getoption('--long')", reason="writes 2 GB: run with --long")
+@pytest.mark.parametrize("form", ["tdms", "tdms interleaved", "mdf", "mdf transposed", "xdf", "edf"])
+def test_two_gigabytes_of_other_formats(tmp_path, form):
+    tool = [sys.executable, ROOT / "tools" / "recordings.py", tmp_path, "--mb", "2000", "--format", form]
+    said = subprocess.run(tool, capture_output=True, text=True, check=True).stdout
+    print(said)
+    assert int(re.findall(r"peak +([\d,]+) MB", said)[-1].replace(",", "")) << 20 < PEAK

@@ -8,6 +8,7 @@ from recorded import OFFSET, SCALE, SECOND, START_NS, parts, read_whole, ticks_o
 from tdms_bytes import DAQMX, INTERLEAVED, NEW_LIST, SAME, UNENDED, Writes, interleaved, labview, scale
 
 from streamrnn.errors import UserError
+from streamrnn.table import open_rows
 
 RNG = np.random.default_rng(4)
 W = Writes()
@@ -274,3 +275,14 @@ def test_cards_of_daqmx_are_stored_one_behind_the_other(tmp_path):
 def test_what_is_no_tdms_is_an_error(tmp_path, content, said):
     with pytest.raises(UserError, match=said):
         read(tmp_path, content)
+
+
+def test_a_recording_without_a_channel_is_an_error_that_says_why(tmp_path):
+    path = tmp_path / "x.tdms"
+    path.write_bytes(daqmx({})[1])
+    with pytest.raises(UserError, match='nothing of it is a channel; "g/a": raw numbers of DAQmx'):
+        open_rows(str(path), None)
+    many = [W.entry(f"/'g'/'{k}'", W.index("u1", 1), waveform()) for k in range(4097)]
+    path.write_bytes(W.segment(many, bytes(4097), NEW_LIST))
+    with pytest.raises(UserError, match="has 4,097 channels; at most 4,096 are read"):
+        open_rows(str(path), None)

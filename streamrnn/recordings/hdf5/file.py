@@ -15,7 +15,6 @@ from streamrnn.recordings.hdf5.packing import PLAIN
 from streamrnn.recordings.hdf5.times import Stamped, Timed
 from streamrnn.recordings.hdf5.walk import folders, lost
 from streamrnn.recordings.recording import (
-    MOST_CHANNELS,
     NO_TIME,
     ChannelGroup,
     Contents,
@@ -57,12 +56,6 @@ class Hdf5Recording:
             raise UserError(f'nothing in it is named "{told.time}" and has times of its samples')
         notes += [note for one in self._groups for note in one.times.notes]
         notes += [store.note for one in self._groups for store in one.stores if store.note]
-        channels = sum(len(store.columns) for one in self._groups for store in one.stores)
-        if channels > MOST_CHANNELS:
-            raise UserError(f"has {channels:,} channels; at most {MOST_CHANNELS:,} are read")
-        if not channels:
-            why = "".join(f'; "{name}": {what}' for name, what in list(left_out.items())[:10])
-            raise UserError(f"no dataset of it holds samples{why}")
         cut = _cut(self._groups, opened, left_out) if opened.size is not None else ""
         self._start = _start(self._groups)
         zeros = [one.times.zero for one in self._groups if one.times.zero is not None]

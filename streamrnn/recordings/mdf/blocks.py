@@ -118,7 +118,6 @@ class MdfDataGroup(NamedTuple):
 
 
 _DG, _CG, _CN = struct.Struct("<B7x"), struct.Struct("<QQHHIII"), struct.Struct("<BBBBIIII")
-MOST_CHANNELS = 1 << 16
 
 
 def read_data_group(blocks: MdfBlocks, block: MdfBlock) -> MdfDataGroup:
