@@ -106,6 +106,7 @@ class Gateway:
             what = f"gateway {self.name} of cluster {self.names.name}"
             say_ready(f"{what}, {', '.join(says)}{self._shown.where}")
             while not self._stopping.is_set():
+                self.jetstream.require_open()
                 with suppress(Unavailable):
                     await members.tell(rows=self.tally.rows, held=self.tally.held)
                 self._shown.turned()

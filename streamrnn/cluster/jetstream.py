@@ -74,9 +74,10 @@ class JetStream:
         if queue is not None:
             queue.put_nowait(message)
 
-    @property
-    def connected(self) -> bool:
-        return bool(self.client.is_connected)
+    def require_open(self) -> None:
+        """Raises UserError where the client has given up, as it does with who is not let in any more."""
+        if self.client.is_closed:
+            raise UserError(f"the NATS servers let us in no more: {self.client.last_error}")
 
     @property
     def most_bytes(self) -> int:

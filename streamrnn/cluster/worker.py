@@ -95,6 +95,7 @@ class Worker:
         )
         try:
             while not self._stopping.is_set():
+                self.jetstream.require_open()
                 with suppress(Unavailable):
                     await self._turn()
                 with suppress(TimeoutError):

@@ -1,5 +1,6 @@
 """Blocks: what gateways fill and workers step, by themselves, without servers."""
 
+import time
 import zlib
 from typing import Any
 
@@ -20,6 +21,7 @@ from streamrnn.cluster.blocks import (
     open_block,
     seal,
 )
+from streamrnn.cluster.clock import SteadyClock
 from streamrnn.cluster.filling import PARTS, TOO_LARGE, TOPIC, fill_blocks, make_filling
 from streamrnn.cluster.shards import shards_of
 from streamrnn.cluster.stepper import CheckpointError, Stepper
@@ -221,6 +223,17 @@ def test_a_checkpoint_goes_on_bit_for_bit(engine, kind):
         damaged[at] ^= 1  # what is before the records has its check in the log
         with pytest.raises(CheckpointError):
             stepper(engine).take_up(bytes(damaged if at >= len(kept) - records else damaged[:at]))
+
+
+def test_the_clock_of_blocks_does_not_jump(monkeypatch):
+    clock, real = SteadyClock(), time.time_ns
+    before = clock.now_ns()
+    assert abs(before - real()) < 10**9
+    for jump in (3600, -3600):
+        monkeypatch.setattr("streamrnn.cluster.clock.time.time_ns", lambda jump=jump: real() + jump * 10**9)
+        after = clock.now_ns()
+        assert 0 <= after - before < 10**9
+        before = after
 
 
 def test_silent_streams_are_let_go_by_the_time_of_blocks(engine):

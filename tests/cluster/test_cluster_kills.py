@@ -11,7 +11,7 @@ SHARDS = 6
 
 @pytest.fixture
 def kills(request: pytest.FixtureRequest) -> int:
-    return 200 if request.config.getoption("--long") else 6
+    return 200 if request.config.getoption("--long") else 5
 
 
 def test_kills(tmp_path, model_file, kills):

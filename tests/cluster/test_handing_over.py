@@ -43,26 +43,23 @@ def longest_pause(cluster: ClusterOfTests, since_ns: int) -> float:
 
 
 def test_workers_come_and_go(cluster):
-    began = time.time_ns()
     first = cluster.member("worker")
     first.wait_until_ready()
     wait_for(lambda: len(set(answered_by(cluster).values())) == 1, "one worker")
-    more = [cluster.member("worker") for _ in range(3)]
+    more = [cluster.member("worker") for _ in range(2)]
     for worker in more:
         worker.wait_until_ready()
     ready = time.time_ns()
-    wait_for(lambda: len(set(answered_by(cluster).values())) == 4, "four workers, a shard each")
-    for worker in more[:2]:
-        assert worker.stop() == 0
+    wait_for(lambda: len(set(answered_by(cluster).values())) == 3, "three workers")
+    assert more[0].stop() == 0
     wait_for(lambda: len(set(answered_by(cluster).values())) == 2, "two workers")
     time.sleep(1)
     assert longest_pause(cluster, ready) < PIN_S
     assert cluster.said("was refused") == 0
-    assert began < ready
 
 
 def test_a_worker_that_froze_writes_nothing_more(cluster):
-    workers = cluster.members[1], cluster.members[4]
+    workers = cluster.members[1], cluster.members[3]
     whose = answered_by(cluster)
     workers[0].process.send_signal(signal.SIGSTOP)
     wait_for(lambda: len(set(answered_by(cluster).values())) == 1, "the other worker to have all")
