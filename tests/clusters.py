@@ -50,6 +50,7 @@ class Servers:
         self.folder, self.number, self.lines = folder, number, lines
         # in memory: one server alone has each commit on its disk before it says so, and others work there
         self._stores = tempfile.TemporaryDirectory(dir="/dev/shm")
+        self.kept = self._stores.name
         self.ports, self.routes = free_ports(number), free_ports(number)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         for server in range(number):
@@ -63,7 +64,7 @@ class Servers:
         lines = [
             f"server_name: s{server}",
             f"listen: 127.0.0.1:{self.ports[server]}",
-            f'jetstream {{ store_dir: "{self._stores.name}/s{server}", max_file_store: 8G }}',
+            f'jetstream {{ store_dir: "{self.kept}/s{server}", max_file_store: 8G }}',
             *self.lines,
         ]
         if self.number > 1:
@@ -244,7 +245,7 @@ class Load:
     """Rows of some streams, numbered, sent one round of all after the other until told to stop."""
 
     def __init__(self, address: str, streams: int, channels: int, pause_s: float, first: int = 0):
-        self.sent, self._stopping = first, False
+        self.sent, self.rows, self._stopping = first, 0, False
         self._how = address, streams, channels, pause_s
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -263,6 +264,7 @@ class Load:
                     while not self._stopping:
                         try:
                             socket.send_multipart(parts, zmq.NOBLOCK)
+                            self.rows += 1
                             break
                         except zmq.Again:
                             time.sleep(0.01)

@@ -55,8 +55,8 @@ async def connect(settings: Cluster, label: str, patience_s: float | None = None
             )
         except (nats.errors.Error, OSError, ValueError) as error:
             why = str(says.last or error) or type(says.last or error).__name__
-            if "authorization" in why.lower() or isinstance(says.last, ssl.SSLError):
-                raise UserError(f"cluster.servers: nobody lets us in: {why}") from error
+            if says.refused:
+                raise UserError(f"cluster.servers: nobody lets us in: {says.refused}") from error
             servers = ", ".join(settings.servers)
             if end is not None and loop.time() > end:
                 raise UserError(
@@ -77,7 +77,7 @@ class _Says:
     """What is said of a connection."""
 
     def __init__(self) -> None:
-        self.connected = False
+        self.connected, self.refused = False, ""
         self.last: Exception | None = None
 
     def close(self) -> None:
@@ -94,6 +94,8 @@ class _Says:
 
     async def wrong(self, error: Exception) -> None:
         self.last = error
+        if "authorization" in str(error).lower() or isinstance(error, ssl.SSLError):
+            self.refused = str(error)
         log.debug("NATS: %s", error or type(error).__name__)
 
 
