@@ -69,7 +69,7 @@ def gateway(
     bind: tuple[str, ...],
     http: str | None,
 ) -> int:
-    """Take frames from ZeroMQ into a cluster's log, and publish its predictions.
+    """Take frames into a cluster, and publish its predictions.
 
     With an input alone, or an output alone, it does only that.
     """
@@ -176,7 +176,7 @@ def init(
 @name_option
 @as_json_option
 def status(file: Path | None, servers: tuple[str, ...], name: str | None, as_json: bool) -> None:
-    """Show servers, workers and gateways, and how far each shard is."""
+    """Show servers, members and how far each shard is."""
     config = _load(file, cluster__servers=servers, cluster__name=name)
     from streamrnn.cluster import looking
     from streamrnn.cluster.subjects import Subjects
@@ -190,9 +190,10 @@ def status(file: Path | None, servers: tuple[str, ...], name: str | None, as_jso
 @server_option
 @name_option
 def check(file: Path | None, servers: tuple[str, ...], name: str | None) -> int:
-    """Find every shard again from its checkpoint, as a worker does, and compare it with what is told.
+    """Find every shard again, and compare it with its head.
 
-    Writes nothing, and may be run while all goes on. The exit code is 1 where something is wrong.
+    As a worker does: from its checkpoint, by stepping what came since. Writes nothing, and may be run while
+    all goes on. The exit code is 1 where something is wrong.
     """
     config = _load(file, cluster__servers=servers, cluster__name=name)
     from streamrnn.cluster import looking

@@ -91,6 +91,13 @@ def test_the_commands_are_those_of_this_version():
             "state export",
             "state import",
             "state reset",
+            "gateway",
+            "worker",
+            "cluster",
+            "cluster init",
+            "cluster status",
+            "cluster check",
+            "cluster reshard",
         ),
     }
 

@@ -80,6 +80,19 @@ server_secret = ""
 client_keys = []
 output_clients = []
 insecure = false
+[cluster]
+servers = []
+name = "streamrnn"
+user = ""
+password_file = ""
+credentials = ""
+ca_file = ""
+cert_file = ""
+key_file = ""
+gateway = "gateway"
+block_rows = 4096
+block_bytes = 262144
+block_time = "10ms"
 [http]
 listen = "127.0.0.1:9464"
 [log]
@@ -144,7 +157,7 @@ def test_every_key_has_a_description_of_one_line():
 def test_the_configuration_and_its_sections_are_frozen():
     config = Config()
     sections = [value for _, value in config if isinstance(value, Section)]
-    assert len(sections) == 12
+    assert len(sections) == 13
     for section in [config, *sections]:
         name = next(iter(type(section).model_fields))
         with pytest.raises(ValidationError, match="frozen"):
@@ -186,7 +199,7 @@ def test_all_errors_are_named_at_once(file):
         "http.listen: 9464 is not text; write it in quotes",
         'log.levle: unknown key; did you mean "level"? allowed: level, format',
         "port: unknown key; allowed: model, input, mqtt, assemble, output, predict, streams, faults, adapt, "
-        "state, security, http, log",
+        "state, security, cluster, http, log",
     ]
 
 
@@ -497,3 +510,19 @@ def test_the_printed_configuration_reads_as_itself(tmp_path_factory, topics, idl
     file = tmp_path_factory.getbasetemp() / "printed.toml"
     file.write_text(config_text(config), encoding="utf-8", newline="")
     assert load_config(file, {}) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('servers = ["http://a:1"]', 'cluster.servers[0]: "http://a:1" is no server; write nats://host:port'),
+        ('servers = ["nats://a"]', 'cluster.servers[0]: "nats://a" is no server'),
+        ('name = "a.b"', "cluster.name: 'a.b': write 1 to 32 letters, digits, - and _"),
+        ('key_file = "k"', "cluster.key_file: is the key of no certificate"),
+        ('password_file = "p"', "cluster.password_file: whose? write cluster.user"),
+        ("block_bytes = 9", "cluster.block_bytes: 9 is too small"),
+    ],
+)
+def test_where_a_cluster_is_must_be_right(file, text, problem):
+    (line,) = errors(file, f"[cluster]\n{text}")
+    assert line.startswith(problem)
