@@ -41,6 +41,7 @@ class Witness(NamedTuple):
 
 # what whoever has a network of windows should know of streams, where the file does not say of how many rows
 GOES_ON = "the state goes on from row to row; --window N if it was trained on windows of N rows"
+OF_ONE_ROW = "the file is of one row at a time, each from a state of zeros; here the state goes on"
 LARGEST_BESIDE = 1 << 26  # weights of layers side by side as one
 
 

@@ -476,7 +476,7 @@ def test_the_last_of_a_fixed_number_of_rows_is_an_answer_to_a_window(tmp_path, s
     file = saved(tmp_path, nodes, tensors() | {"zero": np.array([0], INT)}, shape=shape)
     foreign = read(file)
     assert foreign.window == adopted(foreign).window == window
-    assert any("the state goes on" in note for note in foreign.notes) == (shape[0] == "t")
+    assert any("the state goes on" in note for note in foreign.notes) == (window == 0)
 
 
 def test_states_of_the_file_start_at_zero_and_are_noted(tmp_path):

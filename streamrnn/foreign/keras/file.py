@@ -12,7 +12,7 @@ from streamrnn.foreign.keras.shaping import input_shape
 from streamrnn.foreign.keras.values import AHEAD, ROWS, STATE, Context, Value
 from streamrnn.foreign.keras.witness import witness
 from streamrnn.foreign.lowering import lower, names_of
-from streamrnn.foreign.network import GOES_ON, Foreign, ImportOptions
+from streamrnn.foreign.network import GOES_ON, OF_ONE_ROW, Foreign, ImportOptions
 from streamrnn.foreign.vectors import RowVector, joined, picked, rows
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
@@ -95,8 +95,10 @@ def _window_notes(context: Context, once: bool, window: int) -> list[str]:
         )
         goes_on = "" if window or context.remembers else f", and {GOES_ON}"
         notes.append(f"{said}; here every row is answered{goes_on}")
-    elif window:
+    elif window > 1:
         notes.append(f"the file is of {of}, each from a state of zeros, and answers each row; here {GOES_ON}")
+    if window == 1:
+        notes.append(OF_ONE_ROW)
     if context.states:
         notes.append("states that the file takes as inputs start at zero in every stream")
     return notes

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from streamrnn.errors import UserError
 from streamrnn.foreign.lowering import lower, names_of
-from streamrnn.foreign.network import GOES_ON, Foreign, ImportOptions, Witness
+from streamrnn.foreign.network import GOES_ON, OF_ONE_ROW, Foreign, ImportOptions, Witness
 from streamrnn.model.stated import quoted
 
 
@@ -29,6 +29,8 @@ def read(path: Path, options: ImportOptions) -> Foreign:
     if way.once != (window > 0):  # of windows that it answers the last row of, the model itself is
         of = f"windows of {window} rows" if window else "windows of rows"
         notes.append(f"the file is of {of}, each from a state of zeros; here {GOES_ON}")
+    if way.fixed and len(way.order) == 1 and not way.states:
+        notes.append(OF_ONE_ROW)
     if way.states:
         names = ", ".join(map(quoted, way.states))
         notes.append(f"states that the file takes as inputs ({names}) start at zero in every stream")
