@@ -213,7 +213,7 @@ def test_a_new_sequence_begins_from_nothing():
         (RELATIONS["encoder-decoder"], {"horizon": 4}, "the model writes 3 rows, and no other number"),
         ({"channels": 1000, "mean": None, "std": None}, {"horizon": 65535}, "at most 64 are sent"),
         ({"horizon": 4}, {"horizon": 3}, "the model writes 4 rows, and no other number"),
-        ({"horizon": 4}, {"every": 2}, "predict.every: 2, but one of a horizon answers each frame"),
+        ({"horizon": 4}, {"every": 2}, "predict.every: 2, but a model whose head gives several rows"),
         ({"horizon": 4}, {"bands": (0.5,)}, "predict.bands: there are none for the 4 rows"),
         ({"hidden": 512}, {"horizon": 65535}, "would hold up every other stream for seconds"),
         (RELATIONS["vector-to-sequence"], {"every": 4}, "answers each frame; leave it out"),

@@ -611,10 +611,15 @@ def test_a_page_that_reads_stays_longer_than_an_answer_may_take(monkeypatch, her
             page.next("status")
 
 
+def parts_of(page: str) -> list[str]:
+    """The files that a page asks for."""
+    return [name for name in re.findall(r'(?:src|href)="([^"]+)"', page) if "." in name]
+
+
 def test_the_page_is_small(here, capsys):
     whole = gzipped = 0
     page = here.get("/")[2].decode()
-    parts = [name for name in re.findall(r'(?:src|href)="([^"]+)"', page) if "." in name]
+    parts = parts_of(page)
     for name in ["", *parts]:
         status, _, body = here.get(f"/{name}")
         assert status == 200, name
@@ -623,7 +628,9 @@ def test_the_page_is_small(here, capsys):
     with capsys.disabled():
         print(f"\nthe page: {whole:,} bytes, {gzipped:,} as browsers get it")
     assert gzipped < whole <= PAGE_BYTES
-    assert {*parts, "index.html", "uPlot.LICENSE"} == set(STATIC), "what is there is used"
+    of_a_cluster = parts_of((app.STATIC / "cluster.html").read_text())
+    used = {*parts, *of_a_cluster, "index.html", "cluster.html", "uPlot.LICENSE"}
+    assert used == set(STATIC), "what is there is used"
 
 
 def test_the_page_is_of_itself_alone(here):

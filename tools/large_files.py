@@ -1,6 +1,6 @@
 """Large recordings of every format: rows a second and memory of reading them, beside parquet.
 
-    python tools/recordings.py FOLDER [--mb 2000] [--format mdf]
+    python tools/large_files.py FOLDER [--mb 2000] [--format mdf]
 
 8 channels of float32 (int16 in EDF) at 1 kHz, written into FOLDER by pieces, each file of about as many MB;
 MCAP holds JSON, and is a tenth as large. Each is read by a process of its own, as train reads it: peak memory
