@@ -60,5 +60,11 @@ class Members:
         """What all said last."""
         return [*self.present("worker"), *self.present("gateway")]
 
-    def number(self, kind: str) -> int:
-        return len(self.present(kind))
+    def share(self, shards: int) -> int:
+        """How many of ``shards`` this one is to have, of all of its kind that are there.
+
+        All shares together are all shards: were each rounded up, two of three might keep four between them.
+        """
+        names = sorted({str(said["name"]) for said in self.present(self._kind)} | {self.name})
+        each, more = divmod(shards, len(names))
+        return each + (names.index(self.name) < more)

@@ -115,7 +115,7 @@ class Worker:
         for shard in [shard for shard, until in self._cooling.items() if now > until]:
             del self._cooling[shard]
             self.pins.reopen(shard)
-        share = -(-self.terms.shards // max(self.members.number("worker"), 1))
+        share = self.members.share(self.terms.shards)
         owned = self.pins.owned
         self.pins.asking = len(owned) < share
         await self.pins.ask()

@@ -11,9 +11,6 @@ from daemons import wait_for
 
 from streamrnn.cluster.blocks import header_of
 
-# a third worker does not always get its share within half a minute
-pytestmark = pytest.mark.skipif("not config.getoption('--long')", reason="may fail yet: run with --long")
-
 SHARDS = 4
 KEPT = ("--keep-input", "86400", "--keep", "86400")
 PIN_S = 1.0

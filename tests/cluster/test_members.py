@@ -1,0 +1,33 @@
+"""What workers hear of each other, and what each makes of it."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from streamrnn.cluster.members import Members
+
+
+def shares(shards: int, names: list[str]) -> list[int]:
+    """Of workers of these names who heard all of each other."""
+
+    async def of(name: str) -> int:
+        members = Members(None, None, name, "worker", 60.0)  # type: ignore[arg-type]
+        for other in names:
+            said = json.dumps({"name": other, "kind": "worker"}).encode()
+            await members._hear(SimpleNamespace(data=said))
+        return members.share(shards)
+
+    return [asyncio.run(of(name)) for name in names]
+
+
+@pytest.mark.parametrize(("shards", "workers"), [(4, 1), (4, 3), (4, 4), (3, 5), (512, 7)])
+def test_shares_are_all_shards_and_differ_by_one_at_most(shards, workers):
+    found = shares(shards, [f"host-{k}" for k in range(workers)])
+    assert sum(found) == shards
+    assert max(found) - min(found) <= 1
+
+
+def test_who_heard_nobody_is_alone():
+    assert Members(None, None, "a", "worker", 60.0).share(4) == 4  # type: ignore[arg-type]
