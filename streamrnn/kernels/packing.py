@@ -208,6 +208,24 @@ def _limits_of(cells: Sequence[Cell], states: int, hidden: int) -> dict[str, np.
     return {"bounds": bounds.ravel(), "limits": limits.ravel(), "counts": counts.ravel()}
 
 
+def _scalings_of(model: Model, in_width: int, out_width: int, past: int) -> dict[str, np.ndarray]:
+    """``Network``'s means, scales and offsets; ``past`` is how many elements those of a past take."""
+    scale, out_scale = (1 / std.astype(np.float64) for std in (model.input_std, model.output_std))
+    return {
+        "mean": _padded(model.input_mean, in_width),
+        "scale": _padded(scale, in_width),
+        "past_mean": _padded(np.resize(model.input_mean, past), past),
+        "past_scale": _padded(np.resize(scale, past), past),
+        "out_std": _padded(model.output_std, out_width),
+        "out_mean": _padded(model.output_mean, out_width),
+        "out_scale": _padded(out_scale, out_width),
+        "run_scale": _padded(_run_scale(model), out_width),
+        "switches": _padded(switches_of(model), out_width),
+        "offsets": _where_any(model.offsets),
+        "out_offsets": _where_any(model.output_offsets),
+    }
+
+
 def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
     """The compiled form of a model; ``memory`` and ``spread`` as in Network."""
     cells, inputs, outputs = model.cells_of_layers, len(model.channels), len(model.outputs)
@@ -270,17 +288,7 @@ def pack_network(model: Model, memory: int = 0, spread: int = 0) -> Network:
         recurrent_at=recurrent_at,
         recurrent_end=recurrent_end,
         decoder_at=recurrent_end if relation == DECODED else 0,
-        mean=_padded(model.input_mean, in_width),
-        scale=_padded(1 / model.input_std.astype(np.float64), in_width),
-        past_mean=_padded(np.resize(model.input_mean, past), past),
-        past_scale=_padded(np.resize(1 / model.input_std.astype(np.float64), past), past),
-        out_std=_padded(model.output_std, out_width),
-        out_mean=_padded(model.output_mean, out_width),
-        out_scale=_padded(1 / model.output_std.astype(np.float64), out_width),
-        run_scale=_padded(_run_scale(model), out_width),
-        switches=_padded(switches_of(model), out_width),
-        offsets=_where_any(model.offsets),
-        out_offsets=_where_any(model.output_offsets),
+        **_scalings_of(model, in_width, out_width, past),
         steps=np.array([step for steps in chain.steps for step in steps], STEP),
         steps_at=np.cumsum([0, *map(len, chain.steps)]),
         kept_at=end,
