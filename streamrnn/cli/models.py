@@ -41,11 +41,11 @@ def numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
 
 
 def activations(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    from streamrnn.model.settings import ACTIVATIONS
+    from streamrnn.foreign.modules import DENSE_ACTIVATIONS
 
     found = names(ctx, param, value)
-    if unknown := sorted(set(found or ()) - set(ACTIVATIONS)):
-        raise click.BadParameter(f"{', '.join(unknown)}: only {', '.join(ACTIVATIONS)} can be run.")
+    if unknown := sorted(set(found or ()) - set(DENSE_ACTIVATIONS)):
+        raise click.BadParameter(f"{', '.join(unknown)}: only {', '.join(DENSE_ACTIVATIONS)} are known here.")
     return found
 
 

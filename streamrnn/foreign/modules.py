@@ -13,10 +13,14 @@ import numpy as np
 from streamrnn.foreign.lowering import lower
 from streamrnn.foreign.network import Foreign, ImportOptions, OptionsError, Stage
 from streamrnn.foreign.vectors import RowVector, activated, passed, rows, scaled
+from streamrnn.model.activations import PLAIN
 from streamrnn.model.parts import Dense
 from streamrnn.model.settings import ModelError
 from streamrnn.model.stated import quoted
 
+# Of linear layers: the names by which PyTorch, Flax and the table of activations mean the same. Their "gelu"
+# does not: Flax's is the one by tanh.
+DENSE_ACTIVATIONS = (*PLAIN, "leaky_relu", "elu", "selu", "softplus", "softsign", "silu")
 MODULES_ORDERED = 64  # of different names, at most
 BEGINNINGS = 10_000  # of orders that are tried; past them the order counts as not told
 

@@ -201,7 +201,7 @@ def witness(path: Path, foreign: Foreign) -> Witness | None:
             [dense] = parts
             layer = torch.nn.Linear(module.takes, module.gives)
             layer.load_state_dict({name: torch.tensor(getattr(dense, name)) for name in ("weight", "bias")})
-            chain += [layer] if activation == "linear" else [layer, getattr(torch, activation)]
+            chain += [layer] if activation == "linear" else [layer, getattr(torch.nn.functional, activation)]
             continue
         cell = module.stages[0].kind
         more = {"nonlinearity": cell.activation} if cell.name == "rnn" else {}

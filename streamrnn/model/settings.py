@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamrnn.errors import ConfigError
-from streamrnn.model.activations import PLAIN
 from streamrnn.model.around import (
     BETWEEN,
     DENSE,
@@ -29,8 +28,6 @@ from streamrnn.model.stated import (
     score_problems,
     training_problems,
 )
-
-ACTIVATIONS = PLAIN  # that readers of others' files know
 
 INITIAL = "initial"  # whether streams begin from states of their own, not from zeros
 

@@ -233,6 +233,8 @@ def test_linear_layers_need_their_activations(tmp_path):
     refused(file, "--dense: 1 activations", options=replace(THREE, dense=("tanh",)))
     foreign = torch_file.read(file, replace(THREE, dense=("tanh", "linear")))
     assert [dense.activation for dense in foreign.after] == ["tanh"]
+    others = torch_file.read(file, replace(THREE, dense=("leaky_relu", "silu")))
+    assert [dense.activation for dense in others.after] == ["leaky_relu", "silu"]
     bounded = torch_file.read(file, replace(THREE, dense=("tanh", "sigmoid")))
     assert [dense.activation for dense in bounded.after] == ["tanh", "sigmoid"]
     np.testing.assert_array_equal(bounded.head_weight, [[1]])
@@ -762,6 +764,7 @@ def test_the_command_says_what_is_missing(tmp_path):
         ("--mean", "1,x"),
         ("--std", "1,nan"),
         ("--dense", "softmax"),
+        ("--dense", "gelu"),
         ("--sample-period", "1 fortnight"),
     ],
 )
