@@ -25,6 +25,7 @@ from streamrnn.cluster.blocks import (
     FRAMES,
     HEAD,
     PREDICTIONS,
+    RAW,
     BlockError,
     SealedBlock,
     header_of,
@@ -262,7 +263,7 @@ class Load:
         address, streams, channels, pause_s = self._how
         rng = np.random.default_rng(5 + self.sent)
         with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
-            socket.linger, socket.sndhwm = 0, 1000
+            socket.linger, socket.sndhwm = 5000, 1000  # what is under way arrives, however busy the machine
             socket.connect(address)
             while not self._stopping:
                 values = rng.normal(0, 10, (streams, channels)).astype(np.float32)
@@ -278,27 +279,26 @@ class Load:
                             time.sleep(0.01)
                 self.sent += 1
                 time.sleep(pause_s)
-            time.sleep(0.3)  # for what is under way
 
     def stop(self) -> None:
         self._stopping = True
         self._thread.join()
 
 
-def opened(message: Logged, kind: int) -> SealedBlock:
-    """The block in a message, of however many shards there were."""
+def opened(message: Logged, *kinds: int) -> SealedBlock:
+    """The block of one of these kinds in a message, of however many shards there were."""
     shard = int(message.subject.rpartition(".")[2])
     if len(message.data) < HEAD:
         raise BlockError("too short")
-    return open_block(message.data, shard, header_of(message.data).shards, (kind,))
+    return open_block(message.data, shard, header_of(message.data).shards, kinds)
 
 
 def rows_of(log: Sequence[Logged]) -> dict[str, list[tuple[Any, np.ndarray]]]:
-    """The frames of an input, stream by stream: each block once, and what is no block left out."""
+    """The frames of an input, stream by stream: each block once; what is no block, or no row, is left out."""
     found, seen = defaultdict(list), set()
     for message in log:
         try:
-            block = opened(message, FRAMES)
+            block = opened(message, FRAMES, RAW)
         except BlockError:
             continue
         name = block.header.gateway, block.header.shard, block.header.number
@@ -306,8 +306,13 @@ def rows_of(log: Sequence[Logged]) -> dict[str, list[tuple[Any, np.ndarray]]]:
             continue
         seen.add(name)
         for topic, payload in messages_in(block):
-            header = np.frombuffer(payload, FRAME, 1)[0]
-            values = np.frombuffer(payload, DTYPES[int(header["dtype"])], offset=FRAME.itemsize)
+            if block.header.kind == FRAMES:
+                header = np.frombuffer(payload, FRAME, 1)[0]
+                values = np.frombuffer(payload, DTYPES[int(header["dtype"])], offset=FRAME.itemsize)
+            elif len(payload) % 4:
+                continue
+            else:
+                header, values = np.zeros(1, FRAME)[0], np.frombuffer(payload, "<f4")
             found[topic.decode()].append((header, values))
     return found
 

@@ -6,11 +6,14 @@ import signal
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zmq
+from brokers import broker
 from clusters import ClusterOfTests, Load, Member, answers_of, assert_as_replayed, rows_of, running
 from daemons import rows_answers, wait_for
 from models import untrained
@@ -24,6 +27,10 @@ from streamrnn.settings.sections import Faults
 from streamrnn.web.metrics import METRICS
 
 KEPT = ("--keep-input", "86400", "--keep", "86400", "--pin", "1", "--checkpoint-rows", "500")
+
+
+OTHERS = ("json", "raw", "mqtt")
+long = pytest.mark.skipif("not config.getoption('--long')", reason="one more broker: run with --long")
 
 
 @pytest.fixture(scope="module")
@@ -103,33 +110,70 @@ def test_metrics_and_page(cluster):
         assert get(member, "/healthz")
 
 
-def test_other_formats(cluster):
-    takes, publishes = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
-    text = cluster.file.read_text().replace(cluster.takes, takes).replace(cluster.publishes, publishes)
-    text = text.replace("[output]", 'format = "json"\nstream = "machine"\n[output]\nformat = "json"')
-    (cluster.folder / "json.toml").write_text(text.replace('name = "t"', 'name = "t"\ngateway = "json"'))
-    member = Member("gateway", cluster.folder / "json.toml", cluster.folder / "gateway-json.log")
-    with zmq.Context() as context, context.socket(zmq.PUSH) as push, context.socket(zmq.SUB) as sub:
-        member.wait_until_ready()
-        sub.subscribe(b"")
-        sub.connect(publishes)
+@contextmanager
+def sending(kind: str, takes: str, folder: Path, channels: list[str]) -> Iterator[tuple[str, str, Any]]:
+    """The lines of [input] and [output], and what sends a row, or nonsense where its argument is False."""
+    if kind == "mqtt":
+        with broker(folder) as started:
+            how = f'connect = ["{started.address}#"]\ntopic = "plant/{{stream}}"\nformat = "json"\n'
+
+            def publish(good: bool = True) -> None:
+                started.publish(
+                    "plant/mqtt", json.dumps(dict.fromkeys(channels, 1.5)) if good else "nonsense"
+                )
+
+            yield how, 'format = "json"\n', publish
+        return
+    with zmq.Context() as context, context.socket(zmq.PUSH) as push:
         push.connect(takes)
-        push.linger = sub.linger = 0
-        channels = {channel.name: 1.5 for channel in read_model(cluster.model).channels}
-        found: list[dict] = []
+        push.linger = 0
 
-        def answered() -> bool:
-            push.send_json({"machine": "of-json", "time": time.time(), **channels})
-            while sub.poll(20):
-                found.append(json.loads(sub.recv_multipart()[1]))
-            return len(found) > 3
+        def send(good: bool = True) -> None:
+            if kind == "raw":
+                row = np.full(len(channels), 1.5, np.float32).tobytes()
+                push.send_multipart([b"raw", row if good else row[:-1]])
+            elif good:
+                push.send_json({"machine": "json", "time": time.time(), **dict.fromkeys(channels, 1.5)})
+            else:
+                push.send(b"nonsense")
 
-        wait_for(answered, "answers in JSON")
-        push.send(b"nonsense")
-        member.wait_until_it_says("1 syntax")
-    assert {each["stream"] for each in found} == {"of-json"}
-    assert found[0]["prediction"].keys() == channels.keys()
-    assert member.stop() == 0
+        more = 'stream = "machine"\n' if kind == "json" else ""
+        yield f'bind = ["{takes}"]\nsocket = "pull"\nformat = "{kind}"\n{more}', 'format = "json"\n', send
+
+
+@pytest.mark.parametrize("kind", [*OTHERS[:2], pytest.param(OTHERS[2], marks=long)])
+def test_other_formats(cluster, tmp_path, kind):
+    takes, publishes = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
+    channels = [channel.name for channel in read_model(cluster.model).channels]
+    with sending(kind, takes, tmp_path, channels) as (ins, outs, send):
+        text = cluster.file.read_text()
+        head, cluster_lines = text.partition("[input]")[0], text[text.index("[http]") :]
+        cluster_lines = cluster_lines.replace('name = "t"', f'name = "t"\ngateway = "{kind}"')
+        toml = cluster.folder / f"{kind}.toml"
+        toml.write_text(f'{head}[input]\n{ins}[output]\nbind = ["{publishes}"]\n{outs}{cluster_lines}')
+        member = Member("gateway", toml, cluster.folder / f"gateway-{kind}.log")
+        with zmq.Context() as context, context.socket(zmq.SUB) as sub:
+            member.wait_until_ready()
+            sub.subscribe(b"")
+            sub.connect(publishes)
+            sub.linger = 0
+            found: list[dict] = []
+
+            def answered() -> bool:
+                send()
+                while sub.poll(20):
+                    found.append(json.loads(sub.recv_multipart()[1]))
+                return len(found) > 3
+
+            wait_for(answered, "answers in JSON")
+            send(False)
+            if kind == "raw":  # only whoever steps it knows what a row is
+                cluster.members[1].wait_until_it_says('rejected 1 (truncated), the last of "raw"')
+            else:
+                member.wait_until_it_says("1 syntax")
+        assert {each["stream"] for each in found} == {kind}
+        assert found[0]["prediction"].keys() == set(channels)
+        assert member.stop() == 0
     cluster.wait_until_done()
 
 
@@ -157,7 +201,8 @@ def test_another_model(cluster, model_file, tmp_path):
     cluster.members[1].wait_until_it_says("reloaded")
     send_some(cluster)
     rows, answers = rows_of(cluster.log_of("in")), answers_of(cluster.log_of("out"))
-    del rows["of-json"]
+    for kind in OTHERS:
+        rows.pop(kind, None)
     for name, frames in rows.items():
         values = np.stack([row for _, row in frames])
         seq, ts = (np.array([header[key] for header, _ in frames]) for key in ("seq", "ts_ns"))
