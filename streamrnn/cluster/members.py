@@ -29,6 +29,8 @@ class Members:
             name, kind = str(said["name"]), str(said["kind"])
         except (ValueError, TypeError, LookupError):
             return
+        if not isinstance(said.get("shards", {}), dict):
+            return
         if said.get("leaves"):
             self._heard.pop(name, None)
         elif kind in ("worker", "gateway") and (name in self._heard or len(self._heard) < _MOST):
@@ -68,3 +70,8 @@ class Members:
         names = sorted({str(said["name"]) for said in self.present(self._kind)} | {self.name})
         each, more = divmod(shards, len(names))
         return each + (names.index(self.name) < more)
+
+    def shards(self, number: int) -> set[int]:
+        """Those of a cluster's ``number`` that workers said they have."""
+        said = {str(shard) for each in self.present("worker") for shard in each.get("shards", {})}
+        return {shard for shard in range(number) if str(shard) in said}

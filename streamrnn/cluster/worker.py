@@ -57,6 +57,7 @@ class Worker:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._cooling: dict[int, float] = {}
         self._surplus: asyncio.Task[None] | None = None
+        self._used = set[int]()  # shards that somebody had: others have had no rows, and are nobody's
         self.ready = False
 
     def stop(self) -> None:
@@ -115,9 +116,8 @@ class Worker:
         for shard in [shard for shard, until in self._cooling.items() if now > until]:
             del self._cooling[shard]
             self.pins.reopen(shard)
-        share = self.members.share(self.terms.shards)
         owned = self.pins.owned
-        self.pins.asking = len(owned) < share
+        self.pins.asking = len(owned) < self.members.share(self.terms.shards)
         await self.pins.ask()
         figures = {
             shard: [each.pending, round(lag_s(each), 3), each.streams, each.all_rows]
@@ -125,7 +125,9 @@ class Worker:
         }
         held = any(each.held for each in self.tally.shards.values())
         await self.members.tell(shards=figures, rows=self.tally.rows, held=held)
-        if len(owned) > share and (self._surplus is None or self._surplus.done()):
+        self._used.update(owned, self.members.shards(self.terms.shards))
+        too_many = len(owned) > self.members.share(len(self._used))
+        if too_many and (self._surplus is None or self._surplus.done()):
             newest = next((shard for shard in reversed(self._shards) if shard in owned), None)
             if newest is not None:
                 self._surplus = asyncio.create_task(self._hand_over(newest))

@@ -31,3 +31,14 @@ def test_shares_are_all_shards_and_differ_by_one_at_most(shards, workers):
 
 def test_who_heard_nobody_is_alone():
     assert Members(None, None, "a", "worker", 60.0).share(4) == 4  # type: ignore[arg-type]
+
+
+def test_what_others_say_of_their_shards():
+    async def heard() -> set[int]:
+        members = Members(None, None, "a", "worker", 60.0)  # type: ignore[arg-type]
+        for name, shards in (("b", {"0": [1], "7": [2]}), ("c", {"3": [], "x": [], "-1": []}), ("d", 5)):
+            said = json.dumps({"name": name, "kind": "worker", "shards": shards}).encode()
+            await members._hear(SimpleNamespace(data=said))
+        return members.shards(7)
+
+    assert asyncio.run(heard()) == {0, 3}
