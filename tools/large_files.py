@@ -128,8 +128,22 @@ def edf_(path: Path, rows: int) -> None:
             file.write(content if number[0] == 0 else content[256 * (1 + CHANNELS) :])
 
 
+def hdf5(path: Path, rows: int, **how: object) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        times = file.create_dataset("time", rows, np.float64, **how)
+        columns = [file.create_dataset(name, rows, np.float32, **how) for name in NAMES]
+        for number, values in pieces(rows):
+            times[number[0] : number[-1] + 1] = START / 1e9 + number / RATE
+            for column, of_channel in zip(columns, values.T, strict=True):
+                column[number[0] : number[-1] + 1] = of_channel
+
+
 FORMATS: dict[str, tuple[Callable[[Path, int], None], float]] = {  # and MB of a million rows
     "parquet": (parquet, 40),
+    "hdf5": (hdf5, 40),
+    "hdf5 compressed": (lambda path, rows: hdf5(path, rows, chunks=(10_000,), compression="gzip"), 40),
     "tdms": (tdms, 32),
     "tdms interleaved": (lambda path, rows: tdms(path, rows, INTERLEAVED), 32),
     "mdf": (mdf, 40),
