@@ -107,7 +107,7 @@ def serve(
         return config
 
     load()
-    from streamrnn.daemon.service import serve as run
+    from streamrnn.daemon.serving import serve as run
 
     return run(load, reset=on_mismatch == "reset", reloads=file is not None)
 
@@ -160,6 +160,10 @@ def check(file: Path) -> None:
 
     settings = load_config(file, {})
     settings.require_endpoints(file)
+    if settings.http.control:
+        from streamrnn.settings.secret_file import read_token
+
+        read_token(Path(settings.http.token_file))
     if settings.input.brokers:
         from streamrnn.mqtt.setup import make_readers
 

@@ -81,6 +81,50 @@ def import_(file: str, target: Path, replace: bool) -> int:
     return run(file, target, replace)
 
 
+def _which(command):  # type: ignore[no-untyped-def]
+    for option in (
+        click.option("--all", "everything", is_flag=True, help="Every stream."),
+        click.option("--prefix", metavar="P", help="The streams whose ids begin so."),
+        click.argument("streams", nargs=-1, metavar="[ID]..."),
+        click.argument("target", type=TARGET),
+    ):
+        command = option(command)
+    return command
+
+
+def _hold(target: Path, streams: tuple[str, ...], prefix: str | None, everything: bool, release: bool) -> int:
+    if bool(streams) + (prefix is not None) + everything != 1:
+        raise click.UsageError("Give the IDs of streams, or --prefix, or --all.")
+    from streamrnn.state.commands import hold as run
+
+    return run(target, streams, "" if everything else prefix, release)
+
+
+@state.command(
+    epilog=example(
+        "streamrnn state hold /run/streamrnn pump-1 pump-2",
+        "streamrnn state hold /run/streamrnn --prefix hall-3/",
+    )
+)
+@_which
+def hold(target: Path, streams: tuple[str, ...], prefix: str | None, everything: bool) -> int:
+    """Hold what streams learn, until it is released.
+
+    Forecasts and scores go on, and say HELD; the usual size of errors that the score goes by, bands and
+    corrections stand still, through resets and restarts. Streams that are held are not let go for silence.
+
+    Where no daemon runs, TARGET is a folder of snapshots, and gets a new one for the next start.
+    """
+    return _hold(target, streams, prefix, everything, release=False)
+
+
+@state.command(epilog=example("streamrnn state release /run/streamrnn --all"))
+@_which
+def release(target: Path, streams: tuple[str, ...], prefix: str | None, everything: bool) -> int:
+    """Let streams that are held learn again, from what they show now on."""
+    return _hold(target, streams, prefix, everything, release=True)
+
+
 @state.command(epilog=example("streamrnn state reset /run/streamrnn pump-1 pump-2"))
 @click.argument("target", type=TARGET)
 @click.argument("streams", nargs=-1, metavar="[ID]...")

@@ -7,6 +7,7 @@ from prometheus_client.registry import Collector
 from streamrnn.cluster.members import Members
 from streamrnn.cluster.metrics import registry_of
 from streamrnn.cluster.terms import Terms
+from streamrnn.errors import ConfigError
 from streamrnn.settings.config import Config
 from streamrnn.web.app import WebServer
 from streamrnn.web.cluster import ClusterViews
@@ -21,6 +22,11 @@ class Shown:
         self._turned = time.monotonic()
         self._members, self._cluster, self._shards = members, config.cluster.name, terms.shards
         self._web: WebServer | None = None
+        if config.http.control:
+            raise ConfigError(
+                "http.control: nobody changes the streams of a cluster by hand; leave it out here, and "
+                "set it where a daemon serves alone"
+            )
         if config.http.address is not None:
             views = ClusterViews(self._status)
             registry = registry_of(*collectors)

@@ -7,8 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 
 from streamrnn.daemon.caller import Caller
 from streamrnn.daemon.driver import Driver
+from streamrnn.daemon.operator import Operator, find_streams, words_of
 from streamrnn.daemon.page.read_records import read_heads
 from streamrnn.daemon.state_keeper import Keeper
 from streamrnn.engine.engine import Engine
@@ -35,9 +34,9 @@ from streamrnn.streams.exchange import (
     stream_names,
     whole_records,
 )
-from streamrnn.streams.record import ID_WORDS, layout_of
+from streamrnn.streams.record import layout_of
 from streamrnn.streams.relaid import relaid
-from streamrnn.streams.slots import Slots, id_words
+from streamrnn.streams.slots import Slots
 from streamrnn.streams.snapshot import HEADER_LIMIT, ID_BYTES, Snapshot, read_from, write_to
 from streamrnn.streams.summary import SORTS, sort_keys
 from streamrnn.system.threads import give_way
@@ -53,16 +52,16 @@ _PAGE_WORDS = 1024
 class Control:
     """Answers on the control sockets of a daemon, from a thread that never touches a frame."""
 
-    def __init__(self, folders: Sequence[Path], keeper: Keeper, driver: Driver, engine: Engine):
+    def __init__(
+        self, folders: Sequence[Path], keeper: Keeper, driver: Driver, engine: Engine, operator: Operator
+    ):
         """``folders`` are those that the daemon holds the locks of."""
         self._folders, self._keeper, self._driver, self._engine = folders, keeper, driver, engine
         self._doors: dict[int, socket.socket] = {}
         self._callers: dict[int, Caller] = {}  # by descriptor; who came first, first
         self._wake = os.eventfd(0)
         self._thread: threading.Thread | None = None
-        # For what is done while the pump stands. It keeps the priority of the thread that starts it: one that
-        # steps back for everybody must not be what the pump waits for.
-        self._between_frames = ThreadPoolExecutor(1, "control-between-frames")
+        self._operator = operator
 
     def start(self) -> None:
         """Listens and answers from then on. Raises UserError where a socket cannot be made."""
@@ -74,7 +73,6 @@ class Control:
                     f"{folder / SOCKET}: cannot be made ({error.strerror}); name a folder of its own"
                 ) from error
             self._doors[door.fileno()] = door
-        self._between_frames.submit(int).result()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
         self._thread.start()
 
@@ -83,7 +81,6 @@ class Control:
         os.eventfd_write(self._wake, 1)
         if self._thread is not None:
             self._thread.join(_STOP_S)
-        self._between_frames.shutdown(wait=False)
         for folder in self._folders[: len(self._doors)]:
             (folder / SOCKET).unlink(missing_ok=True)
 
@@ -169,8 +166,10 @@ class Control:
                     f"imported {number_of(said['streams'])}, of which {said['replaced']:,} were there already"
                 )
             case {"do": "reset", "streams": names} if names is None or _are_texts(names):
-                said = {"streams": self._between_frames.submit(self._reset, names).result()}
+                said = {"streams": self._operator.submit(self._reset, names).result()}
                 what = f"reset {number_of(said['streams'])}"
+            case {"do": "hold" | "release"} as request:
+                return self._operator.act(request, f"process {caller.pid} of user {caller.uid}").result()
             case _:
                 raise UserError(
                     "not a request that this version knows; use the command of the daemon's version"
@@ -204,7 +203,7 @@ class Control:
         records = records_of(snapshot, layout_of(net))
         whole = whole_records(records, shape_of_network(net))
         refuse_unfit(snapshot.ids, whole)
-        replaced = self._between_frames.submit(self._take_in, snapshot, records.ids, replace).result()
+        replaced = self._operator.submit(self._take_in, snapshot, records.ids, replace).result()
         return {"streams": len(whole), "replaced": replaced}
 
     def _take_in(self, snapshot: Snapshot, ids: np.ndarray, replace: bool) -> int:
@@ -254,15 +253,8 @@ class Control:
 
     def _find(self, names: list[str]) -> np.ndarray:
         """The slots of ``names``, each once, (n,) int64, while the pump stands; all of them, or UserError."""
-        slots = self._engine.core.slots
-        words = np.zeros((len(names), ID_WORDS), np.uint64)
-        for row, name in enumerate(names):
-            with suppress(ValueError):  # no id, so it stays zeros, which no stream has
-                words[row] = id_words(name)
-        found = np.full(len(words), -1, np.int64)
-        find_slots(slots, words.reshape(-1), found)
-        known = (found >= 0) & (slots.committed[found] > 0)
-        refuse_unknown([name for name, there in zip(names, known, strict=True) if not there])
+        found = find_streams(self._engine, words_of(names))
+        refuse_unknown([name for name, slot in zip(names, found, strict=True) if slot < 0])
         return np.unique(found)
 
 

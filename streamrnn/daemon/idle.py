@@ -3,7 +3,8 @@
 from streamrnn import stats as counted
 from streamrnn.compiling.jit import inlined
 from streamrnn.daemon.publish import HEADER_BYTES, send_message
-from streamrnn.streams.slots import id_length, release
+from streamrnn.streams.holding import is_held
+from streamrnn.streams.slots import id_length, record, release
 from streamrnn.wire.clock import realtime_ns
 from streamrnn.wire.memory import address_of
 
@@ -30,4 +31,6 @@ def sweep(pump, core, now):
         slot = pump.swept[0]
         pump.swept[0] = slot + 1 if slot + 1 < slots.capacity else 0
         if id_length(slots, slot) > 0 and now - slots.notes[slot].received > pump.idle_ns:
+            if is_held(slots, record(slots, slot)):  # what was to be kept as it is would be lost
+                continue
             _let_go(pump, core, slot)

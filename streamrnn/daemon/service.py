@@ -1,6 +1,5 @@
 """The daemon's life: start, READY, run, reload, stop. Python around the compiled pump."""
 
-import faulthandler
 import functools
 import logging
 import os
@@ -10,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 import zmq
 
@@ -23,6 +21,7 @@ from streamrnn.daemon.describe import labels_of, ready_line
 from streamrnn.daemon.driver import Driver
 from streamrnn.daemon.intake import compile_intake
 from streamrnn.daemon.log import set_up_log
+from streamrnn.daemon.operator import Operator
 from streamrnn.daemon.page.read_records import compile_reading
 from streamrnn.daemon.page.views import PageViews
 from streamrnn.daemon.pump import Pump, make_pump, run
@@ -38,10 +37,12 @@ from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import read_model
 from streamrnn.settings.config import Config
+from streamrnn.settings.secret_file import read_token
 from streamrnn.streams.record import layout_of
 from streamrnn.streams.slots import make_slots
 from streamrnn.system.heap import free_messages_fast
 from streamrnn.web.app import WebServer
+from streamrnn.web.control import Door
 from streamrnn.web.metrics import make_registry
 
 log = logging.getLogger("streamrnn")
@@ -85,6 +86,8 @@ class Service:
         self._model_info = labels_of(model)
         self._web: WebServer | None = None
         self._control: Control | None = None
+        self._operator = Operator(self.engine)
+        self._token = read_token(Path(config.http.token_file)) if config.http.control else ""
 
     def start(self) -> None:
         """Serves HTTP, compiles, finds the streams, opens the sockets, starts the pump, in this order.
@@ -94,8 +97,10 @@ class Service:
         if self.config.http.address is not None:
             shown = self.engine.stats, self.engine.capacity, self._model_info, self.keeper, self.tally
             registry = make_registry(*shown)
-            views = PageViews(self.engine, self.tally, self.keeper, self.readiness)
-            self._web = WebServer(*self.config.http.address, registry, self._health, self.readiness, views)
+            door = Door(self._operator.act, self._token, self.readiness)
+            views = PageViews(self.engine, self.tally, self.keeper, self.readiness, door.is_open)
+            checks = self._health, self.readiness
+            self._web = WebServer(*self.config.http.address, registry, *checks, views, door)
             self._web.start()
         self._compile()
         self.keeper.recover()
@@ -108,7 +113,8 @@ class Service:
         self.driver.start()
         self.keeper.start()
         folders = [Path(folder) for folder in (self.config.state.live, self.config.state.snapshots) if folder]
-        self._control = Control(folders, self.keeper, self.driver, self.engine)
+        self._operator.start(self.driver)
+        self._control = Control(folders, self.keeper, self.driver, self.engine, self._operator)
         self._control.start()
         # the slots where they are not on tmpfs, and the copy for snapshots: both take memory as streams come
         intake = self._sockets.intake
@@ -162,6 +168,7 @@ class Service:
         notify(STOPPING=1, STATUS="stopping")
         if self._control is not None:
             self._control.stop()
+        self._operator.stop()
         if self.driver is not None:
             totals = self.engine.stats.counters
             self._sockets.leave_brokers(lambda: int(totals[counted.RECEIVED]))
@@ -299,42 +306,3 @@ class Service:
             f"{counters[counted.STREAMS]:,} of {self.engine.capacity:,} streams, "
             f"{counters[counted.PREDICTIONS]:,} predictions"
         )
-
-
-class _StoppedAtStart(BaseException):
-    """Raised by a signal while the daemon starts: compiling is not worth waiting for."""
-
-
-def serve(load: Callable[[], Config], reset: bool = False, reloads: bool = False) -> int:
-    """Runs the daemon until SIGTERM or SIGINT; a second SIGINT ends it at once. Returns the exit code.
-
-    With ``reloads`` SIGHUP reads the configuration anew, else it ends the daemon as the others do.
-    """
-    faulthandler.enable()  # the watchdog's SIGABRT leaves every thread's stack in the journal
-    service = Service(load, reset)
-    interrupts = 0
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupts
-        interrupts += number == signal.SIGINT
-        if interrupts > 1:
-            os._exit(128 + signal.SIGINT)
-        service.stop()
-        if service.compiling:
-            service.compiling = False  # a second signal must not interrupt what the first began
-            raise _StoppedAtStart
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, on_signal)
-    if reloads:
-        signal.signal(signal.SIGHUP, lambda number, frame: None)  # the wakeup descriptor tells of it
-    signal.set_wakeup_fd(service.told_fd, warn_on_full_buffer=False)
-    try:
-        service.start()
-    except _StoppedAtStart:
-        service.close()
-        return 0
-    except UserError:
-        service.close()
-        raise
-    return service.wait()

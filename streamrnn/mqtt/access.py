@@ -4,7 +4,6 @@ import logging
 import os
 import socket
 import ssl
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from streamrnn.errors import ConfigError
 from streamrnn.settings.broker_section import Mqtt
 from streamrnn.settings.brokers import BrokerAddress, parse_broker
+from streamrnn.settings.secret_file import read_secret_line
 
 _LOCAL = ("localhost", "::1")
 
@@ -37,7 +37,9 @@ def accesses(endpoints: Sequence[str], settings: Mqtt) -> list[BrokerAccess]:
     Raises ConfigError, naming the key, for a file that cannot be used.
     """
     addresses = [parse_broker(endpoint) for endpoint in endpoints]
-    password = _read_password(Path(settings.password_file)) if settings.password_file else None
+    password = None
+    if settings.password_file:
+        password = read_secret_line("mqtt.password_file", Path(settings.password_file))
     context = _context(settings) if any(address.tls for address in addresses) else None
     name = settings.client_id or f"streamrnn-{socket.gethostname()[:40]}-{os.getpid()}"
     found = []
@@ -61,24 +63,6 @@ def accesses(endpoints: Sequence[str], settings: Mqtt) -> list[BrokerAccess]:
 
 def _is_local(host: str) -> bool:
     return host in _LOCAL or host.startswith("127.")
-
-
-def _read_password(file: Path) -> str:
-    try:
-        with file.open(encoding="utf-8") as opened:
-            if stat.S_IMODE(os.fstat(opened.fileno()).st_mode) & 0o077:
-                raise ConfigError(
-                    f"mqtt.password_file: {file}: others than its owner can read or write it; "
-                    f"run chmod 600 {file}"
-                )
-            lines = opened.read(1 << 16).splitlines()
-    except OSError as error:
-        raise ConfigError(f"mqtt.password_file: {file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        lines = []
-    if len(lines) != 1 or not lines[0]:
-        raise ConfigError(f"mqtt.password_file: {file}: write the password there, as one line")
-    return lines[0]
 
 
 def _context(settings: Mqtt) -> ssl.SSLContext:

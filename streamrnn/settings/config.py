@@ -16,12 +16,12 @@ from streamrnn.errors import ConfigError
 from streamrnn.settings.broker_section import Mqtt
 from streamrnn.settings.brokers import parse_broker
 from streamrnn.settings.cluster_section import Cluster
+from streamrnn.settings.http_section import Http
 from streamrnn.settings.sections import (
     LIVE,
     Adapt,
     Assemble,
     Faults,
-    Http,
     Input,
     Log,
     Output,

@@ -26,7 +26,6 @@ from streamrnn.settings.values import (
     format_duration,
     is_key,
     parse_duration,
-    parse_listen,
     span_ns,
     toml_value,
 )
@@ -319,23 +318,6 @@ class Security(Section):
         if keys and secret == "":
             raise ValueError("keys are checked by CURVE alone; set security.server_secret, or remove them")
         return keys
-
-
-class Http(Section):
-    listen: str = Field(
-        default="127.0.0.1:9464", description='host:port of page, metrics and health checks, "" = off'
-    )
-
-    @field_validator("listen")
-    @classmethod
-    def _can_listen(cls, listen: str) -> str:
-        parse_listen(listen)
-        return listen
-
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """Host and port to listen on, None for off."""
-        return parse_listen(self.listen)
 
 
 class Log(Section):

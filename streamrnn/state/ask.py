@@ -9,6 +9,8 @@ daemon opens nobody's files, and nothing that it is handed can make it wait.
     {"do": "export", "sort": "age", "prefix": "pump-", "limit": 1}  likewise; a limit of null is none
     {"do": "import", "replace": false}          {"streams": 3, "replaced": 0}
     {"do": "reset", "streams": ["pump-1"]}      {"streams": 1}; null for all of them
+    {"do": "hold", "streams": ["pump-1"]}       {"streams": 1, "changed": 1}
+    {"do": "release", "prefix": "pump-"}        likewise
                                                 {"error": "no such stream: ..."}
 """
 

@@ -30,15 +30,20 @@ from streamrnn.state.target import (
     say,
     utc,
 )
+from streamrnn.streams.choose import holding
 from streamrnn.streams.exchange import (
+    hold_records,
     listed,
     number_of,
+    read_layout,
+    records_of,
     refuse_another,
     refuse_taken,
     refuse_unfit,
     refuse_unknown,
     stream_names,
 )
+from streamrnn.streams.holding import BY_HAND, FREE
 from streamrnn.streams.record import RecordLayout
 from streamrnn.streams.snapshot import (
     ID_BYTES,
@@ -146,6 +151,41 @@ def reset(target: Path, streams: Sequence[str], everything: bool) -> int:
     return 0
 
 
+def hold(target: Path, streams: Sequence[str], prefix: str | None, release: bool) -> int:
+    """Holds, or releases, what ``streams``, or those whose ids begin with ``prefix``, learn."""
+    found = find_target(target)
+    done = "released" if release else "held"
+    request: dict[str, Any] = {"do": "release" if release else "hold"}
+    request |= {"streams": list(streams)} if prefix is None else {"prefix": prefix}
+    for folder in found.folders:
+        if (said := ask(folder, target, request)) is not None:
+            say(f"{done} what {number_of(said['streams'])} learn{_s(said['streams'])}{_already(said)}")
+            return 0
+    with locked(found) as folder, _about(target):
+        if (old := newest_streams(folder)) is None:
+            raise UserError("holds no snapshot; there is nothing to hold or release")
+        if prefix is None:
+            which = np.flatnonzero(_marks(old, streams))
+        else:
+            ids = np.ascontiguousarray(old.ids).view(np.uint64)
+            which = holding(ids, prefix.encode(errors="surrogatepass"), anywhere=False)
+        records = records_of(old, read_layout(old, str(target)))
+        hold_records(records, which, FREE if release else BY_HAND)
+        state = records.state.reshape(old.records.shape)
+        path = write_snapshot(folder, dataclasses.replace(old, records=state, written_ns=time.time_ns()))
+    say(f"{done} what {number_of(len(which))} learn{_s(len(which))}: {path} says so, for the next start")
+    return 0
+
+
+def _s(count: int) -> str:
+    return "s" if count == 1 else ""
+
+
+def _already(said: dict[str, int]) -> str:
+    there = said["streams"] - said["changed"]
+    return f", {there:,} of them were already" if there else ""
+
+
 def is_snapshot(path: Path) -> bool:
     """Whether a file says that it is a snapshot, or that it is a model. Raises UserError for neither."""
     if not path.is_file():
@@ -234,11 +274,12 @@ def _row(stream: dict[str, Any]) -> list[str]:
     if stream["health"] == "damaged":
         return [name, *["-"] * 4, "damaged", *["-"] * 2]
     why = f" ({stream['ended']})" if stream["ended"] else ""
+    held = ", held" if stream["held"] else ""
     if stream["health"] == "degraded" and stream["saturated"] is not None:
         why = f" ({stream['saturated']:.0%} saturated)"
     age, cell = stream["age_s"], stream["largest_cell"]
     return [
         *(name, str(stream["step"]), str(stream["seq"])),
-        *("-" if age is None else duration(age), str(stream["epoch"]), stream["health"] + why),
+        *("-" if age is None else duration(age), str(stream["epoch"]), stream["health"] + why + held),
         *(f"{stream['largest_hidden']:.3g}", "-" if cell is None else f"{cell:.3g}"),
     ]

@@ -15,7 +15,18 @@ from streamrnn.kernels.affine import packed_rows
 from streamrnn.kernels.network import Network
 from streamrnn.model.cells import CELLS, widest_bounds
 from streamrnn.model.settings import SIZES
-from streamrnn.streams.record import COUNT, HEADER, ID_WORDS, RecordLayout, id_check, is_whole
+from streamrnn.streams.holding import FREE, set_hold
+from streamrnn.streams.record import (
+    CHECK,
+    COUNT,
+    HEADER,
+    HOLD,
+    ID_WORDS,
+    RecordLayout,
+    check_of,
+    id_check,
+    is_whole,
+)
 from streamrnn.streams.recovery import sane
 from streamrnn.streams.rules import request_reset
 from streamrnn.streams.slots import Slots, find, id_text, is_id
@@ -80,6 +91,16 @@ def request_resets(slots, which):
         request_reset(slots, slot)
 
 
+@compiled
+def hold_records(records, which, hold):
+    """Sets HOLD in the records ``which``, (n,) int64, and gives each its check again."""
+    for place in which:
+        at = place * records.words
+        records.state_32[at + HOLD] = hold
+        check = check_of(records.state_32, at, records.past_at, id_check(records.ids, place))
+        records.state_64[at // 2 + CHECK] = check
+
+
 def compile_transfer(net: Network, slots: Slots) -> None:
     """Compiles what the control socket runs, or loads it from the cache."""
     numbers, none = np.zeros(0, np.int64), np.zeros(0, np.uint64)
@@ -88,6 +109,7 @@ def compile_transfer(net: Network, slots: Slots) -> None:
     vouch.prepare(shape_of_network(net), records, np.zeros(0, np.uint8))
     find_slots.prepare(slots, slots.ids, numbers)
     request_resets.prepare(slots, numbers)
+    set_hold.prepare(slots, numbers, FREE)
 
 
 def records_of(snapshot: Snapshot, layout: RecordLayout) -> Records:

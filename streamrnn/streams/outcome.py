@@ -8,6 +8,7 @@ from streamrnn.kernels.simd import LANES, splat, store
 from streamrnn.stats import NO_CHANNEL, PREDICTED, REASONS, RESETS
 from streamrnn.streams.commit import seal
 from streamrnn.streams.health import note_health, survey
+from streamrnn.streams.holding import hold_after
 from streamrnn.streams.record import (
     DEGRADED,
     ENDED,
@@ -15,6 +16,7 @@ from streamrnn.streams.record import (
     FILLED,
     FIRST,
     FORESEEN,
+    HOLD,
     MISSED,
     PAST_CHECK,
     PLACE,
@@ -69,6 +71,7 @@ def _write_header(core, lane):
     slots.state_32[new + RESTORED] = restored
     slots.state_32[new + FILLED] = np.uint32(filled)
     slots.state_32[new + FORESEEN] = np.uint32(foreseen)
+    slots.state_32[new + HOLD] = hold_after(core, lane)
     if core.net.past_rows > 0:
         _remember(core, lane, continues)
 

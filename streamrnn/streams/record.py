@@ -43,6 +43,7 @@ FILLED = 18  # 1 = not all of its input was measured
 MISSED = 19  # rows missing before rows that came, all in all; from 2^32 on it begins again
 PLACE = 20  # in the past, of its newest row
 FORESEEN = 21  # 1 = what was forecast of the last input is in the record
+HOLD = 26  # why what is learned stands still, see ``holding``; 0 = it does not
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)

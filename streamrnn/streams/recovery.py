@@ -11,10 +11,12 @@ from streamrnn.kernels.simd import total
 from streamrnn.stats import RESETS
 from streamrnn.streams.commit import commit, redo, seal
 from streamrnn.streams.health import count_beyond
+from streamrnn.streams.holding import UNTIL_OVER
 from streamrnn.streams.record import (
     COUNT,
     ENDED,
     HEADER,
+    HOLD,
     ID_WORDS,
     PLACE,
     RECEIVED,
@@ -47,7 +49,7 @@ _NONE = np.uint64(0)
 @inlined
 def sane(net, slots, at):
     """Whether the record at word ``at`` holds what a step can have left there."""
-    if slots.state_32[at + ENDED] > np.uint32(len(RESETS)):
+    if slots.state_32[at + ENDED] > np.uint32(len(RESETS)) or slots.state_32[at + HOLD] > UNTIL_OVER:
         return False
     if not all_finite(slots.state, at + HEADER, slots.past_at - HEADER):
         return False

@@ -16,6 +16,7 @@ from streamrnn.kernels.simd import LANES, load, splat, store
 from streamrnn.stats import LATE_ROW, NO_CHANNEL, REASONS, RESETS
 from streamrnn.streams import score
 from streamrnn.streams.commit import commit, seal
+from streamrnn.streams.holding import is_held
 from streamrnn.streams.record import ENDED, FILLED, FIRST, PLACE, RESTORED, SEQ, STEP, rows_kept
 from streamrnn.streams.refusal import turn_away
 from streamrnn.streams.score_part import EVENT, UNUSUAL
@@ -225,6 +226,8 @@ def _take_row(core, row, lane, old, new, continues):
             flags |= np.uint16(frame.IMPUTED)
         if slots.state_32[old + RESTORED] != np.uint32(0):
             flags |= np.uint16(frame.RESTORED)
+        if is_held(slots, old):
+            flags |= np.uint16(frame.HELD)
     if said.gap > np.uint32(0):
         flags |= np.uint16(frame.GAP)
     if core.tile.reset[lane] >= 0:
@@ -240,7 +243,7 @@ def _shows(core, row, old, new):
     filled = said.flags & np.uint16(frame.IMPUTED) != 0 or slots.state_32[old + FILLED] != np.uint32(0)
     if core.net.window > 0:  # or a forecast of fewer rows than the network takes
         filled = filled or slots.state_64[old // 2 + STEP] < np.uint64(core.net.window)
-    if filled or said.gap > np.uint32(0):
+    if filled or said.gap > np.uint32(0) or is_held(slots, old):
         return NOTHING
     return TEACHES if slots.state[new + slots.score_at + EVENT] == _ZERO else PROVES
 

@@ -28,6 +28,7 @@ SCALARS = 32
 # the residual's size: its weighted mean, its mean, and the mean fourth power of how far these are apart.
 MEAN, DEVIATION, WEIGHTED, SPREAD, COUNT, LATEST, READING, RUN, SIZE, USUAL, APART = range(11)
 VECTORS = 11
+LEARNED_VECTORS = (MEAN, DEVIATION, SPREAD, COUNT, USUAL, APART)  # the others are of the last rows alone
 
 LEARNING = 500  # rows over which a stream's statistics are plain averages
 MEMORY = 4000  # rows that they go back, after those

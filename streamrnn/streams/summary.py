@@ -13,6 +13,7 @@ from streamrnn.streams.record import (
     DEGRADED,
     ENDED,
     EPOCH,
+    HOLD,
     RECEIVED,
     RESTORED,
     SEQ,
@@ -77,7 +78,7 @@ def summarise(snapshot: Snapshot, name: str, now_ns: int | None = None) -> list[
     ``now_ns`` is CLOCK_MONOTONIC in the boot that wrote the records, None in any other: then ``age_s``
     is None, as it is of a stream that was put back and has had no row since. ``degraded_steps`` is how many
     steps in a row left the stream saturated, ``saturated`` the share of its units then; ``ended`` why its
-    next row begins a new sequence. Raises UserError as ``read_layout``.
+    next row begins a new sequence; ``held`` whether learning is. Raises UserError as ``read_layout``.
     """
     layout = read_layout(snapshot, name)
     whole = whole_streams(snapshot, name)
@@ -102,6 +103,7 @@ def summarise(snapshot: Snapshot, name: str, now_ns: int | None = None) -> list[
             _saturated(record, layout) if steps and good else None
             for record, steps, good in zip(snapshot.records, halves[:, DEGRADED], whole, strict=True)
         ],
+        "held": (halves[:, HOLD] != 0).tolist(),
         "restored": (halves[:, RESTORED] != 0).tolist(),
         "largest_hidden": [shortest(value) for value in largest[:, 0]],
         "largest_cell": [shortest(of[1]) if len(of) > 1 else None for of in largest],

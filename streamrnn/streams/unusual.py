@@ -8,6 +8,7 @@ from streamrnn.kernels.rls import PROVES, TEACHES
 from streamrnn.kernels.simd import LANES, load, store, widened
 from streamrnn.streams import score
 from streamrnn.streams.batch import SHARED
+from streamrnn.streams.holding import is_held, keep_learned
 from streamrnn.streams.rarity import rate
 from streamrnn.streams.record import STEP
 from streamrnn.streams.score_part import EVENT, UNUSUAL
@@ -55,7 +56,10 @@ def measure(core, row, lane, old, new, continues):
         tile.measured[lane] = np.uint8(known)
         if net.spread > 0:
             before, after = spread_at(net, slots, old), spread_at(net, slots, new)
-            update_spread(net, core.bands, state, before, after, values, at, forecast)
+            if is_held(slots, old):
+                keep_spread(net, core.bands, state, before, after)
+            else:
+                update_spread(net, core.bands, state, before, after, values, at, forecast)
 
 
 @inlined
@@ -97,6 +101,8 @@ def settle(core, lanes):
             continue
         before, after = tile.old[lane] + slots.score_at, tile.new[lane] + slots.score_at
         said.score = score.settle(state, before, after, tile.rated, lane)
+        if is_held(slots, tile.old[lane]):
+            keep_learned(net, state, before, after)
         if not np.isnan(said.score):
             said.flags &= _SCORED
         if said.score >= SHARED:

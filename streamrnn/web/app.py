@@ -27,6 +27,7 @@ from streamrnn.errors import UserError
 from streamrnn.system.threads import give_way
 from streamrnn.web.api import Ticker, Views, api_routes
 from streamrnn.web.cluster import ClusterViews, cluster_routes
+from streamrnn.web.control import Door, control_routes
 
 # from this many open connections on a request is answered 503; twice as many, and the new one is dropped
 CONNECTIONS = 64
@@ -65,9 +66,11 @@ class WebServer:
         health: Check,
         ready: Check,
         views: Views | ClusterViews,
+        door: Door | None = None,
     ) -> None:
         self._host, self._port = host, port
-        self._server = uvicorn.Server(_settings(make_app(registry, health, ready, views, _is_loopback(host))))
+        here = _is_loopback(host)
+        self._server = uvicorn.Server(_settings(make_app(registry, health, ready, views, here, door)))
         self._thread: threading.Thread | None = None
         self.address = _join(host, port)  # where it listens; once started, with the port it was given
 
@@ -92,11 +95,16 @@ class WebServer:
 
 
 def make_app(
-    registry: CollectorRegistry, health: Check, ready: Check, views: Views | ClusterViews, here: bool
+    registry: CollectorRegistry,
+    health: Check,
+    ready: Check,
+    views: Views | ClusterViews,
+    here: bool,
+    door: Door | None,
 ) -> Starlette:
     """The routes. Handlers are coroutines, so that they run on the event loop's thread.
 
-    ``here``: only this machine can ask.
+    ``here``: only this machine can ask. ``door``: what lets somebody change streams, None where nobody can.
     """
     ticker: Ticker | None = None
     if isinstance(views, ClusterViews):
@@ -131,6 +139,7 @@ def make_app(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             *routes,
+            *(control_routes(door) if door is not None else []),
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
         middleware=[Middleware(_Guarded, here=here), Middleware(GZipMiddleware, compresslevel=5)],

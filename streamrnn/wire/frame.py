@@ -62,8 +62,13 @@ OBJECT_FIELDS = (
 BAND_FIELDS = ("low", "high")  # and behind them, of one with bands
 
 # prediction flags, bit by bit from the lowest
-WARMING, GAP, WAS_RESET, IMPUTED, DEGRADED, RESTORED, EVICTED, ANOMALY, BANDS = (1 << bit for bit in range(9))
-FLAG_NAMES = ("WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED", "ANOMALY", "BANDS")
+FLAG_NAMES = (
+    *("WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED"),
+    *("ANOMALY", "BANDS", "HELD"),
+)
+WARMING, GAP, WAS_RESET, IMPUTED, DEGRADED, RESTORED, EVICTED, ANOMALY, BANDS, HELD = (
+    1 << bit for bit in range(len(FLAG_NAMES))
+)
 
 
 def blank_predictions(count: int) -> np.ndarray:

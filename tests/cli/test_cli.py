@@ -24,7 +24,8 @@ from streamrnn.errors import ConfigError, UserError
 from streamrnn.model.model_file import write_model
 from streamrnn.replay.learned import Learning
 from streamrnn.settings.config import config_text, describe_keys, load_config
-from streamrnn.settings.sections import Faults, Http, Predict
+from streamrnn.settings.http_section import Http
+from streamrnn.settings.sections import Faults, Predict
 from streamrnn.table import Reading
 
 ROOT = Path(__file__).parents[2]
@@ -317,7 +318,7 @@ def test_an_interrupt_ends_the_command_quietly():
 
 
 def test_serve(stub, tmp_path, monkeypatch):
-    calls = stub("streamrnn.daemon.service", "serve", result=7)
+    calls = stub("streamrnn.daemon.serving", "serve", result=7)
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "station.toml"
     file.write_text(GOOD + "[streams]\ncapacity = 9\n")
@@ -344,7 +345,7 @@ def test_serve(stub, tmp_path, monkeypatch):
 
 
 def test_serve_needs_both_ends(stub):
-    calls = stub("streamrnn.daemon.service", "serve")
+    calls = stub("streamrnn.daemon.serving", "serve")
     result = run("serve", "m.safetensors", "--connect", "tcp://localhost:5555")
     assert result.exit_code == 78
     assert result.stderr.startswith("error: output: nowhere to publish; ")
@@ -353,7 +354,7 @@ def test_serve_needs_both_ends(stub):
 
 
 def test_serve_names_a_wrong_flag(stub):
-    stub("streamrnn.daemon.service", "serve")
+    stub("streamrnn.daemon.serving", "serve")
     result = run("serve", "--connect", "localhost:5555", "--bind", "tcp://*:1")
     assert result.exit_code == 78
     assert result.stderr.startswith('error: command line: input.connect[0]: "localhost:5555" is not an ')
@@ -496,7 +497,7 @@ def test_the_flags_and_their_defaults_are_those_of_the_library(stub, words, modu
 
 
 def test_a_socket_open_to_the_network_is_refused(stub):
-    calls = stub("streamrnn.daemon.service", "serve")
+    calls = stub("streamrnn.daemon.serving", "serve")
     result = run("serve", "--connect", "tcp://a:1", "--bind", "tcp://*:2")
     assert result.exit_code == 78
     assert result.stderr.startswith('error: output.bind: "tcp://*:2" would be open to the network; ')

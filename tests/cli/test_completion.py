@@ -50,7 +50,7 @@ def offered(place: Path, line: str) -> list[str]:
     ("line", "words"),
     [
         ("st", "plain,state"),
-        ("state ", "plain,export plain,import plain,reset plain,show"),
+        ("state re", "plain,release plain,reset"),
         ("train --cell ", "plain,lstm plain,gru plain,rnn plain,slstm"),
         ("replay --on-e", "plain,--on-error"),
         ("replay ", "plain,data/ plain,monday.csv"),

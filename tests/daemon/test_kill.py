@@ -48,7 +48,8 @@ from pathlib import Path
 from streamrnn.engine import crew
 from streamrnn.settings.config import load_config
 from streamrnn.settings.sections import State
-from streamrnn.daemon.service import Service, serve
+from streamrnn.daemon.service import Service
+from streamrnn.daemon.serving import serve
 
 crew.WORTH = 0  # several workers share whatever there is
 config = load_config(Path(sys.argv[1]), {})

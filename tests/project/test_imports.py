@@ -129,7 +129,7 @@ def test_the_modules_are_read():
         imports("streamrnn.engine.engine")
     )
     assert "streamrnn.wire.frame" in of_ours("streamrnn.streams.rules")
-    assert "streamrnn.daemon.service" in of_ours("streamrnn.cli.run")  # imported inside a function
+    assert "streamrnn.daemon.serving" in of_ours("streamrnn.cli.run")  # imported inside a function
 
 
 def test_the_hall_is_tidy():

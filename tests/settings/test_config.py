@@ -11,7 +11,8 @@ from zmq.utils import z85
 
 from streamrnn.errors import ConfigError
 from streamrnn.settings.config import Config, config_text, describe_keys, load_config
-from streamrnn.settings.sections import Http, Section
+from streamrnn.settings.http_section import Http
+from streamrnn.settings.sections import Section
 from streamrnn.settings.values import (
     LONGEST_MS,
     STREAM_BYTES,
@@ -95,6 +96,8 @@ block_bytes = 262144
 block_time = "10ms"
 [http]
 listen = "127.0.0.1:9464"
+token_file = ""
+control = false
 [log]
 level = "info"
 format = "text"
@@ -277,6 +280,14 @@ def test_all_errors_are_named_at_once(file):
             'security.output_clients[1]: "x" is not a key of 40 Z85 characters; `streamrnn keygen` makes ',
         ),
         ('[http]\nlisten = ":9464"', 'http.listen: ":9464" is not host:port; '),
+        (
+            "[http]\ncontrol = true",
+            "http.control: true needs http.token_file; name a file that its owner alone",
+        ),
+        (
+            '[http]\nlisten = ""\ntoken_file = "t"\ncontrol = true',
+            "http.control: true is of no use where no HTTP",
+        ),
         ('[log]\nlevel = "trace"', 'log.level: "trace" is not allowed; use "debug", "info", "warning" or '),
         ('[log]\nformat = "xml"', 'log.format: "xml" is not allowed; use "text" or "json"'),
     ],

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from streamrnn.streams.live import hold_lock
 from streamrnn.streams.record import CHECK, DEGRADED, check_of, id_check
 from streamrnn.streams.slots import id_words
 from streamrnn.streams.snapshot import Snapshot, read_from, read_snapshot, write_snapshot, write_to
+from streamrnn.wire.frame import HELD
 
 ROWS = np.random.default_rng(3).normal(0, 10, (60, 3)).astype(np.float32)
 LONG = "a folder whose path is too long for a socket " * 4
@@ -644,3 +646,54 @@ def test_inspect_tells_models_from_snapshots(exported, model_file, tmp_path):
         result = CliRunner().invoke(main, ["inspect", str(file)])
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.startswith(f"error: {file}: neither a model nor a snapshot; ")
+
+
+def held(target: Path) -> set[str]:
+    return {name for name, said in shown(target).items() if said["held"]}
+
+
+def by_http(daemon: Daemon, action: str, token: str, body: object) -> dict[str, Any]:
+    headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    asked = Request(f"{daemon.http}/api/control/{action}", json.dumps(body).encode(), headers)
+    with urlopen(asked, timeout=DEADLINE_S) as answer:
+        return json.loads(answer.read())
+
+
+def test_held_streams_say_so_and_stay_held_through_a_kill(model_file, memory, tmp_path):
+    settings = {"state.live": str(memory / "holds"), "state.snapshots": str(tmp_path)}
+    token, file = "0123456789abcdef0123456789abcdef", tmp_path / "token"
+    file.write_text(token)
+    file.chmod(0o600)
+    settings |= {"http.control": True, "http.token_file": str(file)}
+    with serving(model_file, settings) as daemon, daemon.line() as line:
+        for name in ("hall-1/a", "hall-1/b", "hall-2/a"):
+            send(line, name, range(2))
+        said = done("hold", memory / "holds", "--prefix", "hall-1/").stderr
+        assert "held what 2 streams learn" in said
+        assert "1 of them were already" in done("hold", tmp_path, "hall-1/a", "hall-2/a").stderr
+        assert json.loads(daemon.get("/api/status")[1])["control"] is True
+        for action in ("release", "hold"):
+            said = by_http(daemon, action, token, {"prefix": "hall-2/"})
+            assert said == {"streams": 1, "changed": 1}
+            assert (json.loads(daemon.get("/api/streams/hall-2/a")[1])["held"]) is (action == "hold")
+        assert "released what 1 stream learns" in done("release", tmp_path, "hall-1/b").stderr
+        assert held(tmp_path) == {"hall-1/a", "hall-2/a"}
+        assert "no such stream: 'gone'" in refused("hold", tmp_path, "hall-1/b", "gone")
+        assert held(tmp_path) == {"hall-1/a", "hall-2/a"}
+        daemon.stop(signal.SIGKILL)
+    with serving(model_file, settings) as daemon, daemon.line() as line:
+        done("reset", tmp_path, "hall-1/a")  # a stream that begins anew is still held
+        for name, flag in (("hall-1/a", HELD), ("hall-1/b", 0), ("hall-2/a", HELD)):
+            line.send(name, ROWS[2], seq=2)
+            assert line.receive(1)[0].header["flags"] & HELD == flag
+        daemon.stop(signal.SIGTERM)
+    shutil.rmtree(memory / "holds")
+    said = done("release", tmp_path, "--all").stderr  # at rest, in a snapshot
+    assert "for the next start" in said
+    assert held(tmp_path) == set()
+
+
+def test_what_is_to_be_held_must_be_said_once(tmp_path):
+    for words in ([], ["a", "--all"], ["a", "--prefix", "p"]):
+        result = state("hold", tmp_path, *words)
+        assert (result.exit_code, "Give the IDs" in result.stderr) == (2, True)

@@ -125,7 +125,7 @@ def test_the_list_is_sorted_searched_and_cut(daemon, names):
     assert (said["found"], len(said["streams"])) == (2, 1)
     assert said["held"] >= len(names)
     first = said["streams"][0]
-    assert set(first) == {"stream", "score", "anomaly", "health", "step", "seq", "age_s", "silent"}
+    assert set(first) == {"stream", "score", "anomaly", "held", "health", "step", "seq", "age_s", "silent"}
     assert (first["step"], first["seq"], first["health"], first["silent"]) == (150, 149, "ok", None)
 
 

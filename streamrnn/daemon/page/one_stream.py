@@ -11,7 +11,7 @@ from streamrnn.rows.assembler import Standing
 from streamrnn.rows.layout import FRESH, HELD, SILENT
 from streamrnn.streams.last_bands import next_reaches
 from streamrnn.streams.last_score import last_scores, last_shares
-from streamrnn.streams.record import COUNT, EPOCH, ID_WORDS, RECEIVED, SEQ, STEP, TS
+from streamrnn.streams.record import COUNT, EPOCH, HOLD, ID_WORDS, RECEIVED, SEQ, STEP, TS
 from streamrnn.streams.score_part import EVENT, LATEST, SCALARS, UNUSUAL
 from streamrnn.streams.slots import id_words
 from streamrnn.wire.frame import band_names
@@ -55,6 +55,7 @@ def look(
         "age_s": max(age_ns, 0) / 1e9,
         "score": None,
         "anomaly": False,
+        "held": bool(halves[HOLD]),
     }
     channels = [
         channel.stated() | {"value": number(record[slots.input_at + k], channel.offset)}

@@ -69,6 +69,7 @@ class Overview:
                     "stream": id_text(heads.ids[at]),
                     "score": number(heads.score[at]),
                     "anomaly": bool(heads.anomaly[at]),
+                    "held": bool(heads.held[at]),
                     "health": health_of(True, heads.ended[at], heads.degraded[at]),
                     "step": int(heads.step[at]),
                     "seq": int(heads.seq[at]),

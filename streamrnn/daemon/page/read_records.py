@@ -6,6 +6,7 @@ import numpy as np
 
 from streamrnn.compiling.jit import compiled
 from streamrnn.streams.choose import first, holding
+from streamrnn.streams.holding import is_held
 from streamrnn.streams.last_score import last_scores
 from streamrnn.streams.record import (
     CHECK,
@@ -39,6 +40,7 @@ class Heads(NamedTuple):
     score: np.ndarray  # (n,) float64, NaN = none
     anomaly: np.ndarray  # (n,) bool: an event goes on
     degraded: np.ndarray  # (n,) bool
+    held: np.ndarray  # (n,) bool: learning is held
     ended: np.ndarray  # (n,) bool: the next row begins a new sequence
     restored: np.ndarray  # (n,) bool: it was put back, and has had no row since
 
@@ -57,7 +59,7 @@ def read_heads(slots: Slots, forecasts: bool) -> Heads:
         np.empty(room, np.uint64),
         np.empty(room, np.int64),
         np.empty(room),
-        *np.empty((4, room), np.bool_),
+        *np.empty((5, room), np.bool_),
     )
     parts = np.empty((room if forecasts else 0, EVENT + 1), np.float32)
     count = _read_heads(slots, heads, heads.ids.reshape(-1), parts.reshape(-1))
@@ -89,6 +91,7 @@ def _read_heads(slots: Slots, heads: Heads, ids: np.ndarray, parts: np.ndarray) 
             heads.step[count] = slots.state_64[at // 2 + STEP]
             heads.received[count] = np.int64(slots.state_64[at // 2 + RECEIVED])
             heads.degraded[count] = slots.state_32[at + DEGRADED] > 0
+            heads.held[count] = is_held(slots, at)
             heads.ended[count] = slots.state_32[at + ENDED] > 0
             heads.restored[count] = slots.state_32[at + RESTORED] > 0
             for word in range(width):

@@ -31,7 +31,10 @@ class PageViews:
         tally: IntakeTally,
         snapshots: Snapshots,
         readiness: Callable[[], tuple[bool, str]],
+        control: bool = False,
     ) -> None:
+        """``control``: whether streams can be changed over HTTP."""
+        self._control = control
         self._engine, self._tally, self._snapshots, self._readiness = engine, tally, snapshots, readiness
         self._overview, self._history = Overview(engine), History(engine)
         self._rates = Rates(engine.stats, tally)
@@ -72,6 +75,7 @@ class PageViews:
             "forecasts": bool(self._engine.core.net.forecasts),
             "threshold": shortest(self._engine.core.rules.threshold),
             "bands": list(self._engine.levels),
+            "control": self._control,
             "capacity": self._engine.capacity,
             "snapshot_age_s": None if age != age else round(age, 1),
             "snapshot_failures": self._snapshots.failures,

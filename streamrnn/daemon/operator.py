@@ -1,0 +1,115 @@
+"""What an operator has done to streams while they run: between two frames, by whichever way it is asked."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from streamrnn.daemon.driver import Driver
+from streamrnn.engine.engine import Engine
+from streamrnn.errors import UserError
+from streamrnn.streams.choose import holding
+from streamrnn.streams.exchange import find_slots, number_of, refuse_unknown
+from streamrnn.streams.holding import BY_HAND, FREE, set_hold
+from streamrnn.streams.record import ID_WORDS
+from streamrnn.streams.slots import id_words
+
+log = logging.getLogger("streamrnn")
+
+_AT_ONCE = 4096  # streams changed while the pump stands once: some ms
+
+
+class Operator:
+    """Changes streams of an engine while its pump stands.
+
+    ``submit`` runs what it is given on a thread that keeps the priority of the one that calls ``start``: one
+    that steps back for everybody must not be what the pump waits for.
+    """
+
+    def __init__(self, engine: Engine):
+        self._engine = engine
+        self._between_frames = ThreadPoolExecutor(1, "between-frames")
+
+    def start(self, driver: Driver) -> None:
+        """``driver`` is the one that steps the engine; before it nothing can be asked."""
+        self._driver = driver
+        self._between_frames.submit(int).result()
+
+    def stop(self) -> None:
+        self._between_frames.shutdown(wait=False)
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        return self._between_frames.submit(function, *args)
+
+    def act(self, request: dict[str, Any], who: str) -> Future[dict[str, Any]]:
+        """Has a request done; the result raises UserError for one that is refused, with nothing changed."""
+        return self.submit(self._act, request, who)
+
+    def _act(self, request: dict[str, Any], who: str) -> dict[str, Any]:
+        match request:
+            case {"do": "hold" | "release" as do, "streams": list(names), **rest} if not rest and _are_texts(
+                names
+            ):
+                found = self._named(names)
+            case {"do": "hold" | "release" as do, "prefix": str(prefix), **rest} if not rest:
+                found = self._beginning(prefix)
+            case _:
+                raise UserError(
+                    'not a request that this version knows; name streams, as {"streams": ["pump-1"]}, or '
+                    '{"prefix": "pump-"}'
+                )
+        said = {"streams": len(found), "changed": self._hold(found, BY_HAND if do == "hold" else FREE)}
+        what = "learning held" if do == "hold" else "learning released"
+        log.info("%s of %s, as %s asked", what, number_of(said["streams"]), who)
+        return said
+
+    def _hold(self, words: np.ndarray, hold: np.uint32) -> int:
+        """Sets HOLD of the streams of ids, (n, ID_WORDS) uint64; of those that were let go meanwhile, none.
+
+        Returns how many it changed.
+        """
+        changed = 0
+        for first in range(0, len(words), _AT_ONCE):
+            with self._driver.paused():
+                found = find_streams(self._engine, words[first : first + _AT_ONCE])
+                changed += set_hold(self._engine.core.slots, found[found >= 0], hold)
+        return changed
+
+    def _named(self, names: list[str]) -> np.ndarray:
+        """The ids of streams, (n, ID_WORDS) uint64; all of them are there, or UserError."""
+        words = words_of(names)
+        with self._driver.paused():
+            found = find_streams(self._engine, words)
+        refuse_unknown([name for name, slot in zip(names, found, strict=True) if slot < 0])
+        return np.unique(words, axis=0)
+
+    def _beginning(self, prefix: str) -> np.ndarray:
+        """The same of the streams whose ids begin with ``prefix``."""
+        slots = self._engine.core.slots
+        ids = slots.ids.reshape(-1, ID_WORDS)[slots.committed > 0]
+        return ids[holding(ids, prefix.encode(errors="surrogatepass"), anywhere=False)]
+
+
+def words_of(names: list[str]) -> np.ndarray:
+    """Ids as they are stored, (n, ID_WORDS) uint64; zeros, which no stream has, for what is no id."""
+    words = np.zeros((len(names), ID_WORDS), np.uint64)
+    for row, name in enumerate(names):
+        with suppress(ValueError):
+            words[row] = id_words(name)
+    return words
+
+
+def find_streams(engine: Engine, words: np.ndarray) -> np.ndarray:
+    """The slots of streams of such ids, (n,) int64, -1 for one that is not there; while the pump stands."""
+    slots = engine.core.slots
+    found = np.full(len(words), -1, np.int64)
+    find_slots(slots, np.ascontiguousarray(words).reshape(-1), found)
+    found[(found >= 0) & (slots.committed[found] == 0)] = -1
+    return found
+
+
+def _are_texts(names: list[object]) -> bool:
+    return all(isinstance(name, str) for name in names)
