@@ -92,6 +92,8 @@ def test_the_commands_are_those_of_this_version():
             "state export",
             "state import",
             "state reset",
+            "state hold",
+            "state release",
             "gateway",
             "worker",
             "cluster",
