@@ -13,8 +13,9 @@ from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.streams.choose import holding
 from streamrnn.streams.exchange import find_slots, number_of, refuse_unknown
-from streamrnn.streams.holding import BY_HAND, FREE, set_hold
-from streamrnn.streams.record import ID_WORDS
+from streamrnn.streams.holding import BY_HAND, FREE, UNTIL_OVER, set_hold
+from streamrnn.streams.judging import NORMAL, REAL, UNDO, judge
+from streamrnn.streams.record import HOLD, ID_WORDS
 from streamrnn.streams.slots import id_words
 
 log = logging.getLogger("streamrnn")
@@ -77,6 +78,35 @@ class Operator:
                 found = find_streams(self._engine, words[first : first + _AT_ONCE])
                 changed += set_hold(self._engine.core.slots, found[found >= 0], hold)
         return changed
+
+    def judged(self, stream: str, verdict: str, goes_on: bool, begin_seq: int | None = None) -> str:
+        """Gives a verdict on an event of a stream its effect, between two frames; to be called by ``submit``.
+
+        ``verdict`` is "real", "work", "normal" or "", which takes the one before it back; ``goes_on`` whether
+        the event does, ``begin_seq`` the number of its first row, where that is known. "normal" has the score
+        of such a stream take what it shows now as usual. "real" and "work" hold learning until nothing is
+        unusual any more, and what the score learned since the event began is taken back; the same of an event
+        that is over, where it is the last one of its stream and this process saw it begin. Returns in words
+        what it did: "" for nothing, as with a stream that is gone and an event that is long over.
+        """
+        with self._driver.paused():
+            core = self._engine.core
+            slot = int(find_streams(self._engine, words_of([stream]))[0])
+            if slot < 0:
+                return ""
+            began = int(core.slots.notes[slot]["began"])
+            since = began if goes_on and begin_seq is None else begin_seq
+            does = {"normal": NORMAL, "": UNDO}.get(verdict, REAL)
+            if not goes_on and (does == NORMAL or (does == REAL and since != began)):
+                return ""
+            was = int(core.slots.state_32[slot * core.slots.words + HOLD])
+            hold, back = judge(core.net, core.slots, slot, does, -1 if since is None else since)
+        if does == NORMAL:
+            return "what it shows now is taken as usual"
+        if does == UNDO:
+            return "learning released" if was != hold else ""
+        held = "learning held until it is over" if hold == UNTIL_OVER else "learning is held by hand"
+        return held + (", and what was learned since it began is taken back" if back else "")
 
     def _named(self, names: list[str]) -> np.ndarray:
         """The ids of streams, (n, ID_WORDS) uint64; all of them are there, or UserError."""

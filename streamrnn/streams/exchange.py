@@ -16,6 +16,7 @@ from streamrnn.kernels.network import Network
 from streamrnn.model.cells import CELLS, widest_bounds
 from streamrnn.model.settings import SIZES
 from streamrnn.streams.holding import FREE, set_hold
+from streamrnn.streams.judging import judge
 from streamrnn.streams.record import (
     CHECK,
     COUNT,
@@ -110,6 +111,7 @@ def compile_transfer(net: Network, slots: Slots) -> None:
     find_slots.prepare(slots, slots.ids, numbers)
     request_resets.prepare(slots, numbers)
     set_hold.prepare(slots, numbers, FREE)
+    judge.prepare(net, slots, 0, 0, -1)
 
 
 def records_of(snapshot: Snapshot, layout: RecordLayout) -> Records:

@@ -37,15 +37,15 @@ def hold_after(core, lane):
 
 
 @inlined
-def keep_learned(net, state, source, to):
-    """Has the score's part of a record at ``state[to:]`` know what the one at ``state[source:]`` does."""
+def keep_learned(net, known, source, state, to):
+    """Has the score's part of a record at ``state[to:]`` know what the one at ``known[source:]`` does."""
     width = net.score_width
     for word in range(ROWS + 1):
-        state[to + word] = state[source + word]
+        state[to + word] = known[source + word]
     for vector in LEARNED_VECTORS:
         first = SCALARS + vector * width
         for unit in range(first, first + width):
-            state[to + unit] = state[source + unit]
+            state[to + unit] = known[source + unit]
 
 
 @compiled

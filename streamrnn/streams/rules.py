@@ -181,6 +181,7 @@ def unlearn(slots):
         if slots.committed[slot] == np.uint64(0):
             continue
         copy(slots.state, work, slots.state, record(slots, slot), slots.past_at)
+        slots.notes[slot].began_of = np.uint64(0)
         for word in range(work + slots.score_at, work + slots.forecast_at, LANES):
             store(slots.state, word, splat(_ZERO))
         seal(slots, slot, work, slots.notes[slot].received, False)

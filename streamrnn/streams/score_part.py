@@ -67,6 +67,6 @@ def possible(state, at, width):
             good = good and 0 <= state[unit + size * width] <= _FAR
         good = good and 0 <= state[unit + COUNT * width] <= LEARNED
         good = good and abs(state[unit + LATEST * width]) <= MOST
-        good = good and 0 <= state[unit + RUN * width] <= LONGEST
+        good = good and abs(state[unit + RUN * width]) <= LONGEST  # below 0: see ``judging``
         good = good and 0 <= state[unit + APART * width] <= _MOST_APART
     return good

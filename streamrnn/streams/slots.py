@@ -16,6 +16,7 @@ import numpy as np
 from streamrnn.compiling.jit import inlined
 from streamrnn.kernels.affine import TILE_STREAMS
 from streamrnn.kernels.network import aligned
+from streamrnn.streams.note import NOTE
 from streamrnn.streams.record import COUNT, ID_WORDS, SLOT, RecordLayout, id_check
 from streamrnn.wire.codec import is_utf8
 from streamrnn.wire.frame import TOPIC_BYTES
@@ -39,22 +40,6 @@ _NONE = np.uint64(0)
 # What a commit adds to a counter: odd, so that its lowest bit changes, and such that no flipped bit or byte
 # makes a counter that is as good as the one before, or none.
 COMMIT = np.uint64(0x9E3779B97F4A7C15)
-
-
-# What is known of a slot beside the live state: a cache line.
-NOTE = np.dtype(
-    {
-        "names": ["id_check", "received", "again", "batch", "tail"],
-        "formats": [
-            np.uint64,  # what the slot's id adds to the check of its records
-            np.int64,  # CLOCK_MONOTONIC ns of the last row taken
-            np.uint64,  # the next number of a source that may have started again; 0 = none
-            np.int64,  # the number of the batch that last had a row of it; 0 = none
-            np.int64,  # its last row there
-        ],
-        "itemsize": 64,
-    }
-)
 
 
 class Slots(NamedTuple):
@@ -87,6 +72,9 @@ class Slots(NamedTuple):
     notes: np.ndarray  # (capacity,) of NOTE
     table: np.ndarray  # (power of two >= 2 * capacity,) uint64: key << 32 | slot + 1; 0 = empty
     free: np.ndarray  # (capacity,) int64: a stack of free slots
+    before: (
+        np.ndarray
+    )  # (capacity * score_words,) float32: the score's part before the last event, see ``judging``
     counts: np.ndarray  # (2,) int64: free slots, streams
     seed: np.ndarray  # (1,) uint64: so that ids that collide in one process do not in another
 
@@ -108,6 +96,14 @@ def live_bytes(layout: RecordLayout, capacity: int, work: int = WORK_RECORDS) ->
     return sum(_room(*part) for part in _live_parts(layout, capacity, work).values())
 
 
+def _mapped(size: int, advice: int = mmap.MADV_NORMAL) -> np.ndarray:
+    """Zeros, (size,) uint8, whose pages are touched only when they are used."""
+    memory = mmap.mmap(-1, max(size, 1))
+    with suppress(OSError):  # where the kernel has no such advice
+        memory.madvise(advice)
+    return np.frombuffer(memory, np.uint8, size)
+
+
 def make_slots(
     layout: RecordLayout, capacity: int, block: np.ndarray | None = None, work: int = WORK_RECORDS
 ) -> Slots:
@@ -116,10 +112,7 @@ def make_slots(
     Without a block, empty slots in memory of their own, whose pages are touched only when a slot is used.
     """
     if block is None:
-        memory = mmap.mmap(-1, live_bytes(layout, capacity, work))
-        with suppress(OSError):  # where the kernel has none
-            memory.madvise(mmap.MADV_HUGEPAGE)
-        block = np.frombuffer(memory, np.uint8)
+        block = _mapped(live_bytes(layout, capacity, work), mmap.MADV_HUGEPAGE)
     views: dict[str, np.ndarray] = {}
     at = 0
     for name, (dtype, count) in _live_parts(layout, capacity, work).items():
@@ -144,6 +137,7 @@ def make_slots(
         notes=aligned(capacity * NOTE.itemsize, np.uint8).view(NOTE),
         table=np.zeros(1 << max(4, (2 * capacity - 1).bit_length()), np.uint64),
         free=np.arange(capacity - 1, -1, -1, dtype=np.int64),
+        before=_mapped(4 * capacity * (layout.adapt_at - layout.score_at)).view(np.float32),
         counts=np.array([capacity, 0], np.int64),
         seed=np.array([secrets.randbits(64)], np.uint64),
     )

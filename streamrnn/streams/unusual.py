@@ -9,6 +9,7 @@ from streamrnn.kernels.simd import LANES, load, store, widened
 from streamrnn.streams import score
 from streamrnn.streams.batch import SHARED
 from streamrnn.streams.holding import is_held, keep_learned
+from streamrnn.streams.judging import remember
 from streamrnn.streams.rarity import rate
 from streamrnn.streams.record import STEP
 from streamrnn.streams.score_part import EVENT, UNUSUAL
@@ -80,7 +81,9 @@ def _follow(core, lane, before, after):
     said, was = batch.said[row], state[before + EVENT]
     event = score.event_after(was, said.score, core.rules.threshold)
     state[after + EVENT] = event
-    batch.begins[row] = np.uint8(was == _ZERO and event != _ZERO)
+    if was == _ZERO and event != _ZERO:
+        batch.begins[row] = np.uint8(1)
+        remember(core.slots, tile.slot[lane], tile.old[lane], said.seq)
     if event == UNUSUAL:
         said.flags |= np.uint16(frame.ANOMALY)
     if event != _ZERO and tile.shows[lane] == TEACHES:  # an unusual row must not teach
@@ -102,7 +105,7 @@ def settle(core, lanes):
         before, after = tile.old[lane] + slots.score_at, tile.new[lane] + slots.score_at
         said.score = score.settle(state, before, after, tile.rated, lane)
         if is_held(slots, tile.old[lane]):
-            keep_learned(net, state, before, after)
+            keep_learned(net, state, before, state, after)
         if not np.isnan(said.score):
             said.flags &= _SCORED
         if said.score >= SHARED:
