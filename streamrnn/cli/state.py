@@ -12,6 +12,9 @@ from streamrnn.cli.shared import (
 
 SNAPSHOT = File(".safetensors", path_type=str)
 TARGET = File(".toml", ".safetensors")
+AS_OF = click.option(
+    "--as-of", metavar="TIME", help="From the snapshot of then: 09:00 (the last), 2026-03-01T09:00, 2h ago."
+)
 
 
 @click.group(epilog=example("streamrnn state show /run/streamrnn"))
@@ -36,14 +39,15 @@ def state() -> None:
 @click.option(
     "--prefix", default="", show_default=False, metavar="P", help="Of the stream ids to show.  [default: all]"
 )
-def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str) -> int:
+@AS_OF
+def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str, as_of: str | None) -> int:
     """List streams: step, seq, age, health.
 
     Age is the time since the last row was taken; |h| and |c| are the largest hidden and cell state.
     """
     from streamrnn.state.commands import show as run
 
-    return run(target, as_json, limit, sort, prefix)
+    return run(target, as_json, limit, sort, prefix, as_of)
 
 
 @state.command(
@@ -58,26 +62,45 @@ def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str)
 )
 @click.option("--stream", "streams", multiple=True, metavar="ID", help="Repeatable.  [default: all]")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-def export(target: Path, output: str, streams: tuple[str, ...], force: bool) -> int:
+@AS_OF
+def export(target: Path, output: str, streams: tuple[str, ...], force: bool, as_of: str | None) -> int:
     """Write the state of streams to a file, to be imported."""
     from streamrnn.state.commands import export as run
 
-    return run(target, output, streams, force)
+    return run(target, output, streams, force, as_of)
 
 
-@state.command("import", epilog=example("streamrnn state import streams.safetensors /run/streamrnn"))
-@click.argument("file", type=SNAPSHOT, metavar="FILE|-")
-@click.argument("target", type=TARGET)
+@state.command(
+    "import",
+    epilog=example(
+        "streamrnn state import streams.safetensors /run/streamrnn",
+        "streamrnn state import --as-of 09:00 --stream pump-1 station.toml",
+    ),
+)
+@click.argument("file", type=SNAPSHOT, metavar="[FILE|-]")
+@click.argument("target", type=TARGET, required=False)
 @click.option("--replace", is_flag=True, help="Replace the state of streams that are there.")
-def import_(file: str, target: Path, replace: bool) -> int:
-    """Let streams go on from the state in a file.
+@AS_OF
+@click.option("--stream", "streams", multiple=True, metavar="ID", help="To go back, repeatable.")
+def import_(
+    file: str, target: Path | None, replace: bool, as_of: str | None, streams: tuple[str, ...]
+) -> int:
+    """Let streams go on from a file, or from what they were.
 
-    All of them, or none.
+    All of them, or none. With --as-of there is no FILE: the streams named go back to what the snapshot of
+    then has of them, all others go on; TARGET is the folder of state.snapshots, or the .toml that sets it.
 
     Where no daemon runs, TARGET is a folder of snapshots, and gets a new one for the next start.
     """
     from streamrnn.state.commands import import_ as run
+    from streamrnn.state.commands import take_back
 
+    if as_of is not None:
+        if target is not None or not streams:
+            raise click.UsageError("With --as-of name each --stream that goes back, and TARGET alone.")
+        return take_back(Path(file), as_of, streams)
+    if target is None or streams:
+        raise click.UsageError("Give FILE and TARGET, or --as-of, --stream and TARGET.")
     return run(file, target, replace)
 
 
@@ -121,7 +144,7 @@ def hold(target: Path, streams: tuple[str, ...], prefix: str | None, everything:
 @state.command(epilog=example("streamrnn state release /run/streamrnn --all"))
 @_which
 def release(target: Path, streams: tuple[str, ...], prefix: str | None, everything: bool) -> int:
-    """Let streams that are held learn again, from what they show now on."""
+    """Let streams that are held learn again."""
     return _hold(target, streams, prefix, everything, release=True)
 
 

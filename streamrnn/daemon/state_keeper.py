@@ -17,6 +17,7 @@ from streamrnn import stats as counted
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import ConfigError
 from streamrnn.kernels.network import Network
+from streamrnn.settings.retention import parse_keep
 from streamrnn.settings.sections import State
 from streamrnn.streams.exchange import compile_transfer
 from streamrnn.streams.live import LiveFile, hold_lock, is_held, mismatch
@@ -35,6 +36,7 @@ from streamrnn.streams.snapshot import (
     snapshots_in,
     write_snapshot,
 )
+from streamrnn.streams.thinning import Retention
 from streamrnn.system.threads import give_way
 
 log = logging.getLogger("streamrnn")
@@ -228,7 +230,9 @@ class Keeper:
                     if self._live is not None:
                         # first: or a kill in between makes the snapshot look newer than the live state
                         self._live.note(1 + newest_number(self._folder))
-                    write_snapshot(self._folder, self._snapshot(now))
+                    retention = Retention(*parse_keep(self._settings.keep))
+                    # of after the copy: no row in it is newer than it says
+                    write_snapshot(self._folder, self._snapshot(time.time_ns()), retention)
             except Exception as error:  # whatever it is, serving goes on
                 self._say_failed(error)
                 return False

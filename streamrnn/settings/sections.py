@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from streamrnn.settings.brokers import is_broker, parse_broker
+from streamrnn.settings.retention import parse_keep
 from streamrnn.settings.values import (
     STREAM_BYTES,
     check_endpoint,
@@ -52,6 +53,11 @@ def _check_source(text: str) -> str:
     if not is_broker(text):
         return check_endpoint(text, bind=False)
     parse_broker(text)
+    return text
+
+
+def _check_keep(text: str) -> str:
+    parse_keep(text)
     return text
 
 
@@ -272,6 +278,11 @@ class State(Section):
     snapshots: str = Field(default="", description='folder on disk for snapshots; "" = none')
     interval: Duration = Field(
         default=10.0, gt=0, description="time between snapshots", json_schema_extra=LIVE
+    )
+    keep: Annotated[str, AfterValidator(_check_keep)] = Field(
+        default="2",
+        description='newest snapshots that stay, and older ones, as "2, 24h hourly, 30d daily"',
+        json_schema_extra=LIVE,
     )
 
     @field_validator("live", "snapshots")

@@ -16,6 +16,7 @@ from streamrnn.errors import UserError
 from streamrnn.model.cells import cells_of
 from streamrnn.model.inspect import align
 from streamrnn.model.model_file import HEADER_LIMIT
+from streamrnn.state.as_of import source_as_of
 from streamrnn.state.ask import ask
 from streamrnn.state.target import (
     ago,
@@ -61,10 +62,13 @@ _NAMED = 64  # streams that a daemon is asked for by name
 _KIND = re.compile(rb'"format"\s*:\s*"streamrnn(-state)?/')
 
 
-def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str) -> int:
+def show(
+    target: Path, as_json: bool, limit: int | None, sort: str, prefix: str, as_of: str | None = None
+) -> int:
     """Prints the streams whose ids begin with ``prefix``: a table, or a JSON object on each line."""
     wanted = {"sort": sort, "prefix": prefix, "limit": limit}
-    source = read_source(target, {} if limit is None and not prefix else wanted)
+    asked = {} if limit is None and not prefix else wanted
+    source = read_source(target, asked) if as_of is None else source_as_of(target, as_of)
     snapshot, whole = source.snapshot, whole_streams(source.snapshot, str(target))
     if not whole.all():
         damaged = listed(stream_names(snapshot.ids[~whole]))
@@ -81,12 +85,13 @@ def show(target: Path, as_json: bool, limit: int | None, sort: str, prefix: str)
     return 0
 
 
-def export(target: Path, output: str, streams: Sequence[str], force: bool) -> int:
+def export(target: Path, output: str, streams: Sequence[str], force: bool, as_of: str | None = None) -> int:
     """Writes a snapshot file (- is stdout) of ``streams``, or of all that are not damaged."""
     if output == "-" and sys.stdout.isatty():
         raise UserError("-o -: standard output is a terminal; pipe it on, or name a file")
     few = 0 < len(streams) <= _NAMED  # of more a request has no room; they are picked here
-    source = read_source(target, {"streams": list(streams)} if few else {})
+    asked = {"streams": list(streams)} if few else {}
+    source = read_source(target, asked) if as_of is None else source_as_of(target, as_of)
     snapshot = leave_damaged(source.snapshot, str(target))
     if streams:
         with _about(target):
@@ -103,6 +108,19 @@ def export(target: Path, output: str, streams: Sequence[str], force: bool) -> in
 def import_(name: str, target: Path, replace: bool) -> int:
     """Gives the streams of a snapshot file (- is stdin) to a daemon or a folder of snapshots: all or none."""
     snapshot = read_from(sys.stdin.buffer, "standard input") if name == "-" else read_snapshot(Path(name))
+    return _give(name, snapshot, target, replace)
+
+
+def take_back(target: Path, as_of: str, streams: Sequence[str]) -> int:
+    """Has ``streams`` of a daemon, or of a folder of snapshots, go on from what they were at a time."""
+    source = source_as_of(target, as_of)
+    with _about(source.origin.removeprefix("in ")):
+        snapshot = only(source.snapshot, _marks(source.snapshot, streams))
+    say(f"as they are {source.origin}")
+    return _give(str(target), snapshot, target, replace=True)
+
+
+def _give(name: str, snapshot: Snapshot, target: Path, replace: bool) -> int:
     with _about(name):
         refuse_unfit(snapshot.ids, whole_streams(snapshot, "all of it"))
     found = find_target(target)
@@ -121,15 +139,8 @@ def import_(name: str, target: Path, replace: bool) -> int:
         if (old := newest_streams(folder)) is not None:
             with _about(name):
                 parts.insert(0, _without(old, snapshot, replace))
-        path = write_snapshot(
-            folder,
-            dataclasses.replace(
-                snapshot,
-                written_ns=time.time_ns(),
-                ids=np.concatenate([part.ids for part in parts]),
-                records=np.concatenate([part.records for part in parts]),
-            ),
-        )
+        ids, records = (np.concatenate([getattr(part, of) for part in parts]) for of in ("ids", "records"))
+        path = _write(folder, dataclasses.replace(snapshot, ids=ids, records=records))
     say(f"imported {number_of(len(snapshot.ids))}: {path} has them, for the next start")
     return 0
 
@@ -146,7 +157,7 @@ def reset(target: Path, streams: Sequence[str], everything: bool) -> int:
         if (old := newest_streams(folder)) is None:
             raise UserError("holds no snapshot; there is nothing to reset")
         gone = np.ones(len(old.ids), bool) if everything else _marks(old, streams)
-        path = write_snapshot(folder, dataclasses.replace(only(old, ~gone), written_ns=time.time_ns()))
+        path = _write(folder, only(old, ~gone))
     say(f"reset {number_of(int(np.count_nonzero(gone)))}: {path} is without, for the next start")
     return 0
 
@@ -172,9 +183,14 @@ def hold(target: Path, streams: Sequence[str], prefix: str | None, release: bool
         records = records_of(old, read_layout(old, str(target)))
         hold_records(records, which, FREE if release else BY_HAND)
         state = records.state.reshape(old.records.shape)
-        path = write_snapshot(folder, dataclasses.replace(old, records=state, written_ns=time.time_ns()))
+        path = _write(folder, dataclasses.replace(old, records=state))
     say(f"{done} what {number_of(len(which))} learn{_s(len(which))}: {path} says so, for the next start")
     return 0
+
+
+def _write(folder: Path, snapshot: Snapshot) -> Path:
+    """Writes a snapshot of now; which of the others stay, the next daemon decides."""
+    return write_snapshot(folder, dataclasses.replace(snapshot, written_ns=time.time_ns()), None)
 
 
 def _s(count: int) -> str:

@@ -72,7 +72,7 @@ def read_source(target: Path, wanted: dict[str, Any]) -> Source:
     Of a daemon those that are ``wanted``, as ``ask`` has them beside an export, of files all.
     """
     if target.suffix != ".toml" and not target.is_dir():
-        return _of_file(target, read_snapshot(target))
+        return of_file(target, read_snapshot(target))
     folders = find_target(target).folders
     with memory_file() as file:
         for folder in folders:
@@ -93,7 +93,7 @@ def read_source(target: Path, wanted: dict[str, Any]) -> Source:
     raise UserError(f"{target}: holds no state; a daemon over it leaves some")
 
 
-def _of_file(path: Path, snapshot: Snapshot) -> Source:
+def of_file(path: Path, snapshot: Snapshot) -> Source:
     return Source(f"in {path}, written {utc(snapshot.written_ns)}, {ago(snapshot.written_ns)} ago", snapshot)
 
 
@@ -123,7 +123,7 @@ def _of_snapshots(folder: Path) -> Source | None:
     """The newest snapshot in a folder that is whole."""
     for path in snapshots_in(folder) if folder.is_dir() else []:
         try:
-            return _of_file(path, read_snapshot(path))
+            return of_file(path, read_snapshot(path))
         except SnapshotError as error:
             say(f"warning: {error}")
     return None

@@ -1,4 +1,4 @@
-"""Snapshots: the committed state of streams as safetensors files, and the folder that keeps two of them.
+"""Snapshots: the committed state of streams as safetensors files, and the folder that keeps some of them.
 
 The header follows from a few fields, so a reader builds it anew from what it found and takes the file only
 if every byte agrees. The body is not covered: each record carries a checksum of its own, so that damage
@@ -8,9 +8,11 @@ costs one stream and not all.
 import ctypes
 import errno
 import json
+import logging
 import os
 import re
 import tempfile
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,11 +22,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from streamrnn.errors import UserError
+from streamrnn.streams.thinning import TWO, Retention, kept
 from streamrnn.wire.frame import TOPIC_BYTES
+
+log = logging.getLogger("streamrnn")
 
 FORMAT = "streamrnn-state/2"
 ID_BYTES = TOPIC_BYTES + 1  # an id and, in its last byte, its length
-KEPT = 2  # snapshots in a folder
 HEADER_LIMIT = 1 << 16  # bytes; some ten times what a header takes
 ALIGNMENT = 64  # bytes; the body begins at a multiple of it
 PIECE_BYTES = 1 << 20  # written, and put on the disk, at a time: see ``write_snapshot``
@@ -86,14 +90,7 @@ def read_from(file: BinaryIO, name: str) -> Snapshot:
 
     Memory is bounded by what the file holds. Raises OSError, and SnapshotError with ``name`` in it.
     """
-    size = _read_up_to(file, 8)
-    length = int.from_bytes(size, "little")
-    if length > HEADER_LIMIT:
-        raise SnapshotError(name, "not a snapshot; name a file that streamrnn wrote as one")
-    header = bytes(size + _read_up_to(file, length))
-    if len(header) < 8 + length or len(size) < 8:
-        raise SnapshotError(name, f"cut short: it ends within its header; {REMEDY}")
-    state = _parse_header(header, name)
+    state = _read_header(file, name)
     count, words = state["count"], state["layout"]["words"]
     expected = count * (ID_BYTES + 4 * words)
     body = _read_up_to(file, expected)
@@ -109,11 +106,25 @@ def read_from(file: BinaryIO, name: str) -> Snapshot:
     )
 
 
-def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
+def _read_header(file: BinaryIO, name: str) -> dict[str, Any]:
+    """The fields of a snapshot's header, up to whose end ``file`` is read. Raises OSError, SnapshotError."""
+    size = _read_up_to(file, 8)
+    length = int.from_bytes(size, "little")
+    if length > HEADER_LIMIT:
+        raise SnapshotError(name, "not a snapshot; name a file that streamrnn wrote as one")
+    header = bytes(size + _read_up_to(file, length))
+    if len(header) < 8 + length or len(size) < 8:
+        raise SnapshotError(name, f"cut short: it ends within its header; {REMEDY}")
+    return _parse_header(header, name)
+
+
+def write_snapshot(folder: Path, snapshot: Snapshot, retention: Retention | None = TWO) -> Path:
     """Write ``snapshot`` to a new file in ``folder``, whole or not at all; returns its path.
 
-    The new file and its name are on the disk before older ones go; the two newest are kept. For one
-    writer at a time: temporary files found in the folder are taken for those of killed writers.
+    The new file and its name are on the disk before older ones go, those that ``retention`` does not keep;
+    None keeps all. Where the disk is full, those that it keeps beyond the newest ones go, too, the oldest
+    first, until there is room. For one writer at a time: temporary files found in the folder are taken for
+    those of killed writers.
 
     Each piece goes to the disk before the next is written: the kernel's own threads, which would write all of
     it at once, take a core from the pump for longer than the thread that calls this ever does.
@@ -123,9 +134,24 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
     its name. The next attempt begins a new file, because an fsync that failed may succeed on the same
     file later without having written it.
     """
-    _settle(folder)
-    number = 1 + newest_number(folder)
-    path = folder / f"snapshot-{number:08d}.safetensors"
+    _settle(folder, retention)
+    path = folder / f"snapshot-{1 + newest_number(folder):08d}.safetensors"
+    while True:
+        try:
+            _write_new(path, snapshot)
+            break
+        except OSError as error:
+            older = snapshots_in(folder)[retention.newest :] if retention is not None else []
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not older:
+                raise
+            log.warning("%s: no room for a snapshot; %s goes for it", folder, older[-1].name)
+            older[-1].unlink()
+    _settle(folder, retention)
+    return path
+
+
+def _write_new(path: Path, snapshot: Snapshot) -> None:
+    folder = path.parent
     descriptor, name = tempfile.mkstemp(".tmp", ".snapshot-", folder)  # of mode 0600
     temporary = Path(name)
     try:
@@ -136,8 +162,6 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> Path:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _settle(folder)
-    return path
 
 
 def _write_back(descriptor: int) -> None:
@@ -176,7 +200,16 @@ def number_of(path: Path) -> int:
     return int(path.stem.removeprefix("snapshot-"))
 
 
-def _settle(folder: Path) -> None:
+def written_ns(path: Path) -> int:
+    """When the snapshot in the file at ``path`` was written, by its header. Raises SnapshotError."""
+    try:
+        with path.open("rb") as file:
+            return int(_read_header(file, str(path))["written_ns"])
+    except OSError as error:
+        raise SnapshotError(path, f"cannot be read ({error.strerror or error}); {REMEDY}") from error
+
+
+def _settle(folder: Path, retention: Retention | None) -> None:
     """Puts the folder's entries on the disk, and only then removes the snapshots that these replace.
 
     Temporary files, which a killed writer left, go first: they may be what fills the disk.
@@ -189,8 +222,22 @@ def _settle(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    for path in snapshots_in(folder)[KEPT:]:
-        path.unlink()
+    if retention is None:
+        return
+    older = snapshots_in(folder)[retention.newest :]
+    written = dict(map(_dated, older)) if retention.spans else {}
+    stay = kept(written, retention._replace(newest=0), time.time_ns())
+    for path in older:
+        if path not in stay:
+            path.unlink()
+
+
+def _dated(path: Path) -> tuple[Path, int]:
+    """A file, and when it was written; of one that is damaged by what the folder says."""
+    try:
+        return path, written_ns(path)
+    except SnapshotError:
+        return path, path.stat().st_mtime_ns
 
 
 def _encode_header(fingerprint: str, layout: dict[str, int], written_ns: int, count: int) -> bytes:

@@ -571,23 +571,29 @@ def test_inspect_a_snapshot(stub):
 
 
 def test_state(stub):
-    calls = stub("streamrnn.state.commands", "show", "export", "import_", "reset", result=1)
+    names = "show", "export", "import_", "take_back", "hold", "reset"
+    calls = stub("streamrnn.state.commands", *names, result=1)
     target = Path("folder")
     for words, name, arguments in (
-        (["show", target], "show", (target, False, None, "id", "")),
+        (["show", target], "show", (target, False, None, "id", "", None)),
         (
             ["show", target, "--json", "--limit", 3, "--sort", "age", "--prefix", "p"],
             "show",
-            (target, True, 3, "age", "p"),
+            (target, True, 3, "age", "p", None),
         ),
-        (["export", target, "-o", "-"], "export", (target, "-", (), False)),
+        (["export", target, "-o", "-"], "export", (target, "-", (), False, None)),
         (
             ["export", target, "-o", "out", "--stream", "a", "--stream", "b", "--force"],
             "export",
-            (target, "out", ("a", "b"), True),
+            (target, "out", ("a", "b"), True, None),
         ),
         (["import", "-", target], "import_", ("-", target, False)),
         (["import", "in", target, "--replace"], "import_", ("in", target, True)),
+        (["import", "--as-of", "09:00", "--stream", "a", target], "take_back", (target, "09:00", ("a",))),
+        (["show", target, "--as-of", "2h ago"], "show", (target, False, None, "id", "", "2h ago")),
+        (["hold", target, "a", "b"], "hold", (target, ("a", "b"), None, False)),
+        (["hold", target, "--all"], "hold", (target, (), "", False)),
+        (["release", target, "--prefix", "p"], "hold", (target, (), "p", True)),
         (["reset", target, "a", "b"], "reset", (target, ("a", "b"), False)),
         (["reset", target, "--all"], "reset", (target, (), True)),
     ):

@@ -76,6 +76,7 @@ memory = 500
 live = ""
 snapshots = ""
 interval = "10s"
+keep = "2"
 [security]
 server_secret = ""
 client_keys = []
@@ -265,6 +266,11 @@ def test_all_errors_are_named_at_once(file):
             '[state]\nlive = "/run/x"\nsnapshots = "/run/x"',
             "state.snapshots: is the folder of state.live, too; ",
         ),
+        ('[state]\nkeep = "1"', 'state.keep: "1" does not begin with how many of the newest snapshots stay'),
+        ('[state]\nkeep = "hourly"', 'state.keep: "hourly" does not begin with how many'),
+        ('[state]\nkeep = "2, 24h"', 'state.keep: "24h" is no age and period; write them as 24h hourly, of'),
+        ('[state]\nkeep = "2, 24 hourly"', 'state.keep: "24" is not a duration'),
+        ('[state]\nkeep = "2, 5m hourly"', 'state.keep: "5m hourly": is not 1 to 10,000 periods'),
         ('[state]\ninterval = "0"', "state.interval: 0.0 is too small; use more than 0"),
         ("[security]\ninsecure = 1", "security.insecure: 1 is neither true nor false; "),
         (
