@@ -21,7 +21,7 @@ from streamrnn.cli.shared import (
     as_json_option,
     example,
 )
-from streamrnn.cli.table import names, table_options, take_reading
+from streamrnn.cli.table import INTERVALS, names, names_or_files, table_options, take_reading
 from streamrnn.model.cells import CELLS, NAMES, trained_with
 from streamrnn.model.settings import CHOICES, RELATIONS, SIZES
 from streamrnn.train.asked_of_relations import ROW_BY_ROW
@@ -179,6 +179,7 @@ def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, 
         "streamrnn train mon.csv tue.csv -o power.safetensors --target power --horizon 10 --cell gru",
         "streamrnn train runs.csv -o state.safetensors --relation sequence-to-vector --stream-column run \\",
         "    --target condition",
+        "streamrnn train week.csv -o model.safetensors --exclude faults.csv",
         "streamrnn train load.csv -o day.safetensors --relation encoder-decoder --horizon 24",
     )
 )
@@ -211,7 +212,22 @@ def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, 
     help="Learn by likelihood, how far off each forecast may be as well: of all channels one row ahead only.",
 )
 @click.option("--channels", callback=names, metavar="A,B,...", help="Inputs.  [default: numeric columns]")
-@click.option("--exclude", callback=names, metavar="A,B,...", help="Columns that are no inputs.")
+@click.option(
+    "--exclude",
+    type=File(*INTERVALS, path_type=str),
+    callback=names_or_files,
+    multiple=True,
+    metavar="A,B,...|FILE",
+    help="Columns that are no inputs; or a journal of events, of which those judged real or work are left "
+    "out, or a CSV of start,end[,label[,stream]], times or numbers of rows. Repeatable.",
+)
+@click.option(
+    "--only",
+    type=File(*INTERVALS),
+    multiple=True,
+    metavar="FILE",
+    help="Learn from such intervals alone; of a journal those judged normal.",
+)
 @click.option(
     "--target",
     callback=names,
@@ -266,7 +282,8 @@ def check_relation(relation: str, target: tuple[str, ...], horizon: int | None, 
 def train(
     files: tuple[str, ...],
     channels: tuple[str, ...] | None,
-    exclude: tuple[str, ...] | None,
+    exclude: tuple[tuple[str, ...], tuple[Path, ...]],
+    only: tuple[Path, ...],
     target: tuple[str, ...],
     relation: str,
     horizon: int | None,
@@ -286,7 +303,10 @@ def train(
     # Products of a chunk are too small to share: OpenBLAS's threads, which it starts as NumPy is imported,
     # would spend more time waiting for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if channels and exclude:
+    columns, without = exclude
+    if gone := [path for path in (*without, *only) if not path.is_file()]:
+        raise click.UsageError(f"{gone[0]}: no such file of intervals.")
+    if channels and columns:
         raise click.UsageError("--channels and --exclude exclude each other.")
     if rest["cell"] not in (able := trained_with(rest["activation"])):
         raise click.UsageError(f"--activation {rest['activation']} is for --cell {' or '.join(able)}.")
@@ -299,7 +319,9 @@ def train(
     data = DataOptions(
         sources=files,
         channels=channels,
-        exclude=exclude or (),
+        exclude=columns,
+        without=without,
+        only=only,
         targets=None if target == ("next",) else target,
         ahead=horizon if relation == ROW_BY_ROW else None,
         validation=validation,

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from streamrnn.cli.shared import COUNT
 
 NO_TIME = "none"
+INTERVALS = (".csv", ".sqlite", ".db")  # files of intervals of time
 TAKES = ("last", "mean", "min", "max")
 
 
@@ -20,6 +22,20 @@ def names(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
     if not found or not all(found):
         raise click.BadParameter(f"{value!r} is not a list of names between commas.")
     return found
+
+
+def names_or_files(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """Names between commas, and files: what is one's name and has a dot in it, or a slash or an ending."""
+    found, files = list[str](), list[Path]()
+    for value in values:
+        path = Path(value)
+        if "/" in value or path.suffix in INTERVALS or ("." in value and path.is_file()):
+            files.append(path)
+        else:
+            found += names(ctx, param, value) or ()
+    return tuple(found), tuple(files)
 
 
 def words(ctx: click.Context, param: click.Parameter, value: str | None) -> dict[str, float]:

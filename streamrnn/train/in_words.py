@@ -25,6 +25,9 @@ def found_text(dataset: Dataset, relation: str, settings: TrainSettings) -> str:
     if facts.dropped:
         why = f" ({useless_text(facts.useless)})" if facts.useless else ""
         lines.append(f"rows of no use: {facts.dropped:,}{why}")
+    if facts.left_out:
+        by_label = ", ".join(f"{label} {count:,}" for label, count in facts.left_out.most_common())
+        lines.append(f"rows left out by intervals: {facts.left_out.total():,} ({by_label})")
     if facts.skipped:
         lines.append(f"bad rows left out: {facts.skipped:,}")
     lines += [f"warning: {warning}" for warning in dataset.warnings]

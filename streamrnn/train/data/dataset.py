@@ -11,6 +11,7 @@ import numpy as np
 from streamrnn.errors import UserError
 from streamrnn.table.moments import Moments
 from streamrnn.table.progress import counted
+from streamrnn.train.data.intervals import EXCLUDED, ONLY, choose_rows, read_intervals
 from streamrnn.train.data.recording import DataOptions, Part, Recording, read_recording
 from streamrnn.train.data.steps import (
     find_begins,
@@ -126,7 +127,11 @@ def arrange(recording: Recording, options: DataOptions) -> Dataset:
     parts_once = [without_twice(part, period_s) for part in recording.parts]
     if options.period_s and len(options.sources) > 1:
         parts_once = without_ticks_again(parts_once)
-    recording = recording._replace(parts=parts_once)
+    once = sum(len(part.seq) for part in parts_once)
+    excluded = [interval for path in options.without for interval in read_intervals(path, EXCLUDED)]
+    only = [interval for path in options.only for interval in read_intervals(path, ONLY)]
+    chosen, left_out, notes = choose_rows(parts_once, excluded, only if options.only else None)
+    recording = recording._replace(parts=chosen, notes=[*recording.notes, *notes])
     parts = Parts([], [])
     moments = Moments(len(names))
     rows = gaps = kept = missing = 0
@@ -152,8 +157,9 @@ def arrange(recording: Recording, options: DataOptions) -> Dataset:
         rows - kept,
         recording.skipped,
         useless,
-        read - rows,
+        read - once,
         sum(map(runs_back, recording.parts)),
+        left_out,
     )
     _check_enough(parts, recording, facts, options)
     mean, std, constant = moments.scaling()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,8 @@ class DataOptions:
     sources: tuple[str, ...]  # CSV or parquet files, or - for standard input
     channels: tuple[str, ...] | None = None  # None = every column of numbers; targets ahead of it, too
     exclude: tuple[str, ...] = ()  # columns that are no channels
+    without: tuple[Path, ...] = ()  # files of intervals whose rows are left out, see ``intervals``
+    only: tuple[Path, ...] = ()  # and of those that are all there is; none = every row
     targets: tuple[str, ...] | None = None  # columns to estimate; None = the channels
     ahead: int | None = None  # rows from an input row to its target; None = 0, without targets 1
     validation: float = 0.2  # the share of each stream's rows, its last ones, to validate on

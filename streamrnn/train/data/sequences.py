@@ -42,6 +42,10 @@ def load_sequences(
     """
     if options.targets is None:
         raise UserError(f"{relation} needs targets; name their columns with --target")
+    if options.without or options.only:
+        raise UserError(
+            f"{relation} learns from whole streams; leave out the files, rather than intervals of them"
+        )
     if options.ahead:
         raise UserError(f"{options.ahead} rows ahead: the targets of {relation} are those of their own rows")
     whole = relation == "sequence-to-vector"

@@ -29,6 +29,7 @@ class DataFacts(NamedTuple):
     useless: Counter[str] = Counter()  # the rows of no use, by why  # noqa: RUF012
     twice: int = 0  # rows left out, as they have the time of the row before
     back: int = 0  # of the gaps, those where time runs back
+    left_out: Counter[str] = Counter()  # rows in intervals that are not learned, by label  # noqa: RUF012
 
 
 def advise(
