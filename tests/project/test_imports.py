@@ -30,6 +30,7 @@ ARROWS: dict[str, set[str]] = {
     "recordings": {"errors"},
     "table": {"errors", "system", "compiling", "stats", "rows", "model", "wire", "engine", "recordings"},
     "state": {"errors", "system", "model", "streams", "settings"},  # outside of a daemon, or by asking it
+    "events": {"errors", "system", "compiling", "stats", "kernels", "wire", "streams", "settings"},
     "web": {"streamrnn", "errors", "system", "stats"},
     "adapters": {"errors", "model", "wire", "rows", "settings"},
     "mqtt": {"errors", "settings", "adapters"},
