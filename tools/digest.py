@@ -32,7 +32,7 @@ from streamrnn.streams.record import (
 from streamrnn.streams.record import (
     SEQ as NUMBER,
 )
-from streamrnn.streams.score_part import SCALARS, VECTORS
+from streamrnn.streams.score_part import EVENT_ROWS, SCALARS, VECTORS
 from streamrnn.wire.frame import END, RESET, SEQ
 
 ROWS, STREAMS, CHANNELS = 20_000, 40, 5
@@ -98,7 +98,9 @@ def score_parts(net: Network) -> list[tuple[int, int]]:
 def parts(engine: Engine) -> list[np.ndarray]:
     """What the records hold, wherever that stands in them."""
     slots, net = engine.core.slots, engine.core.net
-    records = slots.state.reshape(-1, slots.words)[: slots.capacity]
+    records = slots.state.reshape(-1, slots.words)[: slots.capacity].copy()
+    if net.forecasts:  # of an event that goes on: behind what digests were first made of
+        records[:, slots.score_at + EVENT_ROWS : slots.score_at + SCALARS] = 0
     words, halves = records.view(np.uint64), records.view(np.uint32)
     return [
         *(words[:, of] for of in (NUMBER, TS, STEP, COUNT, FIRST)),

@@ -20,6 +20,7 @@ from streamrnn.daemon.control import Control
 from streamrnn.daemon.describe import labels_of, ready_line
 from streamrnn.daemon.driver import Driver
 from streamrnn.daemon.intake import compile_intake
+from streamrnn.daemon.journal import open_journal
 from streamrnn.daemon.log import set_up_log
 from streamrnn.daemon.operator import Operator
 from streamrnn.daemon.page.read_records import compile_reading
@@ -74,6 +75,7 @@ class Service:
         how = config.predict, config.adapt.rows, config.streams.workers
         with compiling(log.info):  # for how errors add up in rollouts it feeds another one
             self.engine = Engine(model, capacity, config.faults, home, *how)
+        self.journal = open_journal(config, self.engine)
         # A byte in this pipe says stop, or the number of a signal. Of two signals at once the kernel may hand
         # both to a thread other than the main one, which then sleeps on in any lock; this wakes it.
         self._told, self.told_fd = os.pipe()
@@ -96,7 +98,7 @@ class Service:
         """
         if self.config.http.address is not None:
             shown = self.engine.stats, self.engine.capacity, self._model_info, self.keeper, self.tally
-            registry = make_registry(*shown)
+            registry = make_registry(*shown, self.journal)
             door = Door(self._operator.act, self._token, self.readiness)
             views = PageViews(self.engine, self.tally, self.keeper, self.readiness, door.is_open)
             checks = self._health, self.readiness
@@ -104,6 +106,8 @@ class Service:
             self._web.start()
         self._compile()
         self.keeper.recover()
+        if self.journal is not None:
+            self.journal.start()
         self.guard.start()
         how = self.config, self.engine, self.tally, self.stop
         self._sockets = Sockets(self._context, self.guard, *how)
@@ -182,6 +186,8 @@ class Service:
             )
         else:
             self.keeper.discard()
+        if self.journal is not None:
+            self.journal.stop()
         if self._web is not None:
             self._web.stop()
         self.guard.stop()
@@ -281,6 +287,8 @@ class Service:
                 run.prepare(self._make_pump(0, 0), self.engine.core)
                 compile_steps(self.engine.core)
                 self.keeper.compile(self.engine)
+                if self.journal is not None:
+                    self.journal.compile(self.engine.core.slots, self.engine.core.net.forecasts == 1)
                 if self.config.input.adapted:
                     compile_intake()
                 if self._web is not None or self.config.state.live or self.config.state.snapshots:

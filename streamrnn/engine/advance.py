@@ -22,6 +22,7 @@ from streamrnn.stats import NO_CHANNEL, REASONS, STREAMS, Stats
 from streamrnn.streams.bands import Bands
 from streamrnn.streams.batch import Batch, TileLanes
 from streamrnn.streams.commit import commit
+from streamrnn.streams.happenings import Ring
 from streamrnn.streams.outcome import write
 from streamrnn.streams.refusal import refuse_row, tally
 from streamrnn.streams.rules import IMAGINED, SKIP, Rules, prepare, refusal
@@ -52,6 +53,7 @@ class Core(NamedTuple):
     tile: TileLanes
     crew: Crew
     stats: Stats
+    journal: Ring
     watch: Stopwatch
     stepping: Callee  # ``take_through``, once it is prepared
 

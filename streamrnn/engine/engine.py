@@ -39,6 +39,7 @@ from streamrnn.stats import OWN, PREDICTED, PREDICTIONS, REJECTED, SEVERAL, Stat
 from streamrnn.streams.bands import Bands
 from streamrnn.streams.batch import SHARED, make_batch, make_tile
 from streamrnn.streams.beginning import begin_from
+from streamrnn.streams.happenings import make_ring
 from streamrnn.streams.record import ID_WORDS, layout_of
 from streamrnn.streams.rules import unlearn
 from streamrnn.streams.several_rows import make_decoder
@@ -173,6 +174,7 @@ class Engine:
             tile=make_tile(network.out_width, capacity * slots.words),
             crew=make_crew(network, workers),
             stats=Stats.zeros(),
+            journal=make_ring(),
             watch=make_stopwatch(),
             stepping=NOBODY,
         )

@@ -7,8 +7,8 @@ process that is killed leaves it whole.
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,8 @@ VERDICTS = ("", "real", "normal", "work")
 VERSION = 1
 NOTE_BYTES = 4096
 MOST = 1000  # entries of one answer
-_WAIT_S = 5.0  # for another who writes
+# a wait for another who writes; transactions where we say so
+_HOW: dict[str, Any] = {"timeout": 5.0, "isolation_level": None, "check_same_thread": False}
 _WEEK_S = 7 * 86400
 _MONDAY_S = 4 * 86400  # the first one since the Unix epoch
 _NS = 10**9
@@ -40,7 +41,7 @@ CREATE TABLE events (
   detail TEXT NOT NULL DEFAULT '',
   channels TEXT NOT NULL DEFAULT '[]',
   verdict TEXT NOT NULL DEFAULT '', note TEXT NOT NULL DEFAULT '', judged_ns INTEGER);
-CREATE INDEX events_of_stream ON events (stream, begin_wall_ns);
+CREATE INDEX events_of_stream ON events (stream, kind, begin_wall_ns);
 CREATE INDEX events_in_time ON events (begin_wall_ns);
 CREATE INDEX events_open ON events (kind, stream) WHERE end_wall_ns IS NULL;
 CREATE TABLE recordings (
@@ -48,6 +49,8 @@ CREATE TABLE recordings (
   rows INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE TABLE lost (at_ns INTEGER NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL);
 CREATE TABLE positions (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE missing (stream TEXT PRIMARY KEY, rows INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, event INTEGER NOT NULL, what TEXT NOT NULL);
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
@@ -57,7 +60,7 @@ _FIELDS = (
 )
 FIELDS = (*_FIELDS, "recording")  # of an entry as it is told
 _COLUMNS = ", ".join(f"events.{field}" for field in _FIELDS)
-_TOLD = f"SELECT {_COLUMNS}, EXISTS (SELECT 1 FROM recordings WHERE event = events.id) FROM events"  # noqa: S608 - names of ours
+_TOLD = f"SELECT {_COLUMNS}, EXISTS (SELECT 1 FROM recordings WHERE event = events.id) FROM events"
 
 
 class Filter(NamedTuple):
@@ -96,8 +99,21 @@ class Filter(NamedTuple):
 ALL = Filter()
 
 
+@contextmanager
+def transaction(run: Callable[..., Any]) -> Iterator[None]:
+    """All of the block is in the file, or none of it; ``run`` is the ``execute`` of a connection."""
+    run("BEGIN IMMEDIATE")
+    try:
+        yield
+        run("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # it may have ended by itself
+            run("ROLLBACK")
+        raise
+
+
 class Journal:
-    """An open journal, for the thread that opened it alone."""
+    """An open journal, for one thread at a time."""
 
     def __init__(self, path: Path, write: bool = False):
         """Opens a journal to read or, making one where none is, to write.
@@ -107,12 +123,12 @@ class Journal:
         self.path = path
         with self._told():
             if write:
-                self.connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None)
+                self.connection = sqlite3.connect(path, **_HOW)
             else:
                 if not path.is_file():
                     raise UserError(f"{path}: no such journal; name the file that events.path sets")
                 address = f"{path.absolute().as_uri()}?mode=ro"
-                self.connection = sqlite3.connect(address, timeout=_WAIT_S, isolation_level=None, uri=True)
+                self.connection = sqlite3.connect(address, uri=True, **_HOW)
         try:
             with self._told():
                 self._begin(write)
@@ -198,7 +214,7 @@ class Journal:
             return None
         return {**_entry(row), "recording": unpack(kept[0]) if kept else None}
 
-    def timeline(self, since_ns: int, until_ns: int, bins: int, prefix: str = "") -> dict[str, Any]:
+    def timeline(self, since_ns: int, until_ns: int, bins: int, chosen: Filter = ALL) -> dict[str, Any]:
         """What a time line shows of each stream with entries between two times of the daemon's clock.
 
         ``streams``: by id a list of bars [begin, end, peak, id, verdict, kind, entries], times in ms, an end
@@ -206,7 +222,7 @@ class Journal:
         with what is said of the highest.
         """
         width = max((until_ns - since_ns) // max(bins, 1), 1)
-        where, values = Filter(prefix=prefix, since_ns=since_ns, until_ns=until_ns).where()
+        where, values = chosen._replace(since_ns=since_ns, until_ns=until_ns).where()
         text = f"""
             SELECT stream, begin, end, peak, id, verdict, kind, entries FROM (
               SELECT stream, peak, id, verdict, kind, row_number() OVER (bar ORDER BY peak DESC, id) AS place,
@@ -215,7 +231,7 @@ class Journal:
                   THEN max(end_wall_ns) OVER bar END AS end
               FROM (SELECT *, (begin_wall_ns - ?) / ? AS bin FROM events{where})
               WINDOW bar AS (PARTITION BY stream, kind, bin))
-            WHERE place = 1 ORDER BY stream, begin"""  # noqa: S608 - its values are bound
+            WHERE place = 1 ORDER BY stream, begin"""
         streams: dict[str, list[list[object]]] = {}
         with self._told():
             for stream, begin, end, *said in self.connection.execute(text, [since_ns, width, *values]):
@@ -233,7 +249,7 @@ class Journal:
         judged = ", ".join(f"sum(verdict = '{verdict}')" for verdict in VERDICTS[1:])
         with self._told():
             rows = self.connection.execute(
-                f"SELECT stream, (begin_wall_ns / {_NS} - {_MONDAY_S}) / {_WEEK_S} AS week, count(*),"  # noqa: S608
+                f"SELECT stream, (begin_wall_ns / {_NS} - {_MONDAY_S}) / {_WEEK_S} AS week, count(*),"
                 f" {judged} FROM events{where} AND begin_wall_ns >= ?"
                 " GROUP BY stream, week ORDER BY stream, week",
                 [*values, since_ns],

@@ -16,6 +16,7 @@ from streamrnn.errors import ConfigError
 from streamrnn.settings.broker_section import Mqtt
 from streamrnn.settings.brokers import parse_broker
 from streamrnn.settings.cluster_section import Cluster
+from streamrnn.settings.events_section import Events
 from streamrnn.settings.http_section import Http
 from streamrnn.settings.sections import (
     LIVE,
@@ -52,6 +53,7 @@ class Config(Section):
     faults: Faults = Faults()
     adapt: Adapt = Adapt()
     state: State = State()
+    events: Events = Events()
     security: Security = Security()
     cluster: Cluster = Cluster()
     http: Http = Http()

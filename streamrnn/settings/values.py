@@ -8,6 +8,7 @@ import re
 STREAM_BYTES = 127  # in the longest stream id
 IPC_PATH_BYTES = 107  # what a Unix socket address holds on Linux
 UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+UNITS_BYTES = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 1000}
 FINER_NS = {"us": 1000, "ns": 1}
 LONGEST_MS = 36_500 * UNITS_MS["d"]  # keeps every duration within 64 bits of nanoseconds
 
@@ -45,6 +46,22 @@ def format_duration(seconds: float) -> str:
         return "0"
     unit = next(unit for unit, size in UNITS_MS.items() if milliseconds % size == 0)
     return f"{milliseconds // UNITS_MS[unit]}{unit}"
+
+
+def parse_size(text: object) -> int:
+    """Bytes in ``"64KB"``, ``"500MB"``, ``"1GB"``, ``"2TB"`` or ``"0"``. Raises ValueError."""
+    match = re.fullmatch(r"0|(\d{1,9})(KB|MB|GB|TB)", text, re.ASCII) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f'{toml_value(text)} is not a size; write "64KB", "500MB", "1GB", "2TB" or "0"')
+    return int(match[1] or 0) * UNITS_BYTES[match[2] or "KB"]
+
+
+def format_size(size: int) -> str:
+    """The text ``parse_size`` reads as ``size``, a whole number of KB, in the largest unit that fits."""
+    if size == 0:
+        return "0"
+    unit = next(unit for unit, each in UNITS_BYTES.items() if size % each == 0)
+    return f"{size // UNITS_BYTES[unit]}{unit}"
 
 
 def span_ns(text: str, period_ns: int = 0) -> int:

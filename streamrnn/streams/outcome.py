@@ -7,6 +7,7 @@ from streamrnn.kernels.network import DECODED, copy, enter_row, next_place, scal
 from streamrnn.kernels.simd import LANES, splat, store
 from streamrnn.stats import NO_CHANNEL, PREDICTED, REASONS, RESETS
 from streamrnn.streams.commit import seal
+from streamrnn.streams.event import follow
 from streamrnn.streams.health import note_health, survey
 from streamrnn.streams.holding import hold_after
 from streamrnn.streams.record import (
@@ -17,6 +18,8 @@ from streamrnn.streams.record import (
     FIRST,
     FORESEEN,
     HOLD,
+    LAST_RECEIVED,
+    LAST_SEQ,
     MISSED,
     PAST_CHECK,
     PLACE,
@@ -64,6 +67,8 @@ def _write_header(core, lane):
             ended = np.uint32(1 + _BY_END)
     foreseen = continues and said.gap == np.uint32(0)
     slots.state_64[header + FIRST] = first
+    slots.state_64[header + LAST_SEQ] = slots.state_64[before + LAST_SEQ]
+    slots.state_64[header + LAST_RECEIVED] = slots.state_64[before + LAST_RECEIVED]
     slots.state_64[header + STEP] = (slots.state_64[before + STEP] if continues else np.uint64(0)) + _ONE
     slots.state_32[new + MISSED] = missed
     slots.state_32[new + EPOCH] = slots.state_32[old + EPOCH] + np.uint32(1 if tile.reset[lane] >= 0 else 0)
@@ -128,6 +133,8 @@ def write(core, lane):
     if not finite:
         _forget(slots, old, new, begun)
     note_health(net, slots, old, new, begun and tile.reset[lane] < 0, saturated)
+    if tile.imagined[lane] == 0 and finite:
+        follow(core, lane)
     slots.notes[slot].received = batch.received[row]
     seal(slots, slot, new, batch.received[row], False)
     if tile.imagined[lane] == 1:

@@ -35,6 +35,7 @@ RECEIVED = 5  # CLOCK_MONOTONIC ns of the last row committed
 FIRST = 6  # the number that its sequence began with
 PAST_CHECK = 11  # of the rows of the past, see ``row_check``
 SLOT = 12  # whose record it is
+LAST_SEQ, LAST_RECEIVED = 14, 15  # of the last row that was unusual, in the last event, see ``event``
 # and into its 32-bit words
 EPOCH, ENDED = 14, 15  # resets so far; why the next row begins a new sequence, 1 + index into RESETS, or 0
 DEGRADED = 16  # steps in a row that left it degraded

@@ -4,6 +4,7 @@ import numpy as np
 
 from streamrnn.compiling.jit import inlined
 from streamrnn.stats import LATE, LATE_ROW, MISSING_ROWS, NO_SIZE, REFUSAL, REJECTED, TOPIC_KEPT
+from streamrnn.streams.happenings import seal_happenings
 from streamrnn.streams.record import ID_WORDS
 from streamrnn.wire.clock import realtime_ns
 from streamrnn.wire.frame import TOPIC_BYTES
@@ -53,6 +54,7 @@ def tally(core, count):
 
     Behind all of their steps, as whoever takes these is not alone, and each count has one writer.
     """
+    seal_happenings(core.journal)
     batch, stats = core.batch, core.stats
     for row in range(count):
         outcome = batch.outcome[row]

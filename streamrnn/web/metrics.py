@@ -83,6 +83,17 @@ METRICS = {
         "Age of the state on disk, which is what a power loss would cost; NaN without snapshots.",
     ),
     "streamrnn_snapshot_failures_total": ("counter", "Snapshots that could not be written."),
+    "streamrnn_events_total": (
+        "counter",
+        "New entries of the journal by kind: event, reset, gap, silence; none without a journal.",
+    ),
+    "streamrnn_journal_waiting": ("gauge", "Entries that the journal does not have yet."),
+    "streamrnn_journal_lost_total": (
+        "counter",
+        "Entries that found no room while the journal could not be written, or not fast enough.",
+    ),
+    "streamrnn_journal_failures_total": ("counter", "Times that the journal could not be written."),
+    "streamrnn_journal_bytes": ("gauge", "Size of the journal's file."),
     "streamrnn_build_info": ("gauge", "Always 1; its labels are the versions that run."),
     "streamrnn_model_info": ("gauge", "Always 1; its labels are the model that runs."),
 }
@@ -94,6 +105,22 @@ class Snapshots(Protocol):
     failures: int
 
     def age_s(self) -> float: ...
+
+
+class JournalCounts(Protocol):
+    """What a scrape asks of the journal of events."""
+
+    failures: int
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """New entries by kind."""
+
+    def waiting(self) -> int: ...
+
+    def lost(self) -> int: ...
+
+    def file_bytes(self) -> int: ...
 
 
 class IntakeCounts(Protocol):
@@ -116,7 +143,12 @@ class IntakeCounts(Protocol):
 
 
 def make_registry(
-    stats: Stats, capacity: int, model_info: Mapping[str, str], snapshots: Snapshots, intake: IntakeCounts
+    stats: Stats,
+    capacity: int,
+    model_info: Mapping[str, str],
+    snapshots: Snapshots,
+    intake: IntakeCounts,
+    journal: JournalCounts | None = None,
 ) -> CollectorRegistry:
     """A registry of its own with every metric of ``METRICS`` and those of this process.
 
@@ -124,7 +156,7 @@ def make_registry(
     scrape, becomes the labels of streamrnn_model_info (fingerprint, cell, hidden, layers, channels, outputs).
     """
     registry = CollectorRegistry()
-    registry.register(StatsCollector(stats, capacity, model_info, snapshots, intake))
+    registry.register(StatsCollector(stats, capacity, model_info, snapshots, intake, journal))
     ProcessCollector(registry=registry)
     return registry
 
@@ -139,9 +171,10 @@ class StatsCollector(Collector):
         model_info: Mapping[str, str],
         snapshots: Snapshots,
         intake: IntakeCounts,
+        journal: JournalCounts | None = None,
     ) -> None:
         self._stats, self._capacity, self._model_info = stats, capacity, model_info
-        self._snapshots, self._intake = snapshots, intake
+        self._snapshots, self._intake, self._journal = snapshots, intake, journal
         self._build_info = {
             "version": __version__,
             "python": platform.python_version(),
@@ -172,6 +205,7 @@ class StatsCollector(Collector):
         yield _by_reason("streamrnn_state_resets_total", _counts(of.RESETS, stats.resets))
         yield _gauge("streamrnn_snapshot_age_seconds", self._snapshots.age_s())
         yield _counter("streamrnn_snapshot_failures_total", self._snapshots.failures)
+        yield from self._journal_metrics()
         yield _info("streamrnn_build_info", self._build_info)
         yield _info("streamrnn_model_info", self._model_info)
 
@@ -191,6 +225,18 @@ class StatsCollector(Collector):
         yield _counter("streamrnn_values_late_total", values["late"])
         yield _by_reason("streamrnn_values_dropped_total", intake.dropped())
         yield _gauge("streamrnn_streams_incomplete", len(intake.incomplete()))
+
+    def _journal_metrics(self) -> Iterator[Metric]:
+        """What the journal of events has and lacks; zeros without one."""
+        journal = self._journal
+        events = CounterMetricFamily(*_described("streamrnn_events_total"), labels=["kind"])
+        for kind, count in (journal.counts if journal else {}).items():
+            events.add_metric([kind], count)
+        yield events
+        yield _gauge("streamrnn_journal_waiting", journal.waiting() if journal else 0)
+        yield _counter("streamrnn_journal_lost_total", journal.lost() if journal else 0)
+        yield _counter("streamrnn_journal_failures_total", journal.failures if journal else 0)
+        yield _gauge("streamrnn_journal_bytes", journal.file_bytes() if journal else 0)
 
 
 def _described(name: str) -> tuple[str, str]:

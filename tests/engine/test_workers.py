@@ -15,7 +15,7 @@ from streamrnn.kernels.packing import pack_network
 from streamrnn.model.model import Model, random_model
 from streamrnn.settings.sections import Faults, Predict
 from streamrnn.stats import REFUSAL
-from streamrnn.streams.record import CHECK, RECEIVED
+from streamrnn.streams.record import CHECK, LAST_RECEIVED, RECEIVED
 from streamrnn.streams.slots import WORK_RECORDS
 from streamrnn.wire.frame import END, RESET
 
@@ -81,7 +81,7 @@ def left_by(engine: Engine, answers: Answers) -> list[Any]:
     """All that came of rows, but for clocks."""
     slots, stats = engine.core.slots, engine.stats
     records = slots.state_64[: slots.capacity * slots.words // 2].reshape(slots.capacity, -1).copy()
-    records[:, [CHECK, RECEIVED]] = 0
+    records[:, [CHECK, RECEIVED, LAST_RECEIVED]] = 0
     told = [name for name in REFUSAL.names or () if not name.endswith("_ns")]
     arrays = [
         *(part for name, part in answers._asdict().items() if name != "step_ns"),

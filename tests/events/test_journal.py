@@ -81,7 +81,7 @@ def test_a_time_line_has_a_bar_for_what_lies_close(journal):
         [begin + 4000, begin + 4000, None, 3, "", "gap", 1],
     ]
     assert line["streams"]["fan-1"] == [[begin + WEEK // 10**6, None, 5.0, 4, "normal", "event", 1]]
-    apart = journal.timeline(MONDAY, MONDAY + 10 * SECOND, bins=10, prefix="pump")["streams"]
+    apart = journal.timeline(MONDAY, MONDAY + 10 * SECOND, bins=10, chosen=Filter(prefix="pump"))["streams"]
     assert [bar[3] for bar in apart["pump-1"]] == [1, 2, 3] and len(apart) == 1
 
 

@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "mqtt": {"errors", "settings", "adapters"},
     "daemon": {
         *("streamrnn", "errors", "system", "compiling", "stats", "rows", "model", "wire", "kernels"),
-        *("streams", "engine", "settings", "adapters", "mqtt", "state", "web"),
+        *("streams", "engine", "settings", "adapters", "mqtt", "state", "events", "web"),
     },
     "train": {"streamrnn", "errors", "compiling", "model", "kernels", "streams", "table"},
     "replay": {*("errors", "compiling", "stats", "model", "wire", "streams", "engine", "table", "train")},
