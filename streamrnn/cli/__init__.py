@@ -6,7 +6,7 @@ What is slow to import (numba, pyarrow, zmq, pydantic) is imported inside a comm
 import click
 
 from streamrnn import __version__
-from streamrnn.cli import cluster, files, models, record, run, state
+from streamrnn.cli import cluster, events, files, models, record, run, state
 from streamrnn.cli.shared import Commands, example
 
 
@@ -26,7 +26,16 @@ def main() -> None:
 
 for command in (
     *(run.demo, run.serve, run.bench, run.keygen, run.config, record.record),
-    *(files.replay, files.send, files.tail, files.inspect, models.train, models.import_, state.state),
+    *(
+        files.replay,
+        files.send,
+        files.tail,
+        files.inspect,
+        models.train,
+        models.import_,
+        state.state,
+        events.events,
+    ),
     *(cluster.gateway, cluster.worker, cluster.cluster),
 ):
     main.add_command(command)

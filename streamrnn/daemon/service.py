@@ -20,7 +20,7 @@ from streamrnn.daemon.control import Control
 from streamrnn.daemon.describe import labels_of, ready_line
 from streamrnn.daemon.driver import Driver
 from streamrnn.daemon.intake import compile_intake
-from streamrnn.daemon.journal import open_journal
+from streamrnn.daemon.journal import compile_watching, open_journal
 from streamrnn.daemon.log import set_up_log
 from streamrnn.daemon.operator import Operator
 from streamrnn.daemon.page.read_records import compile_reading
@@ -107,7 +107,7 @@ class Service:
         self._compile()
         self.keeper.recover()
         if self.journal is not None:
-            self.journal.start()
+            self.journal.start(self.engine.core.slots, self.engine.core.net.forecasts == 1)
         self.guard.start()
         how = self.config, self.engine, self.tally, self.stop
         self._sockets = Sockets(self._context, self.guard, *how)
@@ -288,7 +288,7 @@ class Service:
                 compile_steps(self.engine.core)
                 self.keeper.compile(self.engine)
                 if self.journal is not None:
-                    self.journal.compile(self.engine.core.slots, self.engine.core.net.forecasts == 1)
+                    compile_watching(self.engine)
                 if self.config.input.adapted:
                     compile_intake()
                 if self._web is not None or self.config.state.live or self.config.state.snapshots:

@@ -21,9 +21,9 @@ import numpy as np
 from streamrnn.errors import UserError
 from streamrnn.events.entries import Entered, Entries, signed
 from streamrnn.events.journal import Journal, transaction
-from streamrnn.events.recorder import Recorder
+from streamrnn.events.recordings import Recordings
 from streamrnn.events.ring import RingFile
-from streamrnn.events.upkeep import Standing, forget_old
+from streamrnn.events.upkeep import Comparison, forget_old
 from streamrnn.events.watch import LACKS, SILENT, Watch, look, make_watch, preset, sample_bytes, sealed_of
 from streamrnn.settings.events_section import Events
 from streamrnn.streams.happenings import HEAD, LOST, SEALED, TAKEN
@@ -73,8 +73,8 @@ class Writer:
         self.counts = dict.fromkeys(("event", "reset", "gap", "silence"), 0)
         self.failures = self.unseen = 0
 
-    def compile(self, slots: Slots, forecasts: bool) -> None:
-        """Makes what it remembers of the streams, and compiles what it looks with."""
+    def _watch_over(self, slots: Slots, forecasts: bool) -> None:
+        """Makes what it remembers of the streams; ``forecasts``: its outputs are those of the channels."""
         outputs = len(self._outputs) if forecasts else 0
         each = sample_bytes(len(self._channels), outputs)
         kept = self._settings.memory // (slots.capacity * each) if outputs and self._settings.recording else 1
@@ -82,13 +82,12 @@ class Writer:
         self._sample_s = max(self._settings.before / kept, _TURN_S) if outputs else np.inf
         self._slots = slots
         self._watch: Watch = make_watch(slots.capacity, kept, len(self._channels), outputs)
-        self._recorder = Recorder(self._settings, self._watch, self._channels, self._outputs)
-        self._standing = Standing(slots, self._watch, [name for name, _ in self._outputs])
-        look.prepare(slots, self._watch, 0, 0, 0, 0)
-        sealed_of.prepare(self._ring.marks)
+        self._recordings = Recordings(self._settings, self._watch, self._channels, self._outputs)
+        self._comparison = Comparison(slots, self._watch, [name for name, _ in self._outputs])
 
-    def start(self) -> None:
+    def start(self, slots: Slots, forecasts: bool) -> None:
         """Begins, when the streams are in their slots and before anything steps them."""
+        self._watch_over(slots, forecasts)
         if left_out := self._file.recover(self._slots):
             log.info("%d entries of events are of rows that were not committed", left_out)
         self._since, self._retry = time.monotonic_ns(), 0.0
@@ -196,7 +195,7 @@ class Writer:
         now = time.monotonic_ns()
         offset = time.time_ns() - now
         due = now / 1e9 >= self._next_compare or ending
-        recorded = self._recorder.to_keep(now, offset, ending)
+        recorded = self._recordings.to_keep(now, offset, ending)
         entered: list[Entered] = []
         if until > taken or self._sightings or due or recorded:
             run, names = journal.connection.execute, [name for name, _ in self._outputs]
@@ -212,7 +211,7 @@ class Writer:
                         [event, rows, blob, event],
                     )
                 if due and until == sealed:
-                    self._standing.compare(journal.connection, now + offset, offset)
+                    self._comparison.compare(journal.connection, now + offset, offset)
                 lost = self._note_lost(run, now + offset)
                 run("INSERT OR REPLACE INTO positions VALUES (?, ?)", [self._position, until])
             ring.marks[TAKEN] = until
@@ -220,7 +219,7 @@ class Writer:
             self._sightings.clear()
             for kind, count in book.counts.items():
                 self.counts[kind] += count
-        self._recorder.go_on(entered, self._slots, now, ending)
+        self._recordings.go_on(entered, self._slots, now, ending)
         if due:
             self._next_compare = now / 1e9 + _COMPARE_S
             self._bound(journal, now + offset)

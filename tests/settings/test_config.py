@@ -161,7 +161,7 @@ def test_every_key_has_a_description_of_one_line():
 def test_the_configuration_and_its_sections_are_frozen():
     config = Config()
     sections = [value for _, value in config if isinstance(value, Section)]
-    assert len(sections) == 13
+    assert len(sections) == 14
     for section in [config, *sections]:
         name = next(iter(type(section).model_fields))
         with pytest.raises(ValidationError, match="frozen"):
@@ -203,7 +203,7 @@ def test_all_errors_are_named_at_once(file):
         "http.listen: 9464 is not text; write it in quotes",
         'log.levle: unknown key; did you mean "level"? allowed: level, format',
         "port: unknown key; allowed: model, input, mqtt, assemble, output, predict, streams, faults, adapt, "
-        "state, security, cluster, http, log",
+        "state, events, security, cluster, http, log",
     ]
 
 

@@ -35,7 +35,7 @@ class _Part:
         return self.until is not None and now > self.until
 
 
-class Recorder:
+class Recordings:
     """The recordings that go on, of a few events at once."""
 
     def __init__(
