@@ -25,6 +25,7 @@ _HOW: dict[str, Any] = {"timeout": 5.0, "isolation_level": None, "check_same_thr
 _WEEK_S = 7 * 86400
 _MONDAY_S = 4 * 86400  # the first one since the Unix epoch
 _NS = 10**9
+_HOUR_NS = 3600 * _NS
 
 _SCHEMA = f"""
 PRAGMA auto_vacuum = INCREMENTAL;
@@ -112,6 +113,13 @@ def transaction(run: Callable[..., Any]) -> Iterator[None]:
         raise
 
 
+def note_lost(run: Callable[..., Any], now_ns: int, reason: str, count: int) -> None:
+    """Notes within a transaction that so many entries were lost; those of an hour together."""
+    recent = "UPDATE lost SET count = count + ? WHERE reason = ? AND at_ns > ?"
+    if not run(recent, [count, reason, now_ns - _HOUR_NS]).rowcount:
+        run("INSERT INTO lost VALUES (?, ?, ?)", [now_ns, reason, count])
+
+
 class Journal:
     """An open journal, for one thread at a time."""
 
@@ -130,9 +138,10 @@ class Journal:
                 address = f"{path.absolute().as_uri()}?mode=ro"
                 self.connection = sqlite3.connect(address, uri=True, **_HOW)
         try:
+            self._inode = path.stat().st_ino
             with self._told():
                 self._begin(write)
-        except UserError:
+        except (UserError, OSError):
             self.close()
             raise
 
@@ -148,6 +157,8 @@ class Journal:
                     run("ROLLBACK")
                 if run("PRAGMA user_version").fetchone()[0] != VERSION:  # not that another was faster
                     raise
+        elif version == 0 and empty:
+            raise UserError(f"{self.path}: has nothing yet; the daemon that keeps it makes it at its start")
         elif version != VERSION or empty:
             raise ConfigError(
                 f"{self.path}: not a journal of events that this version knows; name another file"
@@ -178,6 +189,13 @@ class Journal:
     def close(self) -> None:
         self.connection.close()
 
+    def is_there(self) -> bool:
+        """Whether the file is the one that was opened: somebody may have removed it."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except OSError:
+            return False
+
     def entries(self, chosen: Filter = ALL, limit: int = 100) -> tuple[list[dict[str, Any]], int | None]:
         """The latest ``limit`` entries of those chosen, the latest first, as dicts of FIELDS.
 
@@ -205,13 +223,16 @@ class Journal:
                 return
             after = rows[-1][0]
 
-    def one(self, event: int) -> dict[str, Any] | None:
-        """An entry, and its ``recording`` as ``recording.unpack`` gives it, or None; None for no such id."""
+    def one(self, event: int, recorded: bool = True) -> dict[str, Any] | None:
+        """An entry, and its ``recording`` as ``recording.unpack`` gives it, or None; None for no such id.
+
+        Without ``recorded`` it is as among ``entries``.
+        """
         with self._told():
             row = self.connection.execute(f"{_TOLD} WHERE id = ?", [event]).fetchone()
+            if row is None or not recorded:
+                return None if row is None else _entry(row)
             kept = self.connection.execute("SELECT data FROM recordings WHERE event = ?", [event]).fetchone()
-        if row is None:
-            return None
         return {**_entry(row), "recording": unpack(kept[0]) if kept else None}
 
     def timeline(self, since_ns: int, until_ns: int, bins: int, chosen: Filter = ALL) -> dict[str, Any]:

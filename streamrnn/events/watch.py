@@ -121,6 +121,8 @@ def preset(slots: Slots, watch: Watch, used: np.ndarray) -> None:
     seen["stream"][used], seen["count"][used] = slots.notes["id_check"][used], slots.committed[used]
     seen["received"][used], seen["step"][used] = words[:, RECEIVED].view(np.int64), words[:, STEP]
     seen["epoch"][used], seen["missed"][used] = halves[:, EPOCH], halves[:, MISSED]
+    if watch.outputs:
+        seen["event"][used] = halves[:, slots.score_at + EVENT] != 0
 
 
 @inlined

@@ -20,11 +20,12 @@ import numpy as np
 
 from streamrnn.errors import UserError
 from streamrnn.events.entries import Entered, Entries, signed
-from streamrnn.events.journal import Journal, transaction
+from streamrnn.events.journal import Journal, note_lost, transaction
 from streamrnn.events.recordings import Recordings
 from streamrnn.events.ring import RingFile
 from streamrnn.events.upkeep import Comparison, forget_old
 from streamrnn.events.watch import LACKS, SILENT, Watch, look, make_watch, preset, sample_bytes, sealed_of
+from streamrnn.events.webhook import KEPT, Webhook
 from streamrnn.settings.events_section import Events
 from streamrnn.streams.happenings import HEAD, LOST, SEALED, TAKEN
 from streamrnn.streams.record import ID_WORDS
@@ -40,7 +41,6 @@ _RETRY_S = 2.0
 _AT_ONCE = 4096  # entries of one transaction
 _MOST_SAMPLES = 1200  # of a stream
 _MOST_SIGHTINGS = 1 << 16  # that wait to be written
-_HOUR_NS = 3600 * 10**9
 
 
 class Writer:
@@ -59,10 +59,10 @@ class Writer:
         """
         self._settings, self._file, self._ring = settings, ring, ring.ring
         self._path = Path(settings.path)
+        self.webhook = Webhook(settings) if settings.webhook else None
         self._channels, self._outputs = channels, outputs
         self._held = _hold(self._path)
         self._journal: Journal | None = Journal(self._path, write=True)
-        self._inode = self._path.stat().st_ino
         self._end, self._wake = False, threading.Event()
         self._thread: threading.Thread | None = None
         self._sightings: list[np.ndarray] = []
@@ -86,17 +86,29 @@ class Writer:
         self._comparison = Comparison(slots, self._watch, [name for name, _ in self._outputs])
 
     def start(self, slots: Slots, forecasts: bool) -> None:
-        """Begins, when the streams are in their slots and before anything steps them."""
+        """Begins, when the streams are in their slots and before anything steps them.
+
+        First the file gets what the last process left in the ring, which must not fill however short they
+        live.
+        """
         self._watch_over(slots, forecasts)
         if left_out := self._file.recover(self._slots):
             log.info("%d entries of events are of rows that were not committed", left_out)
         self._since, self._retry = time.monotonic_ns(), 0.0
-        self._load()
+        try:
+            self._load()
+        except sqlite3.Error as error:
+            self._say_failed(error)
+        self._try_turn(ending=False)
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
+        if self.webhook is not None:
+            self.webhook.start()
 
     def stop(self) -> None:
         """Writes what is left, when nothing steps the streams any more."""
+        if self.webhook is not None:
+            self.webhook.stop()
         self._end = True
         self._wake.set()
         if self._thread is not None:
@@ -120,6 +132,10 @@ class Writer:
     def lost(self) -> int:
         """Entries that found no room since the ring was made, or that were seen while too many waited."""
         return int(self._ring.counts[LOST]) + self.unseen
+
+    def told(self) -> tuple[int, int]:
+        """What the webhook took, and tries that it did not."""
+        return (0, 0) if self.webhook is None else (self.webhook.told, self.webhook.failures)
 
     def _load(self) -> None:
         """Goes on from where the journal is: what of the ring it has, and what it knows of the streams."""
@@ -146,16 +162,19 @@ class Writer:
         give_way()
         while True:
             ending, began = self._end, time.monotonic()
-            try:
-                self._turn(ending)
-            except Exception:
-                log.exception("the journal of events failed at something; serving goes on")
-                self.failures += 1
+            self._try_turn(ending)
             if ending:
                 return
             spent = time.monotonic() - began
             self._wake.wait(max(_TURN_S, _SHARE * min(spent, 1.0)))
             self._wake.clear()
+
+    def _try_turn(self, ending: bool) -> None:
+        try:
+            self._turn(ending)
+        except Exception:  # whatever it is, serving goes on
+            log.exception("the journal of events failed at something; serving goes on")
+            self.failures += 1
 
     def _turn(self, ending: bool) -> None:
         self._look()
@@ -199,7 +218,7 @@ class Writer:
         entered: list[Entered] = []
         if until > taken or self._sightings or due or recorded:
             run, names = journal.connection.execute, [name for name, _ in self._outputs]
-            book = Entries(journal.connection, names, bool(self._settings.webhook))
+            book = Entries(journal.connection, names, self.webhook is not None)
             with transaction(run):
                 entered = book.enter(entries, offset)
                 for sightings in self._sightings:
@@ -246,13 +265,7 @@ class Writer:
         """Says in the journal how many entries found no room since that was last said."""
         lost = int(self._ring.counts[LOST]) + self.unseen
         if new := lost - self._told_lost:
-            reason = "no room in the ring"
-            again = run(
-                "UPDATE lost SET count = count + ? WHERE reason = ? AND at_ns > ?",
-                [new, reason, wall_ns - _HOUR_NS],
-            )
-            if not again.rowcount:
-                run("INSERT INTO lost VALUES (?, ?, ?)", [wall_ns, reason, new])
+            note_lost(run, wall_ns, "no room in the ring", new)
             run("INSERT OR REPLACE INTO positions VALUES (?, ?)", [self._lost_position, lost - self.unseen])
         return lost
 
@@ -266,23 +279,21 @@ class Writer:
             if gone < few:
                 break
             few = min(2 * few, _AT_ONCE)
+        if self.webhook is not None:
+            with transaction(run):
+                late = run("DELETE FROM outbox WHERE id <= (SELECT max(id) FROM outbox) - ?", [KEPT]).rowcount
+                if late:
+                    note_lost(run, wall_ns, "too many for the webhook", late)
         run("PRAGMA incremental_vacuum").fetchall()
 
     def _open(self) -> Journal:
         """The journal, opened anew where it broke or was removed."""
-        if self._journal is not None and not self._is_there():
+        if self._journal is not None and not self._journal.is_there():
             log.error("%s: was removed while the daemon runs; it is made again", self._path)
             self._close()
         if self._journal is None:
             self._journal = Journal(self._path, write=True)
-            self._inode = self._path.stat().st_ino
         return self._journal
-
-    def _is_there(self) -> bool:
-        try:
-            return self._path.stat().st_ino == self._inode
-        except OSError:
-            return False
 
     def _close(self) -> None:
         if self._journal is not None:

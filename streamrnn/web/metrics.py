@@ -94,6 +94,8 @@ METRICS = {
     ),
     "streamrnn_journal_failures_total": ("counter", "Times that the journal could not be written."),
     "streamrnn_journal_bytes": ("gauge", "Size of the journal's file."),
+    "streamrnn_webhook_told_total": ("counter", "Begins and ends of events that the webhook took."),
+    "streamrnn_webhook_failures_total": ("counter", "Tries that the webhook did not answer with 2xx."),
     "streamrnn_build_info": ("gauge", "Always 1; its labels are the versions that run."),
     "streamrnn_model_info": ("gauge", "Always 1; its labels are the model that runs."),
 }
@@ -121,6 +123,9 @@ class JournalCounts(Protocol):
     def lost(self) -> int: ...
 
     def file_bytes(self) -> int: ...
+
+    def told(self) -> tuple[int, int]:
+        """What the webhook took, and tries that it did not."""
 
 
 class IntakeCounts(Protocol):
@@ -237,6 +242,9 @@ class StatsCollector(Collector):
         yield _counter("streamrnn_journal_lost_total", journal.lost() if journal else 0)
         yield _counter("streamrnn_journal_failures_total", journal.failures if journal else 0)
         yield _gauge("streamrnn_journal_bytes", journal.file_bytes() if journal else 0)
+        told, failures = journal.told() if journal else (0, 0)
+        yield _counter("streamrnn_webhook_told_total", told)
+        yield _counter("streamrnn_webhook_failures_total", failures)
 
 
 def _described(name: str) -> tuple[str, str]:

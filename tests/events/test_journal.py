@@ -106,6 +106,9 @@ def test_a_verdict_and_a_note_are_kept(journal):
 def test_what_is_no_journal_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such journal"):
         Journal(tmp_path / "none.db")
+    (tmp_path / "empty").touch()
+    with pytest.raises(UserError, match="nothing yet"):
+        Journal(tmp_path / "empty")
     (tmp_path / "text").write_text("not a database at all, " * 50)
     with pytest.raises(ConfigError, match="not a journal"):
         Journal(tmp_path / "text")

@@ -31,18 +31,8 @@ ARROWS: dict[str, set[str]] = {
     "table": {"errors", "system", "compiling", "stats", "rows", "model", "wire", "engine", "recordings"},
     "state": {"errors", "system", "model", "streams", "settings"},  # outside of a daemon, or by asking it
     "events": {
-        *(
-            "errors",
-            "system",
-            "compiling",
-            "stats",
-            "model",
-            "kernels",
-            "wire",
-            "streams",
-            "settings",
-            "state",
-        ),
+        *("streamrnn", "errors", "system", "compiling", "stats", "model", "wire", "kernels"),
+        *("streams", "settings", "state"),
     },
     "web": {"streamrnn", "errors", "system", "stats"},
     "adapters": {"errors", "model", "wire", "rows", "settings"},
