@@ -8,18 +8,9 @@ import click
 
 from streamrnn.cli.shared import COUNT, File, as_json_option, example
 
-TARGET = File(".toml", ".db", ".sqlite")
+TARGET, OUTPUT = File(".toml", ".db", ".sqlite"), File(".csv", ".ndjson", path_type=str)
 KINDS, SAID = ("event", "reset", "gap", "silence"), ("real", "normal", "work", "none")
 _MOST = 1_000_000
-
-
-class _ListByDefault(click.Group):
-    """A group that lists where no command is named."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in {*self.commands, *self.get_help_option_names(ctx)}:
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
 
 
 def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -61,17 +52,16 @@ def choosing(command: Any) -> Any:
 
 
 @click.group(
-    cls=_ListByDefault,
     epilog=example(
-        "streamrnn events station.toml --since 12h",
+        "streamrnn events list station.toml --since 12h",
         "streamrnn events judge station.toml 17 real --note 'bearing, replaced'",
     ),
 )
 def events() -> None:
     """Look at what happened to streams, and judge it.
 
-    TARGET is the journal, the file of events.path, or the .toml file that sets it. `streamrnn events TARGET`
-    lists. Times are UTC where they do not say otherwise.
+    TARGET is the journal, the file of events.path, or the .toml file that sets it. Times are UTC where they
+    do not say otherwise.
     """
 
 
@@ -92,7 +82,7 @@ def list_(target: Path, limit: int, as_json: bool, **options: Any) -> int:
 @choosing
 @as_json_option
 def follow(target: Path, as_json: bool, **options: Any) -> int:
-    """Print entries as they come, and once more when they are over."""
+    """Print entries as they come, and once more at their end."""
     from streamrnn.events.commands import follow as run
 
     return run(target, _chosen(options), as_json)
@@ -101,7 +91,9 @@ def follow(target: Path, as_json: bool, **options: Any) -> int:
 @events.command(epilog=example("streamrnn events export station.toml --kind event -o events.csv"))
 @click.argument("target", type=TARGET)
 @choosing
-@click.option("-o", "--output", default="-", metavar="FILE", help="A .csv or .ndjson, - for stdout.")
+@click.option(
+    "-o", "--output", type=OUTPUT, default="-", metavar="FILE", help="A .csv or .ndjson, - for stdout."
+)
 @click.option("--format", "form", type=click.Choice(["csv", "ndjson"]), help="Of what -o does not name.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 def export(target: Path, output: str, form: str | None, force: bool, **options: Any) -> int:

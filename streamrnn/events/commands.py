@@ -86,7 +86,7 @@ def export(target: Path, chosen: Filter, output: str, form: str | None, force: b
                 text = io.TextIOWrapper(file, "utf-8", newline="")
                 count = write(text, entries)
                 text.detach()
-    say(f"exported {count:,} entries")
+    say(f"exported {count:,} {'entry' if count == 1 else 'entries'}")
     return 0
 
 

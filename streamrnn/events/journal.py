@@ -300,7 +300,7 @@ class Journal:
                 [verdict, note, time.time_ns(), event],
             )
         if (judged := self.one(event)) is None:
-            raise UserError(f"{self.path}: no event {event}; `streamrnn events` lists those there are")
+            raise UserError(f"{self.path}: no event {event}; `streamrnn events list` shows those there are")
         return judged
 
     def lost(self) -> list[tuple[int, str, int]]:

@@ -37,7 +37,7 @@ def _bytes(run: Callable) -> int:
     return int((pages - free) * size)
 
 
-class Comparison:
+class OpenEvents:
     """Compares the events that go on in the journal with those in the records.
 
     A stream that was put back from a snapshot, or a model that took over, may leave one without the other,

@@ -23,7 +23,7 @@ from streamrnn.events.entries import Entered, Entries, signed
 from streamrnn.events.journal import Journal, note_lost, transaction
 from streamrnn.events.recordings import Recordings
 from streamrnn.events.ring import RingFile
-from streamrnn.events.upkeep import Comparison, forget_old
+from streamrnn.events.upkeep import OpenEvents, forget_old
 from streamrnn.events.watch import LACKS, SILENT, Watch, look, make_watch, preset, sample_bytes, sealed_of
 from streamrnn.events.webhook import KEPT, Webhook
 from streamrnn.settings.events_section import Events
@@ -83,7 +83,7 @@ class Writer:
         self._slots = slots
         self._watch: Watch = make_watch(slots.capacity, kept, len(self._channels), outputs)
         self._recordings = Recordings(self._settings, self._watch, self._channels, self._outputs)
-        self._comparison = Comparison(slots, self._watch, [name for name, _ in self._outputs])
+        self._open_events = OpenEvents(slots, self._watch, [name for name, _ in self._outputs])
 
     def start(self, slots: Slots, forecasts: bool) -> None:
         """Begins, when the streams are in their slots and before anything steps them.
@@ -230,7 +230,7 @@ class Writer:
                         [event, rows, blob, event],
                     )
                 if due and until == sealed:
-                    self._comparison.compare(journal.connection, now + offset, offset)
+                    self._open_events.compare(journal.connection, now + offset, offset)
                 lost = self._note_lost(run, now + offset)
                 run("INSERT OR REPLACE INTO positions VALUES (?, ?)", [self._position, until])
             ring.marks[TAKEN] = until
@@ -284,7 +284,8 @@ class Writer:
                 late = run("DELETE FROM outbox WHERE id <= (SELECT max(id) FROM outbox) - ?", [KEPT]).rowcount
                 if late:
                     note_lost(run, wall_ns, "too many for the webhook", late)
-        run("PRAGMA incremental_vacuum").fetchall()
+        # by ``execute`` CPython 3.11 steps it once, which frees a page
+        journal.connection.executescript("PRAGMA incremental_vacuum")
 
     def _open(self) -> Journal:
         """The journal, opened anew where it broke or was removed."""

@@ -31,7 +31,9 @@ class Events(Section):
         default=64 * 10**6, ge=0, description="bytes for the last rows of all streams, for recordings"
     )
     webhook: str = Field(default="", description='https:// address that is told of events, "" = none')
-    webhook_secret_file: str = Field(default="", description="file of the key that signs what it is told")
+    webhook_secret_file: str = Field(
+        default="", validate_default=True, description="file of the key that signs what it is told"
+    )
 
     @field_validator("path", "webhook_secret_file")
     @classmethod

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,16 @@ from daemons import DEADLINE_S, serving, wait_for
 from readme import README, ROOT, blocks, command_lines, free_ports, section, sections
 
 from streamrnn.demo.live import MODEL
+from streamrnn.events.journal import Journal
 from streamrnn.model.model import random_model
 from streamrnn.model.model_file import write_model
 from streamrnn.settings.config import load_config
 
 # Sections whose command lines are run, here or in test_walk. Those of the first screen are test_demo's.
-RUN = {"Got a CSV?", "Use it", "Relations", "Train", "Import", "MQTT", "Keep the streams", "On a network"}
+RUN = {
+    *("Got a CSV?", "Use it", "Relations", "Train", "Import", "MQTT", "Keep the streams", "On a network"),
+    "What happened last night",
+}
 
 
 def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -92,6 +97,18 @@ def test_looking_after_streams(tmp_path, on_tmpfs):
         assert "pump-1" in said[0].stdout
         line.send("pump-1", np.ones(8, np.float32))
         assert line.receive()[0].header["epoch"] == 1  # the last command's reset
+
+
+def test_a_journal(tmp_path):
+    (tmp_path / "station.toml").write_text('[events]\npath = "events.db"\n')
+    with Journal(tmp_path / "events.db", write=True) as journal:
+        journal.connection.execute(
+            "INSERT INTO events (id, kind, stream, begin_wall_ns) VALUES (17, 'event', 'pump-2', ?)",
+            [time.time_ns()],
+        )
+    listed, _, exported = (run(words, tmp_path) for words in command_lines("What happened last night"))
+    assert "goes on" in listed.stdout and "exported 1 entry" in exported.stderr
+    assert "bearing" in (tmp_path / "events.csv").read_text()
 
 
 def test_keys(here, tmp_path):

@@ -77,6 +77,17 @@ live = ""
 snapshots = ""
 interval = "10s"
 keep = "2"
+[events]
+path = ""
+keep = "90d"
+size = "1GB"
+silence = "10s"
+before = "2m"
+after = "2m"
+recording = "64KB"
+memory = "64MB"
+webhook = ""
+webhook_secret_file = ""
 [security]
 server_secret = ""
 client_keys = []
