@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -22,6 +23,7 @@ from streamrnn.streams.record import RECEIVED
 from streamrnn.streams.score_part import OF_SMOOTHED, ROWS, WARMING_ROWS
 from streamrnn.streams.slots import id_words
 from streamrnn.web.app import WebServer
+from streamrnn.web.journal import JournalReader
 
 SHORT = {"time", "score", "mark"}  # of a ``stream`` event: a list over samples
 
@@ -97,13 +99,18 @@ class NoSnapshots:
 
 
 class Site:
-    """Pages over an engine of this process: ``views`` and, while it is open, ``http`` and ``server``."""
+    """Pages over an engine of this process: ``views`` and, while it is open, ``http`` and ``server``.
 
-    def __init__(self, engine: Engine):
+    ``journal``: the file of the events that they show.
+    """
+
+    def __init__(self, engine: Engine, journal: Path | None = None):
         self.engine, self.tally, self.state = engine, IntakeTally(), "ready"
         self.views = PageViews(engine, self.tally, NoSnapshots(), lambda: (self.state == "ready", self.state))
         good = (lambda: (True, "ok")), (lambda: (True, "ok"))
-        self.server = WebServer("127.0.0.1", 0, CollectorRegistry(), *good, self.views)
+        self.journal = Path() if journal is None else journal
+        reader = None if journal is None else JournalReader(journal)
+        self.server = WebServer("127.0.0.1", 0, CollectorRegistry(), *good, self.views, journal=reader)
 
     @property
     def http(self) -> str:
@@ -121,9 +128,9 @@ class Site:
 
 
 @contextmanager
-def site(engine: Engine) -> Iterator[Site]:
+def site(engine: Engine, journal: Path | None = None) -> Iterator[Site]:
     """A ``Site`` that listens."""
-    here = Site(engine)
+    here = Site(engine, journal)
     here.server.start()
     try:
         yield here

@@ -28,6 +28,7 @@ from streamrnn.system.threads import give_way
 from streamrnn.web.api import Ticker, Views, api_routes
 from streamrnn.web.cluster import ClusterViews, cluster_routes
 from streamrnn.web.control import Door, control_routes
+from streamrnn.web.journal import JournalReader, journal_routes
 
 # from this many open connections on a request is answered 503; twice as many, and the new one is dropped
 CONNECTIONS = 64
@@ -67,10 +68,11 @@ class WebServer:
         ready: Check,
         views: Views | ClusterViews,
         door: Door | None = None,
+        journal: JournalReader | None = None,
     ) -> None:
-        self._host, self._port = host, port
-        here = _is_loopback(host)
-        self._server = uvicorn.Server(_settings(make_app(registry, health, ready, views, here, door)))
+        self._host, self._port, self._journal = host, port, journal
+        app = make_app(registry, health, ready, views, _is_loopback(host), door, journal)
+        self._server = uvicorn.Server(_settings(app))
         self._thread: threading.Thread | None = None
         self.address = _join(host, port)  # where it listens; once started, with the port it was given
 
@@ -92,6 +94,8 @@ class WebServer:
         self._server.should_exit = True
         if self._thread is not None:
             self._thread.join(STOP_S)
+        if self._journal is not None:
+            self._journal.stop()
 
 
 def make_app(
@@ -101,17 +105,19 @@ def make_app(
     views: Views | ClusterViews,
     here: bool,
     door: Door | None,
+    journal: JournalReader | None,
 ) -> Starlette:
     """The routes. Handlers are coroutines, so that they run on the event loop's thread.
 
     ``here``: only this machine can ask. ``door``: what lets somebody change streams, None where nobody can.
+    ``journal``: of the events that are kept, None where none is.
     """
     ticker: Ticker | None = None
     if isinstance(views, ClusterViews):
         routes = cluster_routes(views)
     else:
         ticker = Ticker(views)
-        routes = api_routes(views, ticker)
+        routes = [*api_routes(views, ticker), *journal_routes(journal)]
 
     @asynccontextmanager
     async def ticking(app: Starlette) -> AsyncIterator[None]:

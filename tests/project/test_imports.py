@@ -34,7 +34,7 @@ ARROWS: dict[str, set[str]] = {
         *("streamrnn", "errors", "system", "compiling", "stats", "model", "wire", "kernels"),
         *("streams", "settings", "state"),
     },
-    "web": {"streamrnn", "errors", "system", "stats"},
+    "web": {"streamrnn", "errors", "system", "stats", "events"},
     "adapters": {"errors", "model", "wire", "rows", "settings"},
     "mqtt": {"errors", "settings", "adapters"},
     "daemon": {
