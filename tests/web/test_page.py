@@ -4,20 +4,28 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import zmq
-from browser import assert_everyone_can_use
-from daemons import DEADLINE_S, Daemon, line_to, serving
+from browser import (
+    DESK,
+    PHONE,
+    Opener,
+    assert_everyone_can_use,
+    assert_it_fits_a_phone,
+    chromium,
+    opener,
+    shows,
+    until,
+)
+from daemons import Daemon, line_to, serving
 from models import untrained
-from needs import needs_programs
 from pages import crowd, site
-from playwright.sync_api import Browser, CDPSession, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import CDPSession, Page
 from single_values import SETTINGS, Sensors
 
 from streamrnn.engine.engine import Engine
@@ -28,13 +36,7 @@ from streamrnn.wire.frame import RESET
 CALM, ROWS_A_SECOND, CHANNELS = 1500, 50, 3
 HTML = '<b onclick="x()">bold</b> & "pump"'
 NAMES = ["hall 1/pump", "hall 1/valve", "hall 2/pump", HTML, "hall 2/Überdruck" + " lang" * 15]
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-OPTIONS += ["--disable-background-networking", "--disable-component-update", "--js-flags=--expose-gc"]
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1380, "height": 1000}
-POLL_MS = 30
 LOST = "Failed to load resource: net::"  # what Chromium itself says while nothing listens
-
-Opener = Callable[..., AbstractContextManager[Page]]
 
 
 class Plant:
@@ -80,62 +82,15 @@ class Plant:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    needs_programs("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=OPTIONS)
-        yield browser
-        browser.close()
+def opened() -> Iterator[Opener]:
+    with chromium() as browser:
+        yield opener(browser)
 
 
 @pytest.fixture(scope="module")
 def plant(daemon: Daemon) -> Iterator[Plant]:
     with Plant(daemon) as plant:
         yield plant
-
-
-@pytest.fixture(scope="module")
-def opened(browser: Browser) -> Opener:
-    """Opens a page; afterwards it must have asked no other host and said nothing on its console."""
-
-    @contextmanager
-    def opened(http: str, address: str = "", *, forgive: str = "\0", **settings: Any) -> Iterator[Page]:
-        said: list[str] = []
-        hosts: set[str] = set()
-
-        def on_console(message: ConsoleMessage) -> None:
-            if message.type in ("error", "warning") and not message.text.startswith(forgive):
-                said.append(message.text)
-
-        def on_request(request: Request) -> None:
-            hosts.add(urlsplit(request.url).netloc)
-
-        context = browser.new_context(**{"viewport": DESK} | settings)
-        page = context.new_page()
-        page.on("console", on_console)
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", on_request)
-        page.goto(f"{http}/{address}")
-        yield page
-        context.close()
-        assert said == []
-        assert hosts == {urlsplit(http).netloc}
-
-    return opened
-
-
-def until(page: Page, condition: Callable[[], Any], what: str) -> Any:
-    """The first true value of ``condition()``; a failure says what was waited for."""
-    end = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        assert time.monotonic() < end, f"waited {DEADLINE_S:g} s in vain for {what}"
-        page.wait_for_timeout(POLL_MS)
-    return value
-
-
-def shows(page: Page, expression: str, what: str) -> Any:
-    """Waits until an expression is true in the page; returns it."""
-    return until(page, lambda: page.evaluate(expression), f"{what}\n{expression}")
 
 
 def shows_stream(page: Page, name: str) -> None:
@@ -316,20 +271,6 @@ def test_a_phone_shows_all_of_it(plant, opened):
         shows_stream(page, NAMES[4])
         shows(page, "!document.querySelector('#channels').hidden", "the table")
         assert_it_fits_a_phone(page)
-
-
-def assert_it_fits_a_phone(page: Page) -> None:
-    """Nothing is wider than the screen, or too small to be read."""
-    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-    assert page.evaluate("innerWidth") == PHONE["width"]
-    beyond = """[...document.querySelectorAll("body *")].filter((part) =>
-        part.checkVisibility() && !part.closest(".scroll, .u-wrap, #streams .name")
-        && part.getBoundingClientRect().right > innerWidth).map((part) => part.outerHTML)"""
-    assert page.evaluate(beyond) == []
-    small = """[...document.querySelectorAll("body *")].filter((part) => part.checkVisibility()
-        && [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim())
-        && parseFloat(getComputedStyle(part).fontSize) < 11).map((part) => part.outerHTML)"""
-    assert page.evaluate(small) == []
 
 
 def test_what_was_rejected_is_told(opened):

@@ -1,18 +1,7 @@
 // The daemon: its figures, and what was rejected.
 "use strict";
 
-const count = (value) => value.toLocaleString("en");
 const clock = () => Date.now() / 1000 + store.skew; // the daemon's, s since the Unix epoch
-
-function seconds(value) {
-  if (value === null) return "–";
-  for (const [unit, size] of [["µs", 1e-6], ["ms", 1e-3], ["s", 1], ["min", 60], ["h", 3600]]) {
-    if (value < size * (unit === "µs" || unit === "ms" ? 1000 : unit === "h" ? Infinity : 60 * (unit === "s" ? 2 : 1))) {
-      const scaled = value / size;
-      return `${scaled >= 100 ? scaled.toFixed(0) : Number(scaled.toPrecision(3))}\u00a0${unit}`;
-    }
-  }
-}
 
 const rate = (value) => `${count(value < 10 ? value : Math.round(value))} /s`;
 const reasons = (counts) => Object.entries(counts).map(([reason, times]) => `${reason} ${count(times)}`).join(", ");
@@ -79,21 +68,4 @@ function showRefusals(refusals) {
     [reason, count(times), topic, what, new Date(1000 * latest).toLocaleString(), remedy],
   );
   fill(at("refusals").querySelector("tbody"), rows, "");
-}
-
-// Fills a table: rows of texts, the first of each its header.
-function fill(body, rows, kind) {
-  while (body.rows.length > rows.length) body.lastChild.remove();
-  rows.forEach((texts, k) => {
-    if (!body.rows[k]) {
-      const row = element("tr");
-      const name = element("th");
-      name.scope = "row";
-      row.append(name, ...texts.slice(1).map(() => element("td", kind)));
-      body.append(row);
-    }
-    [...body.rows[k].cells].forEach((cell, c) => {
-      if (cell.textContent !== texts[c]) cell.textContent = texts[c];
-    });
-  });
 }

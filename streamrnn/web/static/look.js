@@ -23,9 +23,10 @@ const kept = {
 const look = (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   let chosen = kept.get("look");
+  let printing = false;
 
   function apply() {
-    document.documentElement.dataset.look = chosen ?? (dark.matches ? "dark" : "light");
+    document.documentElement.dataset.look = printing ? "light" : (chosen ?? (dark.matches ? "dark" : "light"));
     dispatchEvent(new Event("look"));
   }
 
@@ -33,6 +34,11 @@ const look = (() => {
   apply();
 
   return {
+    // On paper it is the light one.
+    print(begins) {
+      printing = begins;
+      apply();
+    },
     now: () => document.documentElement.dataset.look,
     toggle() {
       chosen = look.now() === "dark" ? "light" : "dark";

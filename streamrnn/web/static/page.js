@@ -9,7 +9,6 @@ const SILENT_S = 60; // after which a stream that nobody chose gives way to one 
 const MOST_LISTED = 40;
 const HELD_S = 2; // how long a sensor that was held is marked so: slower than its rows, it is so again and again
 
-const at = (id) => document.getElementById(id);
 const store = {
   status: null, // the last of each kind of event
   listed: null,
@@ -84,6 +83,8 @@ function show(stream) {
     item.firstChild.setAttribute("aria-current", String(item.dataset.stream === stream));
   }
   at("stream-title").textContent = stream || "No stream yet";
+  at("past").hidden = !stream;
+  at("past").href = `events#${new URLSearchParams({ stream })}`;
   at("facts").textContent = stream ? "No row of it has come since this page was opened." : "";
   at("badges").textContent = at("cause").textContent = "";
   at("stream").classList.add("empty");
