@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from slots_by_hand import find_slot
 
 from streamrnn.adapters.tally import IntakeTally
+from streamrnn.daemon.operator import Operator
 from streamrnn.daemon.page.views import PageViews
 from streamrnn.engine.engine import Engine
 from streamrnn.settings.sections import Faults
@@ -23,6 +24,7 @@ from streamrnn.streams.record import RECEIVED
 from streamrnn.streams.score_part import OF_SMOOTHED, ROWS, WARMING_ROWS
 from streamrnn.streams.slots import id_words
 from streamrnn.web.app import WebServer
+from streamrnn.web.control import Door
 from streamrnn.web.journal import JournalReader
 
 SHORT = {"time", "score", "mark"}  # of a ``stream`` event: a list over samples
@@ -98,19 +100,31 @@ class NoSnapshots:
         return float("nan")
 
 
+class StandingPump:
+    """The driver of an engine that no pump steps."""
+
+    def paused(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 class Site:
     """Pages over an engine of this process: ``views`` and, while it is open, ``http`` and ``server``.
 
-    ``journal``: the file of the events that they show.
+    ``journal``: the file of the events that they show; ``token`` lets whoever has it judge them.
     """
 
-    def __init__(self, engine: Engine, journal: Path | None = None):
+    def __init__(self, engine: Engine, journal: Path | None = None, token: str = ""):
         self.engine, self.tally, self.state = engine, IntakeTally(), "ready"
-        self.views = PageViews(engine, self.tally, NoSnapshots(), lambda: (self.state == "ready", self.state))
+        self.views = PageViews(
+            engine, self.tally, NoSnapshots(), lambda: (self.state == "ready", self.state), bool(token)
+        )
         good = (lambda: (True, "ok")), (lambda: (True, "ok"))
         self.journal = Path() if journal is None else journal
         reader = None if journal is None else JournalReader(journal)
-        self.server = WebServer("127.0.0.1", 0, CollectorRegistry(), *good, self.views, journal=reader)
+        self.operator = Operator(engine, journal)
+        self.operator.start(StandingPump())
+        door = Door(self.operator.act, token)
+        self.server = WebServer("127.0.0.1", 0, CollectorRegistry(), *good, self.views, door, reader)
 
     @property
     def http(self) -> str:
@@ -128,14 +142,15 @@ class Site:
 
 
 @contextmanager
-def site(engine: Engine, journal: Path | None = None) -> Iterator[Site]:
+def site(engine: Engine, journal: Path | None = None, token: str = "") -> Iterator[Site]:
     """A ``Site`` that listens."""
-    here = Site(engine, journal)
+    here = Site(engine, journal, token)
     here.server.start()
     try:
         yield here
     finally:
         here.server.stop()
+        here.operator.stop()
 
 
 def crowd(count: int) -> tuple[Engine, list[str]]:

@@ -168,7 +168,7 @@ class Control:
             case {"do": "reset", "streams": names} if names is None or _are_texts(names):
                 said = {"streams": self._operator.submit(self._reset, names).result()}
                 what = f"reset {number_of(said['streams'])}"
-            case {"do": "hold" | "release"} as request:
+            case {"do": "hold" | "release" | "judge"} as request:
                 return self._operator.act(request, f"process {caller.pid} of user {caller.uid}").result()
             case _:
                 raise UserError(

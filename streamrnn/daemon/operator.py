@@ -4,11 +4,13 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from streamrnn.daemon.driver import Driver
+from streamrnn.daemon.judging import judge
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.streams.choose import holding
@@ -30,8 +32,9 @@ class Operator:
     that steps back for everybody must not be what the pump waits for.
     """
 
-    def __init__(self, engine: Engine):
-        self._engine = engine
+    def __init__(self, engine: Engine, journal: Path | None = None):
+        """``journal``: the file of the events that are kept, None where none is."""
+        self._engine, self._journal = engine, journal
         self._between_frames = ThreadPoolExecutor(1, "between-frames")
 
     def start(self, driver: Driver) -> None:
@@ -57,6 +60,8 @@ class Operator:
                 found = self._named(names)
             case {"do": "hold" | "release" as do, "prefix": str(prefix), **rest} if not rest:
                 found = self._beginning(prefix)
+            case {"do": "judge", **asked}:
+                return self._judge(asked, who)
             case _:
                 raise UserError(
                     'not a request that this version knows; name streams, as {"streams": ["pump-1"]}, or '
@@ -66,6 +71,12 @@ class Operator:
         what = "learning held" if do == "hold" else "learning released"
         log.info("%s of %s, as %s asked", what, number_of(said["streams"]), who)
         return said
+
+    def _judge(self, asked: dict[str, Any], who: str) -> dict[str, Any]:
+        """Has a verdict kept."""
+        event = judge(self._journal, asked)
+        log.info("event %d judged %s, as %s asked", event["id"], event["verdict"] or "no more", who)
+        return {"event": event}
 
     def _hold(self, words: np.ndarray, hold: np.uint32) -> int:
         """Sets HOLD of the streams of ids, (n, ID_WORDS) uint64; of those that were let go meanwhile, none.

@@ -26,6 +26,7 @@ _STREAMS = '{"streams": ["pump-1"]} or {"prefix": "pump-"}'
 ACTIONS = {
     "hold": _STREAMS,
     "release": _STREAMS,
+    "judge": '{"event": 12, "verdict": "real", "note": "a bearing"}',
 }
 # a request as over the control socket, and who asks; what comes of it raises UserError for what is refused
 Act = Callable[[dict[str, Any], str], Future[dict[str, Any]]]
