@@ -55,6 +55,7 @@ function note(stream) {
   const said = [];
   if (stream.anomaly) said.push("anomaly");
   if (stream.health !== "ok") said.push(stream.health);
+  if (stream.held) said.push("learning held");
   if (stream.age_s > 5) said.push(`silent for ${seconds(stream.age_s)}`);
   else if (stream.silent) said.push(silentSensors(stream.silent));
   return said.join(", ");

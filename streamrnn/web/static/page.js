@@ -86,7 +86,8 @@ function show(stream) {
   at("past").hidden = !stream;
   at("past").href = `events#${new URLSearchParams({ stream })}`;
   at("facts").textContent = stream ? "No row of it has come since this page was opened." : "";
-  at("badges").textContent = at("cause").textContent = "";
+  at("badges").textContent = at("cause").textContent = at("done").textContent = "";
+  at("hold").hidden = true;
   at("stream").classList.add("empty");
   connect();
 }
@@ -182,7 +183,7 @@ function showFacts(stands, status, age) {
   const silent = age > 5 ? `silent for ${seconds(age)}` : "";
   const badges = at("badges");
   const lost = silentSensors(stands.channels.filter(({ sensor }) => sensor === "silent").length);
-  badges.textContent = [stands.anomaly ? "anomaly" : "", silent || lost].filter(Boolean).join(", ");
+  badges.textContent = [stands.anomaly ? "anomaly" : "", stands.held ? "learning held" : "", silent || lost].filter(Boolean).join(", ");
   badges.className = stands.anomaly ? "alarm" : "muted";
   const taken = stands.ts_ns ? `, taken ${new Date(stands.ts_ns / 1e6).toLocaleString()}` : "";
   at("facts").textContent =
@@ -201,7 +202,15 @@ function showFacts(stands, status, age) {
     cause.length
       ? `Score ${stands.score.toFixed(1)}, mostly of ${cause.map(({ name, share }) => `${name} (${Math.round(100 * share)} %)`).join(", ")}.`
       : "";
+  showHold(stands.held, status.control);
   showTable(stands, status);
+}
+
+// The switch, where this daemon lets itself be told.
+function showHold(held, may) {
+  at("hold").hidden = !may;
+  at("hold").setAttribute("aria-pressed", String(held));
+  at("hold").textContent = held ? "learning held" : "hold learning";
 }
 
 function showTable(stands, { forecasts, intake }) {
@@ -260,6 +269,25 @@ at("window").addEventListener("change", draw);
 at("pause").addEventListener("click", () => {
   setPaused(store.paused === null ? clock() : null);
   if (store.paused === null) connect(); // for what came meanwhile
+});
+at("hold").addEventListener("click", async () => {
+  const stream = store.stream;
+  const held = at("hold").getAttribute("aria-pressed") === "true";
+  const told = (kind, text) => {
+    if (stream !== store.stream) return;
+    at("done").className = kind;
+    at("done").textContent = text;
+  };
+  at("hold").disabled = true;
+  try {
+    await control.post(held ? "api/control/release" : "api/control/hold", { streams: [stream] });
+    told("muted", held ? "It learns again." : "It learns nothing until it is released.");
+    if (stream === store.stream) showHold(!held, true);
+  } catch (error) {
+    told("alarm", `Not done: ${error.message}.`);
+  } finally {
+    at("hold").disabled = false;
+  }
 });
 for (const kind of ["pointermove", "pointerdown", "wheel"]) {
   at("streams").addEventListener(kind, () => (store.touched = Date.now()), { passive: true });
