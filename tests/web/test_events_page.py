@@ -33,6 +33,7 @@ EVENTS, STREAMS = 300, 1000
 ODD = ['<b onclick="x()">bold</b> & "pump"', "hall 2/Überdruck" + " lang" * 15, "\u202eabc", "#1 ?%20&=;"]
 REFUSED = "Failed to load resource: the server responded"  # what Chromium itself says of an answer like 404
 OPENS_S = 1.0
+TOKEN = "0123456789abcdef0123456789abcdef"
 FRAMES = """() => new Promise((done) => {
     const took = [];
     let last = performance.now();
@@ -389,3 +390,60 @@ def test_it_is_printed_in_the_light_look_with_all_rows(night, opened):
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         assert page.evaluate("document.documentElement.dataset.look") == "dark"
         assert page.evaluate("line.canvas.clientHeight") < 600
+
+
+def judge(page: Page, verdict: str, note: str) -> None:
+    page.locator("#verdict label", has_text=verdict).click()
+    page.fill("#note", note)
+    page.click("#save")
+
+
+def test_verdict_and_note_are_saved_by_who_has_the_token(tmp_path, opened):
+    path = tmp_path / "events.sqlite"
+    write_night(path, time.time(), 20, 8, names=ODD)
+    engine = Engine(untrained(), 4, Faults())
+    with site(engine, path, TOKEN) as here, opened(here.http, "events", forgive=REFUSED) as page:
+        ready(page)
+        first, second = (each["id"] for each in kept(here, verdict="", kind="event")[:2])
+        page.evaluate("(id) => choose(id)", first)
+        shows_event(page, first)
+        assert not page.is_visible("#read")
+        note = "<b>a bearing</b>\nof hall 2"
+        judge(page, "real", note)
+        until(page, lambda: page.is_visible("dialog.token"), "the question for the token")
+        assert_everyone_can_use(page)
+        page.keyboard.type("a wrong one")
+        page.keyboard.press("Enter")
+        assert page.is_visible("dialog.token"), "no header can say that"
+        page.fill("dialog.token input", TOKEN[::-1])
+        page.keyboard.press("Enter")
+        until(page, lambda: page.inner_text("dialog.token h2") == "That is not the daemon's token", "words")
+        page.keyboard.press("Escape")
+        until(page, lambda: page.inner_text("#saved") == "not saved: nothing was changed", "that it is not")
+        assert not any(each["note"] == note for each in kept(here))
+
+        page.click("#save")
+        page.fill("dialog.token input", TOKEN)
+        page.keyboard.press("Enter")
+        until(page, lambda: page.inner_text("#saved").startswith("saved"), "that it is")
+        with Journal(path) as journal:
+            entry = journal.one(first)
+        assert (entry["verdict"], entry["note"]) == ("real", note)
+        row = page.locator("#events tr[aria-current=true] .verdict")
+        until(page, lambda: row.inner_text() == "real", "the verdict in the table")
+
+        page.evaluate("(id) => choose(id)", second)
+        shows_event(page, second)
+        page.fill("#note", "half a thought")
+        assert page.inner_text("#saved") == "not saved yet"
+        page.evaluate("(id) => choose(id)", first)
+        shows_event(page, first)
+        assert page.input_value("#note") == note
+        page.evaluate("(id) => choose(id)", second)
+        shows_event(page, second)
+        assert page.input_value("#note") == "half a thought", "what was written is not lost"
+        judge(page, "planned work", "the half-yearly check")
+        until(page, lambda: page.inner_text("#saved").startswith("saved"), "no second question")
+        with Journal(path) as journal:
+            assert journal.one(second)["verdict"] == "work"
+        assert page.evaluate("Object.keys(localStorage).some((key) => key.includes('token'))") is False

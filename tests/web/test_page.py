@@ -31,7 +31,7 @@ from single_values import SETTINGS, Sensors
 from streamrnn.engine.engine import Engine
 from streamrnn.settings.sections import Faults
 from streamrnn.stats import WHY
-from streamrnn.wire.frame import RESET
+from streamrnn.wire.frame import HELD, RESET
 
 CALM, ROWS_A_SECOND, CHANNELS = 1500, 50, 3
 HTML = '<b onclick="x()">bold</b> & "pump"'
@@ -117,6 +117,7 @@ def picture(page: Page, chart: str) -> str:
 def test_curves_move(plant, opened):
     with opened(plant.http) as page:
         until(page, lambda: page.inner_text("#connection") == "live", "the connection")
+        assert not page.is_visible("#hold"), "nobody may"
         shows(page, "document.querySelectorAll('#charts canvas').length === 3", "a chart of each channel")
         for chart in ("#score", "#charts"):
             before, had = picture(page, chart), samples(page)
@@ -597,3 +598,33 @@ def test_100_000_streams_are_listed_at_once_and_the_page_stays_smooth(opened, ca
         print(f"tasks of the page longer than 50 ms: {[round(each) for each in tasks]}")
     assert np.median(took) < 1000
     assert sum(tasks) < 1000
+
+
+def test_learning_is_held_by_a_switch_where_the_daemon_lets_itself_be_told(model_file, tmp_path, opened):
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef0123456789abcdef")
+    token.chmod(0o600)
+    settings = {"http.control": True, "http.token_file": str(token)}
+    with serving(model_file, settings) as daemon, line_to(daemon) as line:
+        line.send(HTML, np.zeros((5, CHANNELS)), seq=0)
+        line.receive(5)
+        with opened(daemon.http) as page:
+            shows_stream(page, HTML)
+            assert page.inner_text("#hold") == "hold learning"
+            page.click("#hold")
+            page.fill("dialog.token input", token.read_text())
+            page.keyboard.press("Enter")
+            until(
+                page, lambda: page.inner_text("#done") == "It learns nothing until it is released.", "words"
+            )
+            line.send(HTML, np.zeros((1, CHANNELS)), seq=5)
+            assert line.receive(1)[0].header["flags"] & HELD
+            until(page, lambda: page.inner_text("#badges") == "learning held", "the mark")
+            until(page, lambda: page.inner_text("#streams .note") == "learning held", "the mark in the list")
+            assert page.get_attribute("#hold", "aria-pressed") == "true"
+            assert_everyone_can_use(page)
+            page.click("#hold")
+            until(page, lambda: page.inner_text("#done") == "It learns again.", "words")
+            line.send(HTML, np.zeros((1, CHANNELS)), seq=6)
+            assert not line.receive(1)[0].header["flags"] & HELD
+            until(page, lambda: page.inner_text("#badges") == "", "no mark")
