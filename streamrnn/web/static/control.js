@@ -57,14 +57,14 @@ const control = (() => {
   }
 
   /**
-   * Has the daemon change something; gives what it answers. Throws an Error that says what was wrong; its `given_up` is
+   * Has the daemon change something; gives what it answers. Throws an Error that says what was wrong; its `givenUp` is
    * true where the reader gave no token.
    */
   async function post(path, body) {
     for (let why = "The daemon asks for its token"; ; why = "That is not the daemon's token") {
       if (!known) {
         const given = await ask(why);
-        if (!given) throw Object.assign(new Error("nothing was changed"), { given_up: true });
+        if (!given) throw Object.assign(new Error("nothing was changed"), { givenUp: true });
         remember(given);
       }
       const answer = await fetch(path, {

@@ -163,7 +163,7 @@ async function save(done) {
     done({ ...event, ...answer.event, recording: event.recording });
     if (shown.event.id === event.id) tell("good", ["saved", answer.effect].filter(Boolean).join("; "));
   } catch (error) {
-    if (shown.event.id === event.id) tell("alarm", `not saved: ${error.message}`);
+    if (shown.event.id === event.id) tell(error.givenUp ? "" : "alarm", `not saved: ${error.message}`);
   } finally {
     at("save").disabled = false;
   }

@@ -140,13 +140,14 @@ function showLine({ streams, left_out: leftOut }) {
     stream,
     events: told.map(([from, to, peak, id, verdict, kind, many]) => ({ from: from / 1000, to: to === null ? null : to / 1000, peak, id, verdict, kind, count: many })),
   }));
-  line.set(ordered(rows));
+  line.set(ordered(rows.filter(({ events }) => events.some(inSight))));
 }
+
+const inSight = ({ from, to }) => from < line.until && (to === null || to >= line.since);
 
 // How much is in sight, as the time line has it.
 function showFound() {
-  const { since, until } = line;
-  const here = line.rows.map(({ events }) => events.filter(({ from, to }) => from < until && (to === null || to >= since)));
+  const here = line.rows.map(({ events }) => events.filter(inSight));
   const found = here.flat();
   const total = (which) => found.filter(which).reduce((sum, each) => sum + each.count, 0);
   const events = total(({ kind }) => kind === "event");

@@ -284,7 +284,7 @@ at("hold").addEventListener("click", async () => {
     told("muted", held ? "It learns again." : "It learns nothing until it is released.");
     if (stream === store.stream) showHold(!held, true);
   } catch (error) {
-    told("alarm", `Not done: ${error.message}.`);
+    told(error.givenUp ? "muted" : "alarm", `Not done: ${error.message}.`);
   } finally {
     at("hold").disabled = false;
   }
