@@ -381,7 +381,8 @@ def test_it_is_printed_in_the_light_look_with_all_rows(night, opened):
         page.emulate_media(media="print")
         assert page.evaluate("document.documentElement.dataset.look") == "light"
         rows = page.evaluate("line.rows.length")
-        assert page.evaluate("line.canvas.clientHeight") == min(rows, 150) * 24
+        assert page.evaluate("line.canvas.clientHeight") == min(rows, 40) * 24
+        assert page.inner_text("#pointed").startswith(f"The first 40 of {rows} streams")
         for hidden in ("#filters", "#save", "#help", "#older"):
             assert not page.is_visible(hidden)
         for seen in ("#axis", "#events", "#facts", "#read-verdict", "#event .chart", "#counts table"):

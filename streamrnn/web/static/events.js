@@ -431,6 +431,8 @@ for (const [kind, printing] of [["beforeprint", true], ["afterprint", false]]) {
   addEventListener(kind, () => {
     look.print(printing);
     line.print(printing);
+    const [rows, most] = [line.rows.length, TimeLine.MOST_PRINTED];
+    at("pointed").textContent = !printing ? HINT : rows > most ? `The first ${most} of ${count(rows)} streams, and the latest ${count(seen.events.length)} events.` : "";
   });
 }
 

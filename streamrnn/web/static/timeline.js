@@ -10,7 +10,7 @@ class TimeLine {
   static LONGEST_S = 400 * DAY_S;
   static #LEAST_PX = 4; // a bar's width, so that one sees and hits it
   static #NEAR_PX = 6; // how far from a bar it still counts as hit
-  static #MOST_PRINTED = 150; // rows
+  static MOST_PRINTED = 40; // rows: a page
   static #GLIDE_MS = 160;
 
   /**
@@ -56,7 +56,7 @@ class TimeLine {
 
   set(rows) {
     this.rows = rows;
-    this.tall.style.height = `${Math.max(rows.length, 1) * bars.ROW}px`;
+    this.#stretch();
     this.draw();
   }
 
@@ -126,7 +126,13 @@ class TimeLine {
   print(printing) {
     this.#printing = printing;
     this.place.classList.toggle("printing", printing);
+    this.#stretch();
     this.#paint();
+  }
+
+  #stretch() {
+    const rows = this.#printing ? Math.min(this.rows.length, TimeLine.MOST_PRINTED) : this.rows.length;
+    this.tall.style.height = `${Math.max(rows, 1) * bars.ROW}px`;
   }
 
   // --- drawing
@@ -164,7 +170,7 @@ class TimeLine {
     const tones = bars.tones();
     const ticks = this.#ticks(width);
     this.#paintAxis(width, tones, ticks);
-    const most = Math.min(this.rows.length, TimeLine.#MOST_PRINTED) * bars.ROW;
+    const most = Math.min(this.rows.length, TimeLine.MOST_PRINTED) * bars.ROW;
     const height = this.#printing ? most : this.place.clientHeight;
     const paint = this.#begin(this.canvas, width, height);
     const top = this.#printing ? 0 : this.place.scrollTop;
