@@ -7,7 +7,7 @@ from streamrnn.errors import UserError
 from streamrnn.events.journal import Journal
 
 
-def judge(path: Path | None, asked: dict[str, Any]) -> dict[str, Any]:
+def keep_verdict(path: Path | None, asked: dict[str, Any]) -> dict[str, Any]:
     """Keeps a verdict on an event, and a note where one is given; returns the event as it is then.
 
     ``asked``: ``event``, its id; ``verdict``, "" to take it back; and ``note``. Raises UserError for what is

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamrnn.daemon.driver import Driver
-from streamrnn.daemon.judging import judge
+from streamrnn.daemon.judging import keep_verdict
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.streams.choose import holding
@@ -73,10 +73,15 @@ class Operator:
         return said
 
     def _judge(self, asked: dict[str, Any], who: str) -> dict[str, Any]:
-        """Has a verdict kept."""
-        event = judge(self._journal, asked)
-        log.info("event %d judged %s, as %s asked", event["id"], event["verdict"] or "no more", who)
-        return {"event": event}
+        """Keeps a verdict, and gives it its effect."""
+        event = keep_verdict(self._journal, asked)
+        effect = ""
+        if event["kind"] == "event":
+            goes_on = event["end_wall_ns"] is None
+            effect = self.judged(event["stream"], event["verdict"], goes_on, event["begin_seq"])
+        verdict = event["verdict"] or "no more"
+        log.info("event %d judged %s, as %s asked%s", event["id"], verdict, who, effect and f": {effect}")
+        return {"event": event, "effect": effect}
 
     def _hold(self, words: np.ndarray, hold: np.uint32) -> int:
         """Sets HOLD of the streams of ids, (n, ID_WORDS) uint64; of those that were let go meanwhile, none.

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import numpy as np
 import pytest
 from models import untrained
 from nights import write_night
@@ -55,6 +57,24 @@ def test_a_verdict_and_its_note_are_kept_and_taken_back(here):
     assert kept(here)[4] == (5, "normal", note)
     assert post(here, {"event": 5, "verdict": "", "note": ""})[0] == 200
     assert kept(here)[4] == (5, "", "")
+
+
+def test_a_verdict_has_its_effect_on_the_stream_of_an_event_that_goes_on(here):
+    assert post(here, {"event": 5, "verdict": "normal"})[1]["effect"] == "", "no such stream is held"
+    with Journal(here.journal) as journal:
+        over, goes_on = journal.entries()[0][1], journal.entries()[0][0]
+    for event in (over, goes_on):
+        here.engine.feed([event["stream"]], np.zeros(5, np.int64), np.ones((5, 3), np.float32))
+    assert goes_on["end_wall_ns"] is None and over["end_wall_ns"] is not None
+    for verdict, effect in (
+        ("normal", "what it shows now is taken as usual"),
+        ("real", "learning held until it is over"),
+        ("", "learning released"),
+    ):
+        assert post(here, {"event": goes_on["id"], "verdict": verdict})[1]["effect"] == effect
+        held = json.loads(here.get(f"/api/streams/{quote(goes_on['stream'])}")[2])["held"]
+        assert held is (verdict == "real")
+    assert post(here, {"event": over["id"], "verdict": "normal"})[1]["effect"] == ""
 
 
 @pytest.mark.parametrize(

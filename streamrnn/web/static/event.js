@@ -4,11 +4,14 @@
 const CHARTS = 12; // drawn at first; with more channels, the others on demand
 const KINDS = { event: "event", reset: "state began anew", gap: "rows missing", silence: "silence" };
 const VERDICTS = { "": "not judged", real: "real", normal: "false, this is normal", work: "planned work" };
+const OUT = "What was learned of it is taken back where that still can be, and training can leave it out.";
+const WAIT = "Nothing is learned until it is over, and what was learned since it began is taken back.";
+// what comes of a verdict: of an event that is over, and of one that goes on
 const MEANINGS = {
-  "": "",
-  real: "What was learned while it lasted is taken back, and training can leave it out.",
-  normal: "The score takes what is so now as usual, at once.",
-  work: "Nothing is wrong with the machine; training can leave it out.",
+  "": ["", ""],
+  real: [OUT, WAIT],
+  normal: ["It counts as a false alarm.", "The score takes what the stream shows now as usual."],
+  work: [OUT, WAIT],
 };
 const OFF_NS = 2e9; // from which on a source's clock is told, too
 // bits of a recorded row's mark, and as what they are drawn
@@ -133,7 +136,12 @@ function showVerdict(anew, status) {
   const said = drafts.get(event.id) ?? event;
   for (const radio of at("verdict").elements.verdict) radio.checked = radio.value === said.verdict;
   if (at("note").value !== said.note) at("note").value = said.note;
-  at("meaning").textContent = MEANINGS[said.verdict];
+  showMeaning(said.verdict);
+}
+
+function showMeaning(verdict) {
+  const { kind, end_wall_ns: end } = shown.event;
+  at("meaning").textContent = kind === "event" ? MEANINGS[verdict][end === null ? 1 : 0] : "";
 }
 
 function drafted() {
@@ -142,7 +150,7 @@ function drafted() {
   const note = at("note").value;
   if (verdict === event.verdict && note === event.note) drafts.delete(event.id);
   else drafts.set(event.id, { verdict, note });
-  at("meaning").textContent = MEANINGS[verdict];
+  showMeaning(verdict);
   tell("", drafts.has(event.id) ? "not saved yet" : "");
 }
 
