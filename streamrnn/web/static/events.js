@@ -15,6 +15,7 @@ const seen = {
   loaded: null, // what the time line has: {since, until, span}, s
   following: true, // the present, as time goes on
   events: [], // of the table
+  missing: null, // the id of an event that is not kept
   next: null, // the id that those before go on with; null where there are none
   leftOut: 0, // streams of the time line
   counts: [],
@@ -48,23 +49,23 @@ async function load() {
   const mine = ++turn;
   loading = true;
   try {
-    await loadStatus();
+    slide();
     const { since, until, span } = line;
     const wide = { since: since - span, until: until + span };
     const bins = 3 * Math.max(Math.round(line.width / 2), 100);
     const [told, listed] = await Promise.all([
       ask("journal/timeline", { ...wide, ...filters(), bins }),
       ask("journal", { since, until, ...filters(), limit: Math.max(LISTED, Math.min(seen.events.length, MOST_LISTED)) }),
+      loadStatus(),
     ]);
     if (mine !== turn) return;
+    slide();
     seen.loaded = { ...wide, span };
     showLine(told);
     showEvents(listed.events, listed.next);
     say("live", "live");
     at("off").hidden = true;
-    if (chosen() !== null) await reach(chosen());
-    const stale = shown.event?.id !== chosen() || shown.event.end_wall_ns === null;
-    if (chosen() !== null && stale) await loadOne(chosen());
+    await refresh(chosen());
   } catch (error) {
     if (mine !== turn) return;
     trouble(error);
@@ -73,14 +74,24 @@ async function load() {
   again = setTimeout(load, POLL_MS);
 }
 
+// What goes on of the chosen event, or all of it where it could not be had before.
+async function refresh(id) {
+  if (id === null || id === seen.missing) return;
+  await reach(id);
+  if (shown.event?.id !== id) await fromAddress();
+  else if (shown.event.end_wall_ns === null) await loadOne(id).catch(() => (seen.missing = id));
+}
+
 async function loadStatus() {
   seen.status = await ask("status");
   seen.skew = seen.status.now - Date.now() / 1000;
   line.threshold = seen.status.threshold ?? 3;
-  if (seen.following) {
-    line.slide();
-    showRange();
-  }
+}
+
+function slide() {
+  if (!seen.following) return;
+  line.slide();
+  showRange();
 }
 
 function trouble(error) {
@@ -238,9 +249,14 @@ function listed() {
 }
 
 function showListed(row, event) {
-  const [began, stream, peak, verdict] = row.cells;
+  if (event.id === chosen()) row.setAttribute("aria-current", "true");
+  else row.removeAttribute("aria-current");
   const date = new Date(event.begin_wall_ns / 1e6);
   const today = date.toDateString() === new Date(line.now() * 1000).toDateString();
+  const told = `${today} ${JSON.stringify(event)}`;
+  if (event.end_wall_ns !== null && row.told === told) return; // it stands there already
+  row.told = told;
+  const [began, stream, peak, verdict] = row.cells;
   const time = date.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
   began.textContent = today ? time : `${date.toLocaleDateString(undefined, { day: "numeric", month: "short" })} ${time}`;
   const [link, note] = stream.children;
@@ -255,8 +271,6 @@ function showListed(row, event) {
   verdict.className = `verdict ${event.verdict}`;
   verdict.title = event.note;
   row.classList.toggle("open", event.end_wall_ns === null);
-  if (event.id === chosen()) row.setAttribute("aria-current", "true");
-  else row.removeAttribute("aria-current");
 }
 
 let extending = null; // one at a time
@@ -316,6 +330,13 @@ function showCounts() {
 
 const chosen = () => (/^#\d+$/.test(location.hash) ? Number(location.hash.slice(1)) : null);
 
+// Whether the address names a stream, as #stream=ID; its events alone are asked for.
+function narrowed() {
+  const stream = new URLSearchParams(location.hash.slice(1)).get("stream");
+  if (stream !== null) at("prefix").value = stream;
+  return stream !== null;
+}
+
 function choose(id) {
   location.hash = String(id);
 }
@@ -339,22 +360,19 @@ async function reach(id) {
 
 async function fromAddress() {
   const id = chosen();
-  const stream = new URLSearchParams(location.hash.slice(1)).get("stream");
   line.chosen = id;
   line.draw();
   markChosen();
   if (id === null) {
     at("event").hidden = true;
-    if (stream !== null) {
-      at("prefix").value = stream;
-      load();
-    }
+    if (narrowed()) load();
     return;
   }
   try {
     await loadOne(id);
   } catch (error) {
     if (chosen() !== id) return;
+    seen.missing = error.status === 404 ? id : null;
     at("pointed").textContent = `Event ${id}: ${error.message}`;
     at("event").hidden = true;
     return;
@@ -471,10 +489,5 @@ if (order && [...at("order").options].some(({ value }) => value === order)) at("
 showLook();
 pointed(null);
 line.look(line.now() - DAY_S, line.now());
-loadStatus()
-  .catch(() => {}) // load() tells of it
-  .then(() => {
-    fromAddress();
-    load();
-    loadCounts();
-  });
+narrowed();
+load().then(loadCounts);

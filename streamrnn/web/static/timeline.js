@@ -320,7 +320,7 @@ class TimeLine {
     for (const { events } of this.rows) {
       let done = -1; // each stream counts once in a bin
       for (const bar of events) {
-        if (bar.kind !== "event") continue;
+        if (bar.kind !== "event" || bar.from > this.until || (bar.to ?? Infinity) < this.since) continue;
         const [from, to] = this.#extent(bar, width);
         const last = Math.min(Math.floor((to - left) / 4), bins.length - 1);
         for (let k = Math.max(Math.floor((from - left) / 4), done + 1, 0); k <= last; k++) bins[k] += 1;
