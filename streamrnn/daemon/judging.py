@@ -10,8 +10,8 @@ from streamrnn.events.journal import Journal
 def keep_verdict(path: Path | None, asked: dict[str, Any]) -> dict[str, Any]:
     """Keeps a verdict on an event, and a note where one is given; returns the event as it is then.
 
-    ``asked``: ``event``, its id; ``verdict``, "" to take it back; and ``note``. Raises UserError for what is
-    no such request, and where the journal cannot be written.
+    ``asked``: ``event``, its id; ``verdict``, "" to take it back; and ``note``, or None. Raises UserError
+    for what is no such request, and where the journal cannot be written.
     """
     match asked:
         case {"event": int(event), "verdict": str(verdict), **rest} if _fits(event, rest):
@@ -29,5 +29,5 @@ def _fits(event: int, rest: dict[str, Any]) -> bool:
         case {"note": str(note), **more}:
             fits = not more and note.encode(errors="ignore").decode() == note  # no half of a letter
         case _:
-            fits = not rest
+            fits = rest in ({}, {"note": None})
     return fits and not isinstance(event, bool) and 0 <= event < 1 << 63

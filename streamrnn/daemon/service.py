@@ -44,6 +44,7 @@ from streamrnn.streams.slots import make_slots
 from streamrnn.system.heap import free_messages_fast
 from streamrnn.web.app import WebServer
 from streamrnn.web.control import Door
+from streamrnn.web.journal import JournalReader
 from streamrnn.web.metrics import make_registry
 
 log = logging.getLogger("streamrnn")
@@ -88,7 +89,8 @@ class Service:
         self._model_info = labels_of(model)
         self._web: WebServer | None = None
         self._control: Control | None = None
-        self._operator = Operator(self.engine)
+        self._events = Path(config.events.path) if config.events.path else None
+        self._operator = Operator(self.engine, self._events)
         self._token = read_token(Path(config.http.token_file)) if config.http.control else ""
 
     def start(self) -> None:
@@ -102,7 +104,8 @@ class Service:
             door = Door(self._operator.act, self._token, self.readiness)
             views = PageViews(self.engine, self.tally, self.keeper, self.readiness, door.is_open)
             checks = self._health, self.readiness
-            self._web = WebServer(*self.config.http.address, registry, *checks, views, door)
+            reader = JournalReader(self._events) if self._events is not None else None
+            self._web = WebServer(*self.config.http.address, registry, *checks, views, door, reader)
             self._web.start()
         self._compile()
         self.keeper.recover()

@@ -8,9 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
+from daemons import serving, wait_for
 from models import untrained
 from nights import write_night
 from pages import Site, site
@@ -18,6 +20,8 @@ from pages import Site, site
 from streamrnn.engine.engine import Engine
 from streamrnn.events.journal import NOTE_BYTES, Journal
 from streamrnn.settings.sections import Faults
+from streamrnn.state.ask import ask as control_ask
+from streamrnn.wire.frame import HELD
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 RIGHT = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
@@ -89,7 +93,7 @@ def test_a_verdict_has_its_effect_on_the_stream_of_an_event_that_goes_on(here):
         ({"event": 5, "verdict": "\ud800"}, "is no verdict"),
         ({"event": 5, "verdict": None}, "not a verdict"),
         ({"event": 5}, "not a verdict"),
-        ({"event": 5, "verdict": "real", "note": None}, "not a verdict"),
+        ({"event": 5, "verdict": "real", "note": 3}, "not a verdict"),
         ({"event": 5, "verdict": "real", "note": "\udfff"}, "not a verdict"),
         ({"event": 5, "verdict": "real", "note": "n" * (NOTE_BYTES + 1)}, "a note has at most"),
         ({"event": 5, "verdict": "real", "stream": "x"}, "not a verdict"),
@@ -129,3 +133,37 @@ def test_without_a_journal_there_is_nothing_to_judge():
     with site(Engine(untrained(), 4, Faults()), token=TOKEN) as here:
         status, said = post(here, {"event": 5, "verdict": "real"})
         assert (status, "set events.path" in said["error"]) == (400, True)
+
+
+def test_an_event_of_a_daemon_is_told_and_judged_while_it_goes_on(model_file, tmp_path):
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    token.chmod(0o600)
+    settings = {"http.control": True, "http.token_file": str(token), "state.snapshots": str(tmp_path)}
+    settings |= {"events.path": str(tmp_path / "events.sqlite")}
+    rows = np.random.default_rng(0).normal(size=(1600, 3)).astype(np.float32)
+    rows[1500:, 1] += 1000
+    with serving(model_file, settings) as daemon, daemon.line() as line:
+        line.send("pump", rows, seq=0)
+        line.receive(1601)  # with the one that says that an event began
+
+        def told() -> Any:
+            return json.loads(daemon.get("/api/journal?kind=event")[1])["events"]
+
+        (event,) = wait_for(told, "the event in the journal")
+        assert (event["stream"], event["channels"][0][0]) == ("pump", "c1")
+        assert (event["end_wall_ns"], 1500 <= event["begin_seq"] <= 1510) == (None, True)
+        body = {"event": event["id"], "verdict": "real", "note": "a test"}
+        asked = Request(f"{daemon.http}/api/control/judge", json.dumps(body).encode(), RIGHT)
+        with urlopen(asked, timeout=30) as answer:
+            assert json.loads(answer.read())["effect"].startswith("learning held until it is over")
+        line.send("pump", rows[-1:], seq=1600)
+        assert line.receive(1)[0].header["flags"] & HELD
+        (judged,) = told()
+        assert (judged["verdict"], judged["note"]) == ("real", "a test")
+        said = control_ask(
+            tmp_path, tmp_path, {"do": "judge", "event": event["id"], "verdict": "", "note": None}
+        )
+        assert said["effect"] == "learning released"
+        (judged,) = told()
+        assert (judged["verdict"], judged["note"]) == ("", "a test")
