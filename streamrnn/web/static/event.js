@@ -54,10 +54,16 @@ function showEvent(event, status) {
   drawRecording(status);
 }
 
+// What an entry's `rows` counts: rows of an event, those missing of a gap, how many resets.
+function many({ kind, rows }) {
+  if (kind === "reset") return rows === 1 ? "once" : `${count(rows)} times`;
+  return `${count(rows)} ${rows === 1 ? "row" : "rows"}${kind === "gap" ? " missing" : ""}`;
+}
+
 function facts(event) {
   const { begin_wall_ns: begin, end_wall_ns: end, begin_ns: taken, begin_seq: seq } = event;
   const told = [end === null ? `since ${stamp(begin)}` : `${stamp(begin)} to ${stamp(end)}, ${lasted(event)}`];
-  if (event.rows !== null) told.push(`${count(event.rows)} ${event.rows === 1 ? "row" : "rows"}${event.kind === "gap" ? " missing" : ""}`);
+  if (event.rows !== null) told.push(many(event));
   if (seq !== null) told.push(`from row ${count(seq)} on`);
   if (taken && Math.abs(taken - begin) > OFF_NS) told.push(`${stamp(taken)} by its source's clock`);
   if (event.peak !== null) told.push(`peak ${event.peak.toFixed(1)}`);

@@ -128,11 +128,10 @@ async function loadOne(id) {
 // --- the time line
 
 function moved() {
-  const now = line.now();
-  seen.following = line.until >= now - 0.01 * line.span && line.until <= now + 0.01 * line.span;
+  seen.following = line.isLatest;
   showRange();
   if (!seen.loaded) return;
-  const away = line.since < seen.loaded.since || line.until > Math.max(seen.loaded.until, now);
+  const away = line.since < seen.loaded.since || line.until > Math.max(seen.loaded.until, line.now());
   if (away && !loading) load();
   else settle();
 }
@@ -174,8 +173,8 @@ function showFound() {
 
 const highest = ({ events }) => Math.max(...events.map(({ peak }) => peak ?? 0));
 const latest = ({ events }) => Math.max(...events.map(({ from }) => from));
-const many = ({ events }) => events.reduce((sum, each) => sum + each.count, 0);
-const ORDERS = { peak: highest, latest, most: many };
+const most = ({ events }) => events.reduce((sum, each) => sum + each.count, 0);
+const ORDERS = { peak: highest, latest, most };
 
 // By names where all else is equal.
 function ordered(rows) {
@@ -264,8 +263,13 @@ function showListed(row, event) {
   link.textContent = event.stream;
   link.title = event.stream;
   const causes = event.channels.slice(0, 2).map(([name, share]) => `${name} ${percent(share)}`);
-  const missing = event.kind === "gap" && event.rows !== null ? `${count(event.rows)} rows` : "";
-  note.textContent = [event.kind === "event" ? "" : KINDS[event.kind], missing, event.kind === "reset" ? event.detail : lasted(event), ...causes].filter(Boolean).join(", ");
+  const of = {
+    event: [lasted(event), ...causes],
+    reset: [KINDS.reset, event.detail, event.rows > 1 ? many(event) : ""],
+    gap: [event.rows === null ? KINDS.gap : many(event)],
+    silence: [KINDS.silence, lasted(event)],
+  }[event.kind];
+  note.textContent = of.filter(Boolean).join(", ");
   peak.textContent = event.peak === null ? "–" : event.peak.toFixed(1);
   verdict.textContent = event.verdict ? { real: "real", normal: "false", work: "work" }[event.verdict] : "";
   verdict.className = `verdict ${event.verdict}`;
@@ -407,8 +411,7 @@ function settle() {
 }
 
 function lookBack(span) {
-  const now = line.now();
-  line.look(now - SPANS[span], now, true);
+  line.look(...line.latest(SPANS[span]), true);
   at("rows").scrollTop = 0;
 }
 
@@ -488,6 +491,5 @@ const order = kept.get("events.order");
 if (order && [...at("order").options].some(({ value }) => value === order)) at("order").value = order;
 showLook();
 pointed(null);
-line.look(line.now() - DAY_S, line.now());
 narrowed();
 load().then(loadCounts);

@@ -11,6 +11,7 @@ class TimeLine {
   static #LEAST_PX = 4; // a bar's width, so that one sees and hits it
   static #NEAR_PX = 6; // how far from a bar it still counts as hit
   static MOST_PRINTED = 40; // rows: a page
+  static #ROOM = 0.02; // of the span, behind the present
   static #GLIDE_MS = 160;
 
   /**
@@ -31,7 +32,7 @@ class TimeLine {
     this.chosen = null; // an event's id
     this.now = () => Date.now() / 1000;
     this.threshold = 3;
-    [this.since, this.until] = [this.now() - DAY_S, this.now()];
+    [this.since, this.until] = this.latest(DAY_S);
     this.drawn = 0; // pictures so far
     this.#observe();
     this.#listen();
@@ -86,9 +87,19 @@ class TimeLine {
     this.#glide = requestAnimationFrame(step);
   }
 
+  // The last `span` seconds, and a little room for what goes on.
+  latest(span) {
+    const until = this.now() + TimeLine.#ROOM * span;
+    return [until - span, until];
+  }
+
+  get isLatest() {
+    return Math.abs(this.until - this.latest(this.span)[1]) < 0.01 * this.span;
+  }
+
   // Goes along with the present, which is nothing that one did.
   slide() {
-    [this.since, this.until] = [this.now() - this.span, this.now()];
+    [this.since, this.until] = this.latest(this.span);
     this.draw();
   }
 
