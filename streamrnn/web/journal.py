@@ -153,9 +153,10 @@ def _timeline(request: Request) -> Callable[[Journal], Any]:
         while True:
             found = journal.timeline(since_ns, until_ns, parts, chosen)
             streams = found["streams"]
-            if parts <= _LEAST_BINS or sum(map(len, streams.values())) <= _BARS:
+            bars = sum(map(len, streams.values()))
+            if parts <= _LEAST_BINS or bars <= _BARS:
                 break
-            parts //= 4
+            parts = max(parts * _BARS // (4 * bars), _LEAST_BINS)
         return {**found, "streams": _highest(streams), "left_out": max(len(streams) - _STREAMS, 0)}
 
     return answer

@@ -359,6 +359,29 @@ def test_a_phone_pans_and_picks_by_touch(night, opened):
         shows(page, "shown.event && !at('event').hidden", "an event")
         assert page.evaluate("shown.event.stream") == one["stream"]
 
+        page.locator("#rows").scroll_into_view_if_needed()
+        box = page.locator("#rows canvas").bounding_box()
+        session, y = page.context.new_cdp_session(page), box["y"] + 100
+
+        def touch(kind: str, *xs: float) -> None:
+            points = [{"x": box["x"] + x, "y": y, "id": k} for k, x in enumerate(xs)]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        since, span = page.evaluate("[line.since, line.span]")
+        touch("touchStart", 200)
+        for x in (220, 250, 280):
+            touch("touchMove", x)
+        touch("touchEnd")
+        shows(page, f"line.since < {since - 0.2 * span}", "earlier")
+        assert page.evaluate("line.span") == pytest.approx(span)
+        touch("touchStart", 150)
+        touch("touchStart", 150, 200)
+        for apart in (70, 100, 150):
+            touch("touchMove", 175 - apart / 2, 175 + apart / 2)
+        touch("touchEnd")
+        shows(page, f"line.span < {span / 2}", "closer")
+        assert page.evaluate("visualViewport.scale") == 1
+
 
 def test_bars_differ_by_more_than_their_colour(night, opened):
     shapes = """() => ["", "real", "normal", "work"].flatMap((verdict) => [3, 6].map((peak) => {

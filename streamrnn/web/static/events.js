@@ -1,7 +1,8 @@
 // The page of events: what is in sight of the time line, a table of it, and one event large.
 "use strict";
 
-const POLL_MS = 5000;
+const POLL_MS = 3000;
+const SHARE = 10; // times as long as an answer took, at least, until the next question
 const SETTLED_MS = 150; // after which a view that was moved, or a name that is typed, is asked for
 const LISTED = 100; // events, at a time
 const MOST_LISTED = 1000;
@@ -47,6 +48,7 @@ async function load() {
   clearTimeout(again);
   if (document.hidden) return;
   const mine = ++turn;
+  const began = performance.now();
   loading = true;
   try {
     slide();
@@ -71,7 +73,7 @@ async function load() {
     trouble(error);
   }
   loading = false;
-  again = setTimeout(load, POLL_MS);
+  again = setTimeout(load, Math.max(POLL_MS, SHARE * (performance.now() - began)));
 }
 
 // What goes on of the chosen event, or all of it where it could not be had before.
