@@ -2,9 +2,11 @@
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from browser import (
 from models import untrained
 from nights import write_night
 from pages import Site, site
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from streamrnn.engine.engine import Engine
 from streamrnn.events.journal import Filter, Journal
@@ -55,9 +57,14 @@ PAINTS = """() => {
 
 
 @pytest.fixture(scope="module")
-def opened() -> Iterator[Opener]:
+def browser() -> Iterator[Browser]:
     with chromium() as browser:
-        yield opener(browser)
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Browser) -> Opener:
+    return opener(browser)
 
 
 @pytest.fixture(scope="module")
@@ -335,8 +342,7 @@ def test_a_journal_that_is_off_empty_or_gone_is_told(tmp_path, opened):
         until(page, lambda: "no such journal" in page.inner_text("#connection"), "what is wrong")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize(("scheme", "viewport"), [("light", DESK), ("dark", PHONE)], ids=["desk", "phone"])
 def test_everyone_can_use_it(night, opened, scheme, viewport):
     one = next(each for each in kept(night) if each["recording"] and each["stream"] == ODD[1])
     how = {"is_mobile": True, "has_touch": True} if viewport == PHONE else {}
@@ -471,3 +477,60 @@ def test_verdict_and_note_are_saved_by_who_has_the_token(tmp_path, opened):
         with Journal(path) as journal:
             assert journal.one(second)["verdict"] == "work"
         assert page.evaluate("Object.keys(localStorage).some((key) => key.includes('token'))") is False
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """A page of another origin, which says nothing of what its scripts may do."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>elsewhere</title>")
+
+    def log_request(self, *args: object) -> None:
+        pass
+
+
+ATTACK = """async ([url, token]) => {
+    const body = JSON.stringify({ event: 5, verdict: "real" });
+    const json = { "content-type": "application/json" };
+    const ways = [
+        { headers: { ...json, authorization: `Bearer ${token}` } },
+        { headers: json, credentials: "include" },
+        { headers: { "content-type": "text/plain" }, mode: "no-cors" },
+    ];
+    const sent = await Promise.all(ways.map((way) =>
+        fetch(url, { method: "POST", body, ...way }).then(({ type }) => type, () => "refused")));
+    const form = document.createElement("form");
+    Object.assign(form, { action: url, method: "POST", enctype: "text/plain" });
+    const field = document.createElement("input");
+    Object.assign(field, { name: body.slice(0, -1) + ', "note": "', value: '"}' });
+    form.append(field);
+    document.body.append(form);
+    form.submit();
+    return sent;
+}"""
+
+
+def test_a_page_from_elsewhere_changes_nothing_whatever_it_knows(tmp_path, browser):
+    path = tmp_path / "events.sqlite"
+    write_night(path, time.time(), 5, 3)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    page = browser.new_page()
+    try:
+        with site(Engine(untrained(), 4, Faults()), path, TOKEN) as here:
+            before = kept(here)
+            page.goto(f"http://127.0.0.1:{server.server_port}/")
+            with page.expect_navigation() as navigation:
+                sent = page.evaluate(ATTACK, [f"{here.http}/api/control/judge", TOKEN])
+            assert sent == ["refused"] * 3
+            assert navigation.value.status == 403
+            assert kept(here) == before
+    finally:
+        page.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
