@@ -613,29 +613,35 @@ def test_a_page_that_reads_stays_longer_than_an_answer_may_take(monkeypatch, her
 
 def parts_of(page: str) -> list[str]:
     """The files that a page asks for."""
-    return [name for name in re.findall(r'(?:src|href)="([^"]+)"', page) if "." in name]
+    return re.findall(r'(?:src|href)="([\w.]+\.\w+)"', page)
 
 
-def test_the_page_is_small(here, capsys):
+PAGES_OF_IT = {"": "index.html", "events": "events.html"}
+
+
+@pytest.mark.parametrize("address", PAGES_OF_IT)
+def test_a_page_is_small(here, address, capsys):
     whole = gzipped = 0
-    page = here.get("/")[2].decode()
-    parts = parts_of(page)
-    for name in ["", *parts]:
+    for name in [address, *parts_of(here.get(f"/{address}")[2].decode())]:
         status, _, body = here.get(f"/{name}")
         assert status == 200, name
         whole += len(body)
         gzipped += len(here.get(f"/{name}", accept_encoding="gzip")[2])
     with capsys.disabled():
-        print(f"\nthe page: {whole:,} bytes, {gzipped:,} as browsers get it")
+        print(f"\nthe page /{address}: {whole:,} bytes, {gzipped:,} as browsers get it")
     assert gzipped < whole <= PAGE_BYTES
-    of_a_cluster = parts_of((app.STATIC / "cluster.html").read_text())
-    used = {*parts, *of_a_cluster, "index.html", "cluster.html", "uPlot.LICENSE"}
-    assert used == set(STATIC), "what is there is used"
 
 
-def test_the_page_is_of_itself_alone(here):
-    page = here.get("/")[2].decode()
-    assert page == (app.STATIC / "index.html").read_text()
+def test_all_files_of_pages_are_used():
+    pages = {*PAGES_OF_IT.values(), "cluster.html"}
+    used = {part for page in pages for part in parts_of((app.STATIC / page).read_text())}
+    assert used | pages | {"uPlot.LICENSE"} == set(STATIC)
+
+
+@pytest.mark.parametrize(("address", "file"), PAGES_OF_IT.items())
+def test_a_page_is_of_itself_alone(here, address, file):
+    page = here.get(f"/{address}")[2].decode()
+    assert page == (app.STATIC / file).read_text()
     assert "://" not in page
     for tag in re.findall(r"<[a-z][^>]*>", page):
         assert not re.search(r"\s(?:style|on[a-z]+)\s*=", tag), tag
