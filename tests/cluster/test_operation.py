@@ -6,7 +6,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,9 @@ def test_other_formats(cluster, tmp_path, kind):
         toml = cluster.folder / f"{kind}.toml"
         toml.write_text(f'{head}[input]\n{ins}[output]\nbind = ["{publishes}"]\n{outs}{cluster_lines}')
         member = Member("gateway", toml, cluster.folder / f"gateway-{kind}.log")
-        with zmq.Context() as context, context.socket(zmq.SUB) as sub:
+        with ExitStack() as ends:
+            ends.callback(member.kill)
+            sub = ends.enter_context(ends.enter_context(zmq.Context()).socket(zmq.SUB))
             member.wait_until_ready()
             sub.subscribe(b"")
             sub.connect(publishes)
@@ -171,9 +173,9 @@ def test_other_formats(cluster, tmp_path, kind):
                 cluster.members[1].wait_until_it_says('rejected 1 (truncated), the last of "raw"')
             else:
                 member.wait_until_it_says("1 syntax")
+            assert member.stop() == 0
         assert {each["stream"] for each in found} == {kind}
         assert found[0]["prediction"].keys() == set(channels)
-        assert member.stop() == 0
     cluster.wait_until_done()
 
 
