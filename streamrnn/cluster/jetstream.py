@@ -23,6 +23,7 @@ _WRONG_LAST = (10071, 10164)  # err_code: it was not the last message of its sub
 _FULL = (10023, 10047, 10077, 10122, 10053)  # no room: of the server, the stream
 _ABSENT = (10037, 10059, 10014)  # no such message, stream, consumer
 _EXISTS = 10058
+_SEQUENCE = "Nats-Sequence"  # a header of the servers' own, whatever else a message has
 Headers = Mapping[str, str]
 _NONE: Headers = {}
 
@@ -174,11 +175,12 @@ class JetStream:
             while True:
                 message = await asyncio.wait_for(queue.get(), PATIENCE_S)
                 headers = message.headers or {}
-                if status := headers.get("Status"):
-                    if status not in ("204", "404"):
-                        raise Unavailable(f"reading: {status} {headers.get('Description', '')}")
+                if _SEQUENCE in headers:  # first of all: what is in the log may say that it is a status
+                    found.append(_logged(message.data, headers))
+                elif (status := headers.get("Status")) in ("204", "404"):
                     return found
-                found.append(_logged(message.data, headers))
+                else:
+                    raise Unavailable(f"reading: {status} {headers.get('Description', '')}")
         except TimeoutError:
             raise Unavailable(f"no answer within {PATIENCE_S:g} s") from None
         finally:
@@ -229,7 +231,7 @@ def _error(error: Mapping[str, Any]) -> Exception:
 
 
 def _logged(data: bytes, headers: Headers) -> Logged:
-    seq, subject = int(headers["Nats-Sequence"]), headers["Nats-Subject"]
+    seq, subject = int(headers[_SEQUENCE]), headers["Nats-Subject"]
     pending = int(headers.get("Nats-Num-Pending", 0))
     return Logged(seq, subject, data, headers, told_ns(headers["Nats-Time-Stamp"]), pending)
 

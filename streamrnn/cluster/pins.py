@@ -81,10 +81,10 @@ class Pins:
 
     async def _heard(self, message: Any) -> None:
         headers = message.headers or {}
-        if status := headers.get("Status"):
+        if not message.reply:  # a status; what is in the log has where to acknowledge it, and any headers
             shard, turn = map(int, message.subject.split(".")[-2:])
             pin = self._pins[shard]
-            if status == "423" and pin.id and turn == pin.turn:
+            if headers.get("Status") == "423" and pin.id and turn == pin.turn:
                 self._let_go(pin)
                 self._lost(shard)
             return
