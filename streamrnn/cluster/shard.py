@@ -30,6 +30,7 @@ _READ, _READ_BYTES = 64, 1 << 22  # messages and bytes of the input that are tak
 _AGAIN_S = 0.2
 _LAGGING_S = 0.005  # a replica that has not yet what was rung for is asked again
 _PATIENCE_S = 600.0  # of who finds a shard again: as long as the pin is ours, there is nobody else to
+_PURGES = 64  # that wait for what is kept to be old enough, at most
 _WORTH = 1000  # rows since the last checkpoint that are worth one when a shard is handed over
 
 log = logging.getLogger("streamrnn")
@@ -58,7 +59,8 @@ class Shard:
         self._bell, self._rung = asyncio.Event(), 0
         self._leaving = asyncio.Event()
         self._saving: asyncio.Task[tuple[Checkpoint, int]] | None = None
-        self._purging: asyncio.Task[None] | None = None
+        self._purging, self._purged_s = set[asyncio.Task[None]](), float("-inf")
+        self._pressed, self._saved = False, 0  # a checkpoint is wanted; up to where the last one is
         # what is committed, and the number of its message
         self._committed = ShardHead(number)
         self._last = 0
@@ -77,6 +79,12 @@ class Shard:
         """Has it go on with the newest terms."""
         self._bell.set()
 
+    def press(self) -> None:
+        """Has it write a checkpoint, if input could be removed by one: there is no room for more."""
+        if self._saving is None and self._committed.position > self._saved:
+            self._pressed = True
+            self._bell.set()
+
     async def run(self) -> None:
         """Works. Raises UserError for what is in the log and cannot be taken up."""
         try:
@@ -91,9 +99,13 @@ class Shard:
                     log.warning("shard %d: %s; trying again", self._number, error)
                     await asyncio.sleep(_AGAIN_S)
         finally:
-            for task in (self._saving, self._purging):
-                if task is not None:
-                    task.cancel()
+            self._let_be()
+
+    def _let_be(self) -> None:
+        """Ends what is under way beside the rows."""
+        for task in (*self._purging, *([self._saving] if self._saving is not None else [])):
+            task.cancel()
+        self._saving = None
 
     async def _do(self, work: Callable[..., Value], *arguments: Any) -> Value:
         """Runs what takes long on the thread for it."""
@@ -101,7 +113,7 @@ class Shard:
 
     async def _find(self) -> None:
         """Comes to the state that the last head tells of, and makes the shard this worker's."""
-        self._saving = None
+        self._let_be()
         means, subject = self._means, self._names.state(self._number)
         message = await insist(lambda: self._jetstream.last(self._names.results, subject), _PATIENCE_S)
         self._last = message.seq if message is not None else 0
@@ -115,6 +127,7 @@ class Shard:
         found = self._course.head.checkpoint
         if found is not None:
             self.tally.checkpoint_rows, self.tally.checkpoint_ns = found.rows, found.written_ns
+        self._saved = found.position if found is not None else 0
         self.tally.all_rows, self.tally.streams = self._course.head.rows, self._course.streams
         self._course.head = replace(self._course.head, worker=means.worker)
         await self._commit([], self._course.head)
@@ -160,7 +173,8 @@ class Shard:
         subject = self._names.input(self._number)
         while True:
             self._bell.clear()
-            if self._leaving.is_set() or self._means.engines.newest > self._course.head.revision:
+            changes = self._means.engines.newest > self._course.head.revision
+            if changes or self._pressed or self._leaving.is_set():
                 return []
             what = self._names.inputs, subject, after + 1, _READ, _READ_BYTES
             found: list[Logged] = await insist(lambda what=what: self._jetstream.read(*what), _PATIENCE_S)  # type: ignore[misc]
@@ -189,7 +203,8 @@ class Shard:
         many = course.terms.checkpoint_rows
         if self._leaving.is_set():
             many = min(many, _WORTH)
-        due = changes or course.head.rows - self.tally.checkpoint_rows >= many
+        due = changes or self._pressed or course.head.rows - self.tally.checkpoint_rows >= many
+        self._pressed = False
         if due and self._saving is None:
             outputs += await self._save()
         return outputs
@@ -239,6 +254,7 @@ class Shard:
         head = self._course.head
         data = await self._do(self._course.checkpoint)
         self.tally.checkpoint_rows, self.tally.streams = head.rows, self._course.streams
+        self._saved = head.position
         self._saving = asyncio.create_task(self._write(data, head))
         return outputs
 
@@ -260,13 +276,18 @@ class Shard:
             return
         self._course.head = self._course.head.with_checkpoint(checkpoint, events)
         self.tally.checkpoint_ns = checkpoint.written_ns
-        self._purging = asyncio.create_task(self._purge(checkpoint))
+        now, kept_s = time.monotonic(), self._course.terms.keep_input_s
+        if now - self._purged_s >= kept_s / _PURGES:
+            self._purged_s = now
+            task = asyncio.create_task(self._purge(checkpoint, kept_s))
+            self._purging.add(task)
+            task.add_done_callback(self._purging.discard)
 
-    async def _purge(self, checkpoint: Checkpoint) -> None:
-        """Removes what no recovery needs any more, once the head that says so is there."""
-        while self._committed.checkpoint != checkpoint:
+    async def _purge(self, checkpoint: Checkpoint, kept_s: float) -> None:
+        """Removes what no recovery needs any more, once a head that says so is there."""
+        while (there := self._committed.checkpoint) is None or there.position < checkpoint.position:
             await asyncio.sleep(_AGAIN_S)
-        await asyncio.sleep(self._course.terms.keep_input_s)
+        await asyncio.sleep(kept_s)
         purge, names, number = self._jetstream.purge, self._names, self._number
         try:
             await purge(names.inputs, names.input(number), seq=checkpoint.position + 1)

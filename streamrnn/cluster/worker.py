@@ -31,6 +31,7 @@ from streamrnn.web.metrics import StatsCollector
 _TURN_S, _WORD_S = 0.05, 5.0
 _COOL_S = 30.0  # how long a shard that cannot be taken up is left to others
 _HAND_OVER_S = 20.0
+_PRESS_S = 1.0
 
 log = logging.getLogger("streamrnn")
 
@@ -58,6 +59,7 @@ class Worker:
         self._cooling: dict[int, float] = {}
         self._surplus: asyncio.Task[None] | None = None
         self._used = set[int]()  # shards that somebody had: others have had no rows, and are nobody's
+        self._next_press = 0.0
         self.ready = False
 
     def stop(self) -> None:
@@ -113,6 +115,7 @@ class Worker:
             self._next_word = now + _WORD_S
             self._refusals.tell()
             self._refusals.tell_counts(_WORD_S)
+        self._press(now)
         for shard in [shard for shard, until in self._cooling.items() if now > until]:
             del self._cooling[shard]
             self.pins.reopen(shard)
@@ -131,6 +134,13 @@ class Worker:
             newest = next((shard for shard in reversed(self._shards) if shard in owned), None)
             if newest is not None:
                 self._surplus = asyncio.create_task(self._hand_over(newest))
+
+    def _press(self, now: float) -> None:
+        """Where gateways find no room, has checkpoints written, and what came before them removed."""
+        if now >= self._next_press and any(each.get("held") for each in self.members.present("gateway")):
+            self._next_press = now + _PRESS_S
+            for shard in self._shards.values():
+                shard.press()
 
     async def renew(self) -> None:
         """Takes the newest terms, as at SIGHUP; goes on as before where that cannot be done."""
