@@ -38,9 +38,15 @@ async def reshard(jetstream: JetStream, subjects: Subjects, shards: int) -> int:
         )
     heads = await read_heads(jetstream, subjects, terms)
     snapshot, again, now_ns = await _gather(jetstream, subjects, heads)
+    where = shards_of([bytes(each[: each[-1]]) for each in snapshot.ids], shards)
+    most, capacity = int(np.bincount(where, minlength=1).max()), terms.config.streams.capacity
+    if most > capacity:
+        raise UserError(
+            f"{shards} are too few: one would have {most:,} streams, and holds {capacity:,}, which is the "
+            "cluster's streams.capacity"
+        )
     await make_consumers(jetstream, subjects, range(terms.shards, shards), terms)
     state = (await jetstream.state(subjects.inputs))["state"]
-    where = shards_of([bytes(each[: each[-1]]) for each in snapshot.ids], shards)
     checkpoints = []
     for shard in range(shards):
         mine = where == shard

@@ -179,6 +179,20 @@ def test_other_formats(cluster, tmp_path, kind):
     cluster.wait_until_done()
 
 
+def test_too_few_shards_for_the_streams(tmp_path, model_file):
+    with running(tmp_path, model_file, toml="[streams]\ncapacity = 6\n") as cluster:
+        cluster.init("--shards", "3", *KEPT)
+        for kind in ("gateway", "worker"):
+            cluster.member(kind).wait_until_ready()
+        send_some(cluster)
+        for member in cluster.members:
+            assert member.stop() == 0
+        refused = cluster.command("reshard", "1")
+        assert "one would have 10 streams, and holds 6" in refused.stderr
+        assert refused.returncode == 1
+        assert cluster.command("check").returncode == 0
+
+
 def test_another_number_of_shards(cluster):
     assert "still running" in cluster.command("reshard", "5").stderr
     for member in cluster.members:
