@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from streamrnn.cli.shared import COUNT, MODEL, SETTINGS, Finite, as_json_option, example, report
 
 _PATIENCE_S = 5.0
+_FIXED = ("replicas", "pin", "checkpoint_rows", "keep", "keep_input", "most_bytes")  # by ``init``, for good
 file_option = click.option(
     "-c", "--config", "file", type=SETTINGS, metavar="FILE", help="TOML file of settings."
 )
@@ -35,10 +37,15 @@ def _load(file: Path | None, **flags: Any) -> Any:
     return load_config(file, given)
 
 
+def _is_given(context: click.Context, name: str) -> bool:
+    """Whether an option is on the command line."""
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 def _talk(config: Any, work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
     """What ``work`` does over a connection. Raises UserError where no server answers."""
     from streamrnn.cluster.connect import connect
-    from streamrnn.cluster.jetstream import Unavailable
+    from streamrnn.cluster.jetstream import Unavailable, WrongLast
     from streamrnn.errors import UserError
 
     async def run() -> Any:
@@ -52,6 +59,8 @@ def _talk(config: Any, work: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
         return asyncio.run(run())
     except Unavailable as error:
         raise UserError(f"the servers do not do it: {error}; do most of them run?") from error
+    except WrongLast as error:
+        raise UserError(f"somebody else changed the cluster meanwhile ({error}); try again") from error
 
 
 @click.command(epilog=example("streamrnn gateway -c station.toml"))
@@ -129,7 +138,9 @@ def cluster() -> None:
 )
 @click.option("--update", is_flag=True, help="Give a cluster another model or other rules.")
 @as_json_option
+@click.pass_context
 def init(
+    context: click.Context,
     model: Path | None,
     file: Path | None,
     servers: tuple[str, ...],
@@ -149,6 +160,10 @@ def init(
     It keeps both, so workers need nothing else. --update changes them under the rules of a reload; workers
     take them at SIGHUP.
     """
+    fixed = [name for name in ("shards", *_FIXED) if _is_given(context, name)] if update else []
+    if fixed:
+        options = ", ".join("--" + name.replace("_", "-") for name in fixed)
+        raise click.UsageError(f"{options}: cannot change with --update; see `streamrnn cluster reshard`")
     config = _load(file, model=model, cluster__servers=servers, cluster__name=name)
     from streamrnn.cluster import setup
     from streamrnn.cluster.terms import Terms

@@ -13,6 +13,7 @@ from streamrnn.settings.cluster_section import Cluster
 PENDING_BYTES = 1 << 26  # that may wait to be sent
 _PING_S = 5  # a server that does not answer two of these is given up
 _TRY_S = 2
+_MOST_TOLD = 10
 
 log = logging.getLogger("streamrnn")
 
@@ -77,7 +78,7 @@ class _Says:
     """What is said of a connection."""
 
     def __init__(self) -> None:
-        self.connected, self.refused = False, ""
+        self.connected, self.refused, self._forbidden = False, "", set[str]()
         self.last: Exception | None = None
 
     def close(self) -> None:
@@ -96,7 +97,12 @@ class _Says:
         self.last = error
         if "authorization" in str(error).lower() or isinstance(error, ssl.SSLError):
             self.refused = str(error)
-        log.debug("NATS: %s", error or type(error).__name__)
+        said = str(error) or type(error).__name__
+        new = said not in self._forbidden and len(self._forbidden) < _MOST_TOLD
+        if new and "permissions" in said.lower():
+            self._forbidden.add(said)
+            log.error("%s; a member needs the subjects NAME.>, $JS.> and _INBOX.>", said)
+        log.debug("NATS: %s", said)
 
 
 def _login(settings: Cluster) -> dict[str, Any]:

@@ -104,9 +104,14 @@ class JetStream:
                 await self._publish(subject, data, headers, f"{self._inbox}.{token}" if last else "")
             return await asyncio.wait_for(queue.get(), patience_s)
         except TimeoutError:
-            raise Unavailable(f"no answer within {patience_s:g} s") from None
+            raise Unavailable(self._why(patience_s)) from None
         finally:
             del self._waiting[token]
+
+    def _why(self, patience_s: float) -> str:
+        """There was no answer for so long: servers do not answer what they do not permit, but say so."""
+        said = str(self.client.last_error or "")
+        return f"no answer within {patience_s:g} s" + (f" ({said})" if "permissions" in said.lower() else "")
 
     async def _decided(
         self, messages: Sequence[tuple[str, bytes, Headers]], patience_s: float = PATIENCE_S
@@ -182,7 +187,7 @@ class JetStream:
                 else:
                     raise Unavailable(f"reading: {status} {headers.get('Description', '')}")
         except TimeoutError:
-            raise Unavailable(f"no answer within {PATIENCE_S:g} s") from None
+            raise Unavailable(self._why(PATIENCE_S)) from None
         finally:
             del self._waiting[token]
 

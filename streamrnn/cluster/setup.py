@@ -38,17 +38,12 @@ async def init(jetstream: JetStream, config: Config, terms: Terms, most_bytes: i
     inputs = {"name": names.inputs, "subjects": [names.input("*")], **common}
     results = {"name": names.results, "subjects": names.result_subjects, **common}
     results |= {"allow_atomic": True, "allow_msg_ttl": True}
-    try:
-        await jetstream.state(names.results)
-    except Missing:
-        pass
-    else:
+    if await newest_terms(jetstream, names) is not None:
         raise UserError(
             f"there is a cluster {names.name} already; --update gives it another model or other rules"
         )
     for stream in (inputs, results):
-        what = f"STREAM.CREATE.{stream['name']}"
-        await insist(lambda what=what, stream=stream: jetstream.api(what, **stream), _PATIENCE_S)  # type: ignore[misc]
+        await insist(lambda stream=stream: _make_stream(jetstream, stream), _PATIENCE_S)  # type: ignore[misc]
     await make_consumers(jetstream, names, range(terms.shards), terms)
     where = await publish_model(jetstream, names, config.model, model)
     terms = replace(
@@ -59,6 +54,21 @@ async def init(jetstream: JetStream, config: Config, terms: Terms, most_bytes: i
         sections=sections_of(config),
     )
     return await _publish(jetstream, names, terms)
+
+
+async def _make_stream(jetstream: JetStream, stream: dict[str, Any]) -> None:
+    """Makes a stream, or takes the one that an ``init`` made which was interrupted. Raises UserError."""
+    name = stream["name"]
+    try:
+        there = (await jetstream.state(name))["config"]
+    except Missing:
+        await jetstream.api(f"STREAM.CREATE.{name}", **stream)
+        return
+    if sorted(there.get("subjects") or ()) != sorted(stream["subjects"]):
+        raise UserError(
+            f"there is a stream of NATS {name} already, and it is not a cluster's; take another cluster.name"
+        )
+    await jetstream.api(f"STREAM.UPDATE.{name}", **stream)
 
 
 async def make_consumers(jetstream: JetStream, names: Subjects, shards: range, terms: Terms) -> None:

@@ -1,0 +1,56 @@
+"""A cluster set up where something is in the way: half of one, what is not one, an account without rights."""
+
+from collections.abc import Iterator
+
+import pytest
+from clusters import ClusterOfTests, running
+from daemons import wait_for
+
+
+@pytest.fixture
+def cluster(tmp_path, model_file) -> Iterator[ClusterOfTests]:
+    """A server, and nothing on it."""
+    with running(tmp_path, model_file) as cluster:
+        wait_for(lambda: "there is no cluster t" in cluster.command("status").stderr, "the server")
+        yield cluster
+
+
+def make_stream(cluster: ClusterOfTests, name: str, *subjects: str) -> None:
+    cluster.ask(lambda jetstream: jetstream.api(f"STREAM.CREATE.{name}", name=name, subjects=subjects))
+
+
+def test_what_an_interrupted_init_left_is_taken(cluster):
+    names = cluster.names
+    make_stream(cluster, names.inputs, names.input("*"))
+    make_stream(cluster, names.results, *names.result_subjects)
+    assert "there is no cluster t" in cluster.command("init", "--update").stderr
+    made = cluster.command("init", "--shards", "2", "--most-bytes", "1000000")
+    assert "2 shards" in made.stdout, made.stderr
+    state = cluster.ask(lambda jetstream: jetstream.state(names.results))
+    assert state["config"]["allow_atomic"]
+    assert state["config"]["max_bytes"] == 1000000
+    assert "there is a cluster t already" in cluster.command("init").stderr
+
+
+@pytest.mark.parametrize("which", ["inputs", "results"])
+def test_a_stream_of_somebody_else_stays_as_it_is(cluster, which):
+    name = getattr(cluster.names, which)
+    make_stream(cluster, name, "other.>")
+    refused = cluster.command("init")
+    assert f"a stream of NATS {name} already" in refused.stderr
+    assert refused.returncode == 1
+
+
+def test_what_update_does_not_change(cluster):
+    refused = cluster.command("init", "--update", "--keep", "60", "--shards", "3")
+    assert "--shards, --keep: cannot change" in refused.stderr
+    assert refused.returncode == 2
+
+
+def test_an_account_without_rights(tmp_path, model_file):
+    (tmp_path / "password").write_text("secret")
+    user = 'user: us, password: secret, permissions: { publish: ["t.>"], subscribe: [">"] }'
+    lines = [f"authorization {{ users: [ {{ {user} }} ] }}"]
+    login = 'user = "us"\npassword_file = "password"\n'
+    with running(tmp_path, model_file, lines=lines, toml=login) as cluster:
+        wait_for(lambda: "permissions violation" in cluster.command("status").stderr.lower(), "its refusal")
