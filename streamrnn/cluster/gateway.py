@@ -241,9 +241,10 @@ class Gateway:
         end = self._loop.time() + _DRAIN_S
         while self._loop.time() < end and (not stopping.done() or self.tally.waiting):
             await asyncio.sleep(0.01)
+        lost = self.tally.waiting + self.blocks.abandon()
+        await stopping
         if self._intake is not None:
             await asyncio.to_thread(self._intake.close)
-        if lost := self.tally.waiting:
+        if lost:
             log.error("stopped with %d blocks that the log did not take; their rows are lost", lost)
-            return False
-        return True
+        return not lost

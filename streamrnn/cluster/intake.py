@@ -55,7 +55,7 @@ class BlockIntake:
         self._under_way = np.zeros(shards, np.bool_)
         self._freed = threading.Condition()
         self._inbox, self._clock = make_inbox(), SteadyClock()
-        self._stopping = self.failed = False
+        self._stopping = self._abandoned = self.failed = False
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         receive.prepare(0, self._inbox)
         fill_blocks(self.filling, self._inbox, 0, 0, 0)
@@ -75,12 +75,17 @@ class BlockIntake:
         self._stopping = True
         self._thread.join()
 
+    def abandon(self) -> int:
+        """Has ``stop`` return whatever ``append`` does not have. Returns how many blocks that are."""
+        self._abandoned = True
+        return int(np.count_nonzero(self.filling.messages))
+
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             while not self._stopping:
                 self._turn()
-            while self.filling.messages.any():
+            while self.filling.messages.any() and not self._abandoned:
                 self._seal_due(self._clock.now_ns(), True)
                 self._wait(_WAIT_S)
         except Exception:

@@ -7,9 +7,11 @@ import signal
 from collections.abc import Callable
 
 from streamrnn.cluster.gateway import Gateway
+from streamrnn.cluster.jetstream import Unavailable
 from streamrnn.cluster.worker import Worker
 from streamrnn.daemon.log import set_up_log
 from streamrnn.daemon.systemd import notify, watchdog_s
+from streamrnn.errors import UserError
 from streamrnn.settings.config import Config
 from streamrnn.system.heap import free_messages_fast
 
@@ -45,6 +47,33 @@ async def _beat() -> None:
         await asyncio.sleep(wait_s)
 
 
+async def _live(member: Gateway | Worker, renew: Callable[[], object] | None) -> int:
+    """Runs a member until it is told to stop, which it may be while it still waits for servers."""
+    began = False
+
+    def say_ready(said: str) -> None:
+        nonlocal began
+        began = True
+        _ready(said)
+
+    def stop() -> None:
+        member.stop()
+        if not began:
+            working.cancel()
+
+    working = asyncio.create_task(member.run(say_ready))
+    _at_signals(stop, renew)
+    beat = asyncio.create_task(_beat())
+    try:
+        return await working
+    except asyncio.CancelledError:
+        return 0
+    except Unavailable as error:
+        raise UserError(f"the NATS servers do not do it: {error}") from error
+    finally:
+        beat.cancel()
+
+
 def run_worker(config: Config) -> int:
     """Runs a worker until SIGTERM or SIGINT. Returns the exit code. Raises UserError."""
     set_up_log(config.log)
@@ -54,15 +83,12 @@ def run_worker(config: Config) -> int:
         renewing: set[asyncio.Task[None]] = set()
 
         def renew() -> None:
-            task = asyncio.create_task(worker.renew())
-            renewing.add(task)
-            task.add_done_callback(renewing.discard)
+            if worker.ready:  # or it has the newest terms, or takes them
+                task = asyncio.create_task(worker.renew())
+                renewing.add(task)
+                task.add_done_callback(renewing.discard)
 
-        _at_signals(worker.stop, renew)
-        beat = asyncio.create_task(_beat())
-        await worker.run(_ready)
-        beat.cancel()
-        return 0
+        return await _live(worker, renew)
 
     return asyncio.run(run())
 
@@ -73,11 +99,6 @@ def run_gateway(config: Config) -> int:
     free_messages_fast()
 
     async def run() -> int:
-        gateway = Gateway(config)
-        _at_signals(gateway.stop, None)
-        beat = asyncio.create_task(_beat())
-        code = await gateway.run(_ready)
-        beat.cancel()
-        return code
+        return await _live(Gateway(config), None)
 
     return asyncio.run(run())

@@ -65,8 +65,11 @@ class Worker:
     def stop(self) -> None:
         self._stopping.set()
 
-    async def run(self, say_ready: Callable[[str], object]) -> None:
-        """Works until ``stop``, and hands over. Raises UserError where it cannot begin."""
+    async def run(self, say_ready: Callable[[str], object]) -> int:
+        """Works until ``stop``, and hands over. Returns the exit code.
+
+        Raises Unavailable, UserError where it cannot begin.
+        """
         self.jetstream = await connect(self.config.cluster, f"worker {self.name}")
         self.engines = Engines(self.jetstream, self.names, self._thread)
         agreed = await insist(self.engines.renew, 60.0)
@@ -107,6 +110,7 @@ class Worker:
             self.ready = False
             await self._hand_all_over()
             self._shown.stop()
+        return 0
 
     async def _turn(self) -> None:
         now = time.monotonic()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from clusters import ClusterOfTests, running
+from clusters import ClusterOfTests, Load, running
 from daemons import wait_for
 
 
@@ -54,3 +54,24 @@ def test_an_account_without_rights(tmp_path, model_file):
     login = 'user = "us"\npassword_file = "password"\n'
     with running(tmp_path, model_file, lines=lines, toml=login) as cluster:
         wait_for(lambda: "permissions violation" in cluster.command("status").stderr.lower(), "its refusal")
+
+
+def test_members_end_when_they_are_told_to_though_no_server_is_there(cluster):
+    cluster.servers.kill(0)
+    for kind in ("gateway", "worker"):
+        waiting = cluster.member(kind)
+        waiting.wait_until_it_says("no answer from")
+        assert waiting.stop() == 0
+
+
+@pytest.mark.skipif("not config.getoption('--long')", reason="waits for what does not come: run with --long")
+def test_a_gateway_ends_though_the_log_does_not_take_its_rows(cluster):
+    assert cluster.command("init", "--shards", "1").returncode == 0
+    gateway = cluster.member("gateway")
+    gateway.wait_until_ready()
+    cluster.servers.kill(0)
+    load = Load(cluster.takes, streams=3, channels=3, pause_s=0)
+    gateway.wait_until_it_says("not appended")
+    load.stop()
+    assert gateway.stop() == 1
+    assert "blocks that the log did not take" in gateway.said
