@@ -19,6 +19,7 @@ from streamrnn.cluster.tally import WorkerTally
 from streamrnn.errors import UserError
 
 _PATIENCE_S = 600.0  # as long as the pin is ours, there is nobody else to find a shard
+_COMMIT_BYTES, _COMMIT_MESSAGES = 1 << 25, 100  # of predictions before those of the last block
 
 log = logging.getLogger("streamrnn")
 
@@ -49,9 +50,12 @@ class ShardCourse:
         )
 
     def take_all(self, messages: Sequence[Logged]) -> list[bytes]:
-        """``take`` for messages in order. Returns blocks of their predictions."""
+        """``take`` for messages in order, as many as one commit can answer. Returns blocks of predictions."""
+        most = min(_COMMIT_BYTES, _COMMIT_MESSAGES * self._most_bytes)
         for message in messages:
             self.take(message)
+            if self._stepper.said_bytes > most:
+                break
         return self._said()
 
     def _said(self) -> list[bytes]:
@@ -62,7 +66,8 @@ class ShardCourse:
         stats = self._stepper.engine.stats
         arrays = stats.counters, stats.rejected, stats.resets
         counts, told = [array.copy() for array in arrays], replace(self.tally)
-        self.take_all(messages)
+        while messages := [message for message in messages if message.seq > self.head.position]:
+            self.take_all(messages)
         for array, before in zip(arrays, counts, strict=True):
             array[:] = before
         for name in ("repeated", "missed", "no_blocks"):

@@ -12,6 +12,7 @@ from streamrnn.wire import codec, frame
 from streamrnn.wire.memory import address_of, copy_bytes, read_u16
 
 PARTS, TOPIC, TOO_LARGE = (REASONS.index(name) for name in ("parts", "topic", "oversized"))
+ROWS_PER_MESSAGE = 0xFFFF  # a frame says how many in 16 bits
 _ROWS_AT, _HEAD = codec.offset(frame.FRAME, "rows"), frame.FRAME.itemsize
 
 
@@ -21,6 +22,7 @@ class Filling(NamedTuple):
     content: np.ndarray  # (shards * room,) uint8; its pages are touched only when they are used
     room: int  # bytes in a block
     most: int  # rows in a block
+    limit: int  # rows in a message: what has more is refused, as its answers were too many for one commit
     raw: int  # 1 for input format "raw"
     alone: np.ndarray  # uint8: the id of the stream that messages of one part are of; none = they are refused
     used: np.ndarray  # (shards,) int64: bytes
@@ -30,7 +32,9 @@ class Filling(NamedTuple):
     rejected: np.ndarray  # (len(REASONS),) int64
 
 
-def make_filling(shards: int, room: int, most: int, raw: bool, stream: str) -> Filling:
+def make_filling(
+    shards: int, room: int, most: int, raw: bool, stream: str, limit: int = ROWS_PER_MESSAGE
+) -> Filling:
     def counts() -> np.ndarray:
         return np.zeros(shards, np.int64)
 
@@ -38,6 +42,7 @@ def make_filling(shards: int, room: int, most: int, raw: bool, stream: str) -> F
         content=np.zeros(shards * room, np.uint8),
         room=room,
         most=most,
+        limit=limit,
         raw=int(raw),
         alone=np.frombuffer(stream.encode(), np.uint8).copy(),
         used=counts(),
@@ -94,6 +99,9 @@ def fill_blocks(filling, inbox, count, first, now):
         rows = 1
         if filling.raw == 0 and size >= _HEAD:
             rows = max(np.int64(read_u16(payload + _ROWS_AT)), 1)
+        if rows > filling.limit:
+            filling.rejected[TOO_LARGE] += 1
+            continue
         shard = shard_of(topic, length, filling.used.size)
         fits = filling.used[shard] + need <= filling.room and filling.rows[shard] + rows <= filling.most
         if filling.messages[shard] > 0 and not fits:

@@ -41,6 +41,7 @@ _TURN_S, _WORD_S = 0.25, 5.0
 _AGAIN_S, _FULL_S = 0.1, 0.5
 _DRAIN_S = 20.0
 _COMMIT_BYTES = 1 << 28  # of predictions of a block
+_COMMIT_MESSAGES = 300  # full ones, that is: servers take 1000 in one batch
 
 log = logging.getLogger("streamrnn")
 
@@ -133,10 +134,10 @@ class Gateway:
         how = self.config.input
         if not (how.connect or how.bind):
             return []
-        most_rows = max(_COMMIT_BYTES // answer_bytes(model, terms), 1)
-        self.blocks = BlockIntake(
-            self.config, terms.shards, most_rows, self.tally, self._append_soon, self._broke
-        )
+        most_bytes = self.jetstream.most_bytes
+        most_rows = max(min(_COMMIT_BYTES, _COMMIT_MESSAGES * most_bytes) // answer_bytes(model, terms), 1)
+        how_much = terms.shards, most_rows, most_bytes
+        self.blocks = BlockIntake(self.config, *how_much, self.tally, self._append_soon, self._broke)
         source, receives = open_input(context, guard, how, len(model.channels))
         self._taken = Connections(source, how.publishers)
         if how.adapted:

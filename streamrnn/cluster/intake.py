@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import zmq
 
-from streamrnn.cluster.blocks import FRAMES, RAW, seal
+from streamrnn.cluster.blocks import FRAMES, HEAD, RAW, seal
 from streamrnn.cluster.clock import SteadyClock
 from streamrnn.cluster.filling import TOO_LARGE, fill_blocks, make_filling
 from streamrnn.cluster.tally import GatewayTally
@@ -38,16 +38,20 @@ class BlockIntake:
         config: Config,
         shards: int,
         most_rows: int,
+        most_bytes: int,
         tally: GatewayTally,
         append: Callable[[int, str, bytes, int], object],
         on_failure: Callable[[], object],
     ):
-        """``append`` is called on this thread with shard, name of the block, its bytes and its rows."""
+        """A block has ``most_bytes`` at most, and so many rows that its answers are not too many.
+
+        ``append`` is called on this thread with shard, name of the block, its bytes and its rows.
+        """
         how, cluster = config.input, config.cluster
         self._kind = RAW if how.format == "raw" else FRAMES
         stream = "" if how.adapted else how.stream
-        room, most = cluster.block_bytes, min(cluster.block_rows, most_rows)
-        self.filling = make_filling(shards, room, most, self._kind == RAW, stream)
+        room, most = min(cluster.block_bytes, most_bytes - HEAD), min(cluster.block_rows, most_rows)
+        self.filling = make_filling(shards, room, most, self._kind == RAW, stream, most_rows)
         self._wait_ns = round(cluster.block_time * 1e9)
         self._tally, self._append, self._on_failure = tally, append, on_failure
         self.gateway = secrets.randbits(64) or 1

@@ -22,6 +22,7 @@ _AGAIN_S = 0.2
 _WRONG_LAST = (10071, 10164)  # err_code: it was not the last message of its subject that was said to be
 _FULL = (10023, 10047, 10077, 10122, 10053)  # no room: of the server, the stream
 _ABSENT = (10037, 10059, 10014)  # no such message, stream, consumer
+_BROKEN = (10175, 10176)  # a batch: part of it went to a leader before, or too many others are under way
 _EXISTS = 10058
 _SEQUENCE = "Nats-Sequence"  # a header of the servers' own, whatever else a message has
 Headers = Mapping[str, str]
@@ -230,7 +231,7 @@ def _error(error: Mapping[str, Any]) -> Exception:
         return LogFull(text)
     if code in _ABSENT:
         return Missing(text)
-    if error.get("code") == 400 or code == _EXISTS:
+    if code not in _BROKEN and (error.get("code") == 400 or code == _EXISTS):
         return UserError(f"the servers refuse: {text}")
     return Unavailable(text)
 

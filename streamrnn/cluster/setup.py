@@ -7,6 +7,7 @@ from typing import Any
 from streamrnn.cluster.engines import make_engine
 from streamrnn.cluster.jetstream import JetStream, Missing, insist
 from streamrnn.cluster.pins import GROUP
+from streamrnn.cluster.stepper import bytes_of_one
 from streamrnn.cluster.subjects import Subjects
 from streamrnn.cluster.terms import Terms, fetch_model, newest_terms, publish_model, sections_of
 from streamrnn.daemon.reload import refuse_what_is_fixed
@@ -25,7 +26,13 @@ async def init(jetstream: JetStream, config: Config, terms: Terms, most_bytes: i
     Raises UserError where there is one of that name.
     """
     names, model = Subjects(config.cluster.name), read_model(config.model)
-    make_engine(model, config)  # or it would fail in every worker
+    engine = make_engine(model, config)  # or it would fail in every worker
+    size = bytes_of_one(engine.core)
+    if size > jetstream.most_bytes:
+        raise UserError(
+            f"a prediction may have {size:,} bytes, and the servers take {jetstream.most_bytes:,} in a "
+            "message; lower predict.horizon, or raise their max_payload"
+        )
     common = {
         "retention": "limits",
         "discard": "new",  # what is full refuses, and never forgets

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -153,6 +154,11 @@ class Shard:
                     after = messages[-1].seq if messages else self._course.head.position
                     reading = asyncio.create_task(self._read(after))
                     outputs = await self._step(messages)
+                    while messages := [each for each in messages if each.seq > self._course.head.position]:
+                        if committing is not None:
+                            await committing
+                        committing = asyncio.create_task(self._commit(outputs, self._course.head))
+                        outputs = await self._step(messages)
                 if self._saving is not None and (self._saving.done() or leaving):
                     await self._take_saved()
                 if self._course.head != self._committed:
@@ -226,6 +232,8 @@ class Shard:
             except (Unavailable, WrongLast) as error:
                 if await self._was_committed(messages[-1][1], error):
                     break
+                if isinstance(error, Unavailable):  # others may have been refused with us
+                    await asyncio.sleep(_AGAIN_S * secrets.randbelow(100) / 100)
         self.tally.held = False
         self._committed = head
         self.tally.position, self.tally.time_ns = head.position, head.time_ns

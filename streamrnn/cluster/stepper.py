@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamrnn.cluster.blocks import (
+    ENTRY_BYTES,
     FRAMES,
     HEAD,
     PREDICTIONS,
@@ -31,6 +32,7 @@ from streamrnn.streams.recovery import PUT, restore
 from streamrnn.streams.rules import unlearn
 from streamrnn.streams.slots import Slots, make_slots
 from streamrnn.streams.snapshot import ID_BYTES, Snapshot, read_from, write_to
+from streamrnn.wire.frame import TOPIC_BYTES
 
 FORMAT = "streamrnn-shard/1"
 _HEADER_LIMIT = 1 << 16
@@ -117,6 +119,11 @@ class Stepper:
         self._written.tally[USED] = self._written.tally[MESSAGES] = 0
         return body
 
+    @property
+    def said_bytes(self) -> int:
+        """Of what ``flush`` gives."""
+        return sum(map(len, self._full)) + int(self._written.tally[USED])
+
     def flush(self, position: int, most: int) -> list[bytes]:
         """Blocks of all that was said since the last time, up to ``position`` in the log.
 
@@ -179,6 +186,11 @@ class Stepper:
         find_slots(self._slots, ids, found)
         self._slots.notes["again"][found] = again
         stepping.pump.doubts.topics[:] = doubts
+
+
+def bytes_of_one(core: Core) -> int:
+    """Of a block of the largest prediction alone."""
+    return HEAD + ENTRY_BYTES + TOPIC_BYTES + message_bytes(core)
 
 
 def taken_of(slots: Slots) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -41,6 +41,12 @@ def test_a_stream_of_somebody_else_stays_as_it_is(cluster, which):
     assert refused.returncode == 1
 
 
+def test_predictions_larger_than_a_message(tmp_path, model_file):
+    toml, lines = "[predict]\nevery = 1\nhorizon = 500\n", ["max_payload: 4096"]
+    with running(tmp_path, model_file, lines=lines, toml=toml) as cluster:
+        wait_for(lambda: "lower predict.horizon" in cluster.command("init").stderr, "its refusal")
+
+
 def test_what_update_does_not_change(cluster):
     refused = cluster.command("init", "--update", "--keep", "60", "--shards", "3")
     assert "--shards, --keep: cannot change" in refused.stderr
