@@ -15,6 +15,8 @@ from streamrnn.cluster.tally import WorkerTally
 from streamrnn.cluster.terms import Terms, newest_terms
 from streamrnn.errors import UserError
 
+_TURNS = 20
+
 
 async def terms_there(jetstream: JetStream, subjects: Subjects) -> Terms:
     """The terms that hold. Raises UserError where there is no such cluster."""
@@ -145,9 +147,25 @@ async def check(jetstream: JetStream, subjects: Subjects) -> list[str]:
     wrong, finder = list[str](), Finder(jetstream, subjects)
     for shard in range(terms.shards):
         try:
-            message = await jetstream.last(subjects.results, subjects.state(shard))
-            if message is not None:
-                await finder.find(head_in(message, shard, subjects.checkpoint(shard)))
+            await _check(jetstream, subjects, finder, shard)
         except UserError as error:
             wrong.append(str(error))
     return wrong
+
+
+async def _check(jetstream: JetStream, subjects: Subjects, finder: Finder, shard: int) -> None:
+    """Finds one shard again, as the last head of now has it. Raises UserError."""
+    for turn in range(_TURNS):
+        message = await jetstream.last(subjects.results, subjects.state(shard))
+        if message is None:
+            return
+        head = head_in(message, shard, subjects.checkpoint(shard))
+        try:
+            await finder.find(head)
+            return
+        except UserError:
+            # its worker may have written another checkpoint, and removed what came before that
+            now = await jetstream.last(subjects.results, subjects.state(shard))
+            later = None if now is None else head_in(now, shard, subjects.checkpoint(shard))
+            if turn == _TURNS - 1 or later is None or later.checkpoint == head.checkpoint:
+                raise

@@ -124,7 +124,11 @@ class Shard:
         else:
             head = head_in(message, self._number, self._names.checkpoint(self._number))
             how = self._jetstream, self._names, means.engines, means.tally, self._do
-            self._course = await find_course(head, *how)
+            try:
+                self._course = await find_course(head, *how)
+            except UserError as error:
+                await self._require_last(error)
+                raise
         found = self._course.head.checkpoint
         if found is not None:
             self.tally.checkpoint_rows, self.tally.checkpoint_ns = found.rows, found.written_ns
@@ -133,6 +137,12 @@ class Shard:
         self._course.head = replace(self._course.head, worker=means.worker)
         await self._commit([], self._course.head)
         means.tally.takeovers += 1
+
+    async def _require_last(self, error: UserError) -> None:
+        """Raises WrongLast where the head is another by now: what went before that may be gone."""
+        message = await self._jetstream.last(self._names.results, self._names.state(self._number))
+        if message is None or message.seq != self._last:
+            raise WrongLast("another worker was here") from error
 
     # --- following the log
 

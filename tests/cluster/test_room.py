@@ -32,6 +32,18 @@ def test_a_log_too_small_for_the_rows_between_two_checkpoints(tmp_path, model_fi
         load.stop()
 
 
+@pytest.mark.skipif("not config.getoption('--long')", reason="checks again and again: run with --long")
+def test_a_check_while_what_it_reads_is_removed(tmp_path, model_file):
+    with running(tmp_path, model_file) as cluster:
+        cluster.init("--shards", "2", "--pin", "1", "--checkpoint-rows", "300")
+        for kind in ("gateway", "worker"):
+            cluster.member(kind).wait_until_ready()
+        load = Load(cluster.takes, streams=20, channels=3, pause_s=0)
+        for _ in range(6):
+            assert (done := cluster.command("check")).returncode == 0, done.stderr
+        load.stop()
+
+
 def test_servers_that_take_small_messages_and_predictions_that_are_large(tmp_path, model_file):
     toml, lines = "[predict]\nevery = 1\nhorizon = 500\n", ["max_payload: 16384"]
     with running(tmp_path, model_file, toml=toml, lines=lines) as cluster:
