@@ -13,6 +13,7 @@ from typing import Any
 
 from streamrnn.cluster.jetstream import JetStream, Unavailable
 from streamrnn.cluster.subjects import Subjects
+from streamrnn.errors import UserError
 
 GROUP = "worker"
 _BATCH = 256  # doorbells that are asked for at once
@@ -125,16 +126,11 @@ class Pins:
         try:
             what = f"CONSUMER.UNPIN.{self._names.inputs}.{self._names.consumer(shard)}"
             await self._jetstream.api(what, group=GROUP)
-        except Unavailable as error:
+        except (Unavailable, UserError) as error:
             log.debug("shard %d: not unpinned (%s); its time will be over", shard, error)
         for reply in pin.rung.values():
             await self._say(reply, b"-NAK")
         self._let_go(pin)
-
-    def close(self, shard: int) -> None:
-        """Asks no more for a shard, until ``reopen``."""
-        self._closed.add(shard)
-        self._let_go(self._pins[shard])
 
     def reopen(self, shard: int) -> None:
         self._closed.discard(shard)

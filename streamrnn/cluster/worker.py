@@ -56,6 +56,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._shards: dict[int, Shard] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._leaving = set[int]()
         self._cooling: dict[int, float] = {}
         self._surplus: asyncio.Task[None] | None = None
         self._used = set[int]()  # shards that somebody had: others have had no rows, and are nobody's
@@ -180,6 +181,9 @@ class Worker:
     def _ended(self, number: int, task: asyncio.Task[None]) -> None:
         self._forget(number)
         if task.cancelled() or (error := task.exception()) is None:
+            goes_on = not self._stopping.is_set() and number not in self._leaving
+            if goes_on and number in self.pins.owned:
+                self._taken(number)  # it came back before its old task had ended
             return
         for line in str(error).splitlines():
             log.error("%s", line)
@@ -199,9 +203,11 @@ class Worker:
         shard, task = self._shards.get(number), self._tasks.get(number)
         if shard is None or task is None:
             return
+        self._leaving.add(number)
         shard.leave()
         await asyncio.wait({task}, timeout=_HAND_OVER_S)
         await self.pins.give_up(number)
+        self._leaving.discard(number)
         self._cooling[number] = time.monotonic() + 2 * self.terms.pin_s
 
     async def _hand_all_over(self) -> None:

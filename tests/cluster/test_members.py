@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from streamrnn.cluster import worker
 from streamrnn.cluster.members import Members
+from streamrnn.settings.config import load_config
 
 
 def shares(shards: int, names: list[str]) -> list[int]:
@@ -42,3 +44,32 @@ def test_what_others_say_of_their_shards():
         return members.shards(7)
 
     assert asyncio.run(heard()) == {0, 3}
+
+
+def test_a_shard_that_comes_back_before_its_task_has_ended(monkeypatch):
+    begun = []
+
+    class Standing:
+        """A shard on which nothing is done."""
+
+        def __init__(self, _means: object, number: int):
+            self.number, self.tally = number, None
+
+        async def run(self) -> None:
+            begun.append(self.number)
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(worker, "Shard", Standing)
+
+    async def lose_and_find() -> tuple[bool, list[int]]:
+        member = worker.Worker(load_config(None, {}))
+        member.pins, member._means = SimpleNamespace(owned=[3]), None  # type: ignore[assignment]
+        member._taken(3)
+        await asyncio.sleep(0)
+        member._lost(3)
+        member._taken(3)  # as where both messages came at once
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return 3 in member._tasks, begun[:]
+
+    assert asyncio.run(lose_and_find()) == (True, [3, 3])
