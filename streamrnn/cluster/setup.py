@@ -69,13 +69,16 @@ async def _make_stream(jetstream: JetStream, stream: dict[str, Any]) -> None:
     try:
         there = (await jetstream.state(name))["config"]
     except Missing:
-        await jetstream.api(f"STREAM.CREATE.{name}", **stream)
-        return
+        there, what = stream, "CREATE"
+    else:
+        what = "UPDATE"
     if sorted(there.get("subjects") or ()) != sorted(stream["subjects"]):
         raise UserError(
             f"there is a stream of NATS {name} already, and it is not a cluster's; take another cluster.name"
         )
-    await jetstream.api(f"STREAM.UPDATE.{name}", **stream)
+    made = (await jetstream.api(f"STREAM.{what}.{name}", **stream))["config"]
+    if missing := [key for key in stream if key.startswith("allow_") and not made.get(key)]:
+        raise UserError(f"the servers know no {', '.join(missing)}; NATS 2.12 or newer is needed")
 
 
 async def make_consumers(jetstream: JetStream, names: Subjects, shards: range, terms: Terms) -> None:

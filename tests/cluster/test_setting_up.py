@@ -1,10 +1,15 @@
 """A cluster set up where something is in the way: half of one, what is not one, an account without rights."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 from clusters import ClusterOfTests, Load, running
 from daemons import wait_for
+
+from streamrnn.cluster.jetstream import Missing
+from streamrnn.cluster.setup import _make_stream
+from streamrnn.errors import UserError
 
 
 @pytest.fixture
@@ -81,3 +86,18 @@ def test_a_gateway_ends_though_the_log_does_not_take_its_rows(cluster):
     load.stop()
     assert gateway.stop() == 1
     assert "blocks that the log did not take" in gateway.said
+
+
+def test_servers_that_are_too_old():
+    class Old:
+        """Takes what it knows of a stream, as NATS 2.11 does, and leaves the rest."""
+
+        async def state(self, name: str) -> None:
+            raise Missing(f"{name} not found")
+
+        async def api(self, _what: str, **stream: object) -> dict[str, object]:
+            return {"config": {key: value for key, value in stream.items() if key != "allow_atomic"}}
+
+    stream = {"name": "t", "subjects": ["t.out.*"], "allow_direct": True, "allow_atomic": True}
+    with pytest.raises(UserError, match="no allow_atomic; NATS"):
+        asyncio.run(_make_stream(Old(), stream))  # type: ignore[arg-type]
