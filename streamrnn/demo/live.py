@@ -47,7 +47,9 @@ def demo(seconds: float | None, http: str, seed: int) -> int:
         # `train` knows no units; the page shows them
         write_model(replace(read_model(MODEL), channels=CHANNELS, outputs=CHANNELS), model)
         source, sink = f"ipc://{folder}/in", f"ipc://{folder}/out"  # a socket of ZeroMQ has 107 bytes at most
-        words = [str(model), "--connect", source, "--bind", sink, "--http", http]
+        config = Path(folder) / "demo.toml"
+        config.write_text('[events]\npath = "events.db"\nbefore = "20s"\nafter = "10s"\n')
+        words = [str(model), "-c", str(config), "--connect", source, "--bind", sink, "--http", http]
         with _daemon(words) as daemon, zmq.Context() as context, context.socket(zmq.XPUB) as socket:
             socket.linger, socket.rcvtimeo, socket.sndhwm = 0, _PEER_MS, 0
             socket.bind(source)
@@ -116,6 +118,7 @@ def _say_what_to_see(page: str, sink: str) -> None:
         "the last ten minutes were sent ahead, so the scores know what is usual",
         "every half minute at first something goes wrong with a pump, and is listed here: its score rises "
         "above the threshold a moment later, and it goes to the top; now and then one rises for nothing, too",
+        f"{page}/events keeps what happened, for as long as this runs",
     ]
     for line in [
         *(shown if page else ["there is no page, as --http says"]),

@@ -25,7 +25,12 @@ const shown = {
 let drawn = []; // the charts
 
 const stamp = (ns) => (ns ? new Date(ns / 1e6).toLocaleString() : "");
-const lasted = ({ begin_wall_ns: begin, end_wall_ns: end }) => (end === null ? "goes on" : seconds((end - begin) / 1e9));
+
+// By its source's clock, where that is known: rows that come late come fast.
+function lasted({ begin_ns: begin, end_ns: end, begin_wall_ns: taken, end_wall_ns: over }) {
+  if (over === null) return "goes on";
+  return seconds((begin && end ? end - begin : over - taken) / 1e9);
+}
 const percent = (share) => `${Math.round(100 * share)} %`;
 
 function showEvent(event, status) {
