@@ -45,6 +45,7 @@ class JournalReader:
         self._file: tuple[int, int] | None = None
         self._ends = 0.0
         self._waiting = 0
+        self._stopped = False
 
     async def ask(self, question: Callable[[Journal], Any]) -> bytes | None:
         """The answer as JSON, None for None. Raises UserError where the journal cannot be read."""
@@ -57,6 +58,8 @@ class JournalReader:
             self._waiting -= 1
 
     def stop(self) -> None:
+        """Gives up what is being asked; Python waits for the thread before it ends."""
+        self._stopped = True
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _answer(self, question: Callable[[Journal], Any]) -> bytes | None:
@@ -79,8 +82,11 @@ class JournalReader:
         if self._journal is None or file != self._file:
             self._close()
             self._journal, self._file = Journal(self._path), file
-            self._journal.connection.set_progress_handler(lambda: time.monotonic() >= self._ends, _STEPS)
+            self._journal.connection.set_progress_handler(self._is_late, _STEPS)
         return self._journal
+
+    def _is_late(self) -> bool:
+        return self._stopped or time.monotonic() >= self._ends
 
     def _close(self) -> None:
         if self._journal is not None:
