@@ -697,3 +697,15 @@ def test_what_is_to_be_held_must_be_said_once(tmp_path):
     for words in ([], ["a", "--all"], ["a", "--prefix", "p"]):
         result = state("hold", tmp_path, *words)
         assert (result.exit_code, "Give the IDs" in result.stderr) == (2, True)
+
+
+def test_a_held_stream_is_not_let_go_for_silence(model_file, tmp_path):
+    settings = {"state.snapshots": str(tmp_path), "streams.idle_timeout": "300ms"}
+    with serving(model_file, settings) as daemon, daemon.line() as line:
+        send(line, "a", range(1))
+        done("hold", tmp_path, "a")
+        send(line, "b", range(1))
+        wait_for(lambda: "b" not in shown(tmp_path), "the other one is let go")
+        assert held(tmp_path) == {"a"}
+        done("release", tmp_path, "a")
+        wait_for(lambda: not shown(tmp_path), "it is let go, too")
