@@ -125,17 +125,25 @@ def sink_in(folder: str) -> str:
 
 @contextmanager
 def publishing(
-    folder: str, rate: float, streams: int = STREAMS, lasting: float = _LONGEST_S
+    folder: str, rate: float, streams: int = STREAMS, lasting: float = _LONGEST_S, rows: int = 1
 ) -> Iterator[None]:
-    """A publisher of ``rate`` frames a second, 0 = all it can, for so many seconds or as the block lasts."""
-    words = ("publish", source_in(folder), str(streams), str(CHANNELS), str(rate), str(lasting))
+    """A publisher of ``rate`` frames a second, 0 = all it can, for so many seconds or as the block lasts.
+
+    ``rows``: one row again and again, or noise of so many of which three are far off.
+    """
+    words = ("publish", source_in(folder), *map(str, (streams, CHANNELS, rate, lasting, rows)))
     with _python(*_LOAD, *words, listen="stdout"):
         yield
 
 
 @contextmanager
 def running(
-    middle: list[str], folder: str, rate: float, streams: int = STREAMS, lasting: float = _LONGEST_S
+    middle: list[str],
+    folder: str,
+    rate: float,
+    streams: int = STREAMS,
+    lasting: float = _LONGEST_S,
+    rows: int = 1,
 ) -> Iterator[str]:
     """``middle``, which gets the two endpoints, with a publisher of ``rate`` frames a second before it.
 
@@ -144,7 +152,7 @@ def running(
     command = [word.format(source=source_in(folder), sink=sink_in(folder)) for word in middle]
     with _python(*command, listen="stderr") as process:
         line = _wait_ready(process)
-        with publishing(folder, rate, streams, lasting):
+        with publishing(folder, rate, streams, lasting, rows):
             yield line
 
 
@@ -173,13 +181,14 @@ def measure(
     seconds: float,
     watched: Watched | None = None,
     streams: int = STREAMS,
+    rows: int = 1,
 ) -> BenchRun:
     """One run: sink and publisher at native speed around ``middle``, which gets the two endpoints.
 
     ``watched``, given the address of its HTTP, is entered for as long as the run takes.
     """
     with (
-        running(middle, folder, rate, streams) as line,
+        running(middle, folder, rate, streams, rows=rows) as line,
         watched(http_address(line)) if watched else nullcontext(),
     ):
         return received(folder, seconds)

@@ -16,17 +16,19 @@ from streamrnn.daemon.sockets import HIGH_WATER
 from streamrnn.streams.slots import id_words
 from streamrnn.wire import codec, frame, libzmq
 from streamrnn.wire.clock import monotonic_ns, realtime_ns
-from streamrnn.wire.memory import address_of, read_i64, write_i64, write_u64
+from streamrnn.wire.memory import address_of, copy_bytes, read_i64, write_i64, write_u64
 
 _SEQ_AT, _TS_AT = codec.SEQ_AT, codec.TS_AT  # the time stands at the same place in frame and prediction
+_HEAD = frame.FRAME.itemsize
 _SAMPLES = 1 << 20
 _WAIT_MS = 200
 
 
 @compiled
-def publish(socket, names, lengths, message, period_ns, stop_ns):
+def publish(socket, names, lengths, message, values, period_ns, stop_ns):
     """Sends frames round the streams, ``period_ns`` apart or (0) as fast as the socket takes them.
 
+    Each has the next row of ``values``, (rows, channels) float32; of one row all are the ``message``.
     Returns how many were sent by CLOCK_MONOTONIC ``stop_ns``.
     """
     to = address_of(message, 0)
@@ -43,6 +45,10 @@ def publish(socket, names, lengths, message, period_ns, stop_ns):
         stream = sent % lengths.size
         write_u64(to + _SEQ_AT, np.uint64(sent // lengths.size))
         write_i64(to + _TS_AT, realtime_ns())
+        if len(values) > 1:
+            row = (sent // lengths.size + 31 * stream) % len(values)
+            row_bytes = 4 * values.shape[1]
+            copy_bytes(to + _HEAD, address_of(values.reshape(-1), row * values.shape[1]), row_bytes)
         name = address_of(names, stream * words)
         if libzmq.send(socket, name, lengths[stream], libzmq.SNDMORE) < 0:
             continue
@@ -82,8 +88,13 @@ def collect(socket, poll_item, parts, samples, warm_ns, measure_ns):
             return messages, now - start, kept
 
 
-def _publisher(endpoint: str, streams: int, channels: int, rate: float, seconds: float) -> dict[str, float]:
-    """Binds, waits for a subscriber, sends at ``rate`` frames a second (0 = all it can)."""
+def _publisher(
+    endpoint: str, streams: int, channels: int, rate: float, seconds: float, rows: int = 1
+) -> dict[str, float]:
+    """Binds, waits for a subscriber, sends at ``rate`` frames a second (0 = all it can).
+
+    One row again and again, or ``rows`` of noise of which three are far off.
+    """
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
     socket.sndhwm = HIGH_WATER
     socket.setsockopt(zmq.XPUB_NODROP, 1)  # a full pipe holds the publisher back instead of losing frames
@@ -92,15 +103,17 @@ def _publisher(endpoint: str, streams: int, channels: int, rate: float, seconds:
     socket.bind(endpoint)
     ids = [id_words(f"machine-{number}") for number in range(streams)]
     lengths = np.array([words.view(np.uint8)[-1] for words in ids], np.uint64)
-    values = np.random.default_rng(0).normal(size=channels).astype(np.float32)
-    message = np.frombuffer(frame.pack_frame(values, seq=0, ts_ns=1), np.uint8).copy()
+    values = np.random.default_rng(0).normal(size=(rows, channels)).astype(np.float32)
+    if rows > 1:
+        values[:3] *= 30
+    message = np.frombuffer(frame.pack_frame(values[:1], seq=0, ts_ns=1), np.uint8).copy()
     period = round(1e9 / rate) if rate else 0
     names = np.concatenate(ids)
-    publish(socket.underlying, names, lengths, message, period, 0)  # compiles; sends nothing
+    publish(socket.underlying, names, lengths, message, values, period, 0)  # compiles; sends nothing
     socket.recv()  # the first subscription
     began = time.monotonic()
     stop = round((began + seconds) * 1e9)
-    sent = publish(socket.underlying, names, lengths, message, period, stop)
+    sent = publish(socket.underlying, names, lengths, message, values, period, stop)
     elapsed = time.monotonic() - began
     socket.close()
     return {"sent": sent, "per_second": sent / elapsed}
@@ -128,8 +141,8 @@ def _sink(endpoint: str, warm_s: float, seconds: float) -> dict[str, float]:
 if __name__ == "__main__":
     role, endpoint, *numbers = sys.argv[1:]
     if role == "publish":
-        streams, channels, rate, seconds = map(float, numbers)
-        result = _publisher(endpoint, int(streams), int(channels), rate, seconds)
+        streams, channels, rate, seconds, *rows = map(float, numbers)
+        result = _publisher(endpoint, int(streams), int(channels), rate, seconds, *map(int, rows))
     else:
         result = _sink(endpoint, *map(float, numbers))
     sys.stdout.write(json.dumps(result) + "\n")

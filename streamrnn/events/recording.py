@@ -36,9 +36,8 @@ def pack(
     about = {"rows": len(heads), "channels": list(channels), "outputs": list(outputs)}
     columns = [np.ascontiguousarray(heads[name], kind) for name, kind in _HEAD]
     columns += [np.ascontiguousarray(each, "<f4") for each in (values.T, forecasts.T)]
-    return zlib.compress(
-        json.dumps(about).encode() + b"\n" + b"".join(column.tobytes() for column in columns)
-    )
+    body = b"".join(column.tobytes() for column in columns)
+    return zlib.compress(json.dumps(about).encode() + b"\n" + body, 1)
 
 
 def unpack(blob: bytes) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from streamrnn.streams.record import ID_WORDS
 from streamrnn.streams.slots import Slots
 
 _AT_ONCE = 1024  # recordings that go on
+_PER_TURN = 32  # that are packed at once
 _ANEW_NS = 30 * 10**9  # how often one that goes on is kept as it is
 
 
@@ -21,8 +22,8 @@ Named = Sequence[tuple[str, float]]  # with their offsets
 class _Part:
     """What is recorded of one event so far."""
 
-    def __init__(self, event: int, since: int, kept: int):
-        self.event = event
+    def __init__(self, slot: int, since: int, kept: int):
+        self.slot = slot
         self.taken = 0  # samples of the slot that were looked at
         self.since = since  # CLOCK_MONOTONIC ns, of the first row
         self.until: int | None = None  # and of the last one, once the event has ended
@@ -50,7 +51,9 @@ class Recordings:
         self._before, self._after = (round(span * 1e9) for span in (settings.before, settings.after))
         each = ROW.itemsize + 4 * (len(channels) + len(outputs))
         self._most = settings.recording // each if watch.outputs else 0
-        self._parts: dict[int, _Part] = {}  # by slot
+        self._parts: dict[int, _Part] = {}  # by event
+        self._latest: dict[int, int] = {}  # the last event of each slot
+        self._given: list[int] = []  # those that ``to_keep`` gave last
 
     def to_keep(self, now: int, offset: int, everything: bool) -> list[tuple[int, int, bytes]]:
         """Takes in what is new, and gives event, rows and blob of what is to be kept now.
@@ -58,38 +61,44 @@ class Recordings:
         ``offset``: CLOCK_REALTIME less CLOCK_MONOTONIC, ns.
         """
         watch, kept, found = self._watch, self._watch.kept, []
-        for slot, part in self._parts.items():
-            over = everything or part.is_over(now)
-            again = now - part.kept >= _ANEW_NS
-            if over or again or watch.seen["taken"][slot] - part.taken >= (kept + 1) // 2:
-                self._collect(slot, part)
-            if (over or again) and any(map(len, part.samples)):
-                found.append((part.event, *self._packed(part, offset)))
+        self._given.clear()
+        for event, part in self._parts.items():
+            due = everything or part.is_over(now) or now - part.kept >= _ANEW_NS
+            due = due and (everything or len(self._given) < _PER_TURN)
+            if due or watch.seen["taken"][part.slot] - part.taken >= (kept + 1) // 2:
+                self._collect(part)
+            if due:
+                self._given.append(event)
+                if any(map(len, part.samples)):
+                    found.append((event, *self._packed(part, offset)))
         return found
 
     def go_on(self, entered: Sequence[Entered], slots: Slots, now: int, everything: bool) -> None:
         """What ``to_keep`` gave is kept; begins and ends recordings by what was entered."""
-        for slot, kept in [*self._parts.items()]:
-            if everything or kept.is_over(now):
-                del self._parts[slot]
-            elif now - kept.kept >= _ANEW_NS:
-                kept.kept = now
-        ids, parts = slots.ids.reshape(-1, ID_WORDS), self._parts
+        for event in self._given:
+            part = self._parts[event]
+            part.kept = now
+            if everything or part.is_over(now):
+                del self._parts[event]
+        self._given.clear()
+        ids = slots.ids.reshape(-1, ID_WORDS)
         for one in entered:
-            part = parts.get(one.slot)
-            if not one.begins and part is not None and part.event == one.event:
-                part.until = one.received + self._after
-            elif one.begins and part is not None and part.until is not None:
-                part.until = min(part.until, one.received)
-            elif one.begins and part is None and ids[one.slot].tobytes() == one.name and self._has_room():
-                begin = one.received - self._before
-                self._parts[one.slot] = _Part(one.event, begin, now - _ANEW_NS)
+            if not one.begins:
+                if (ended := self._parts.get(one.event)) is not None:
+                    ended.until = one.received + self._after
+                continue
+            before = self._parts.get(self._latest.get(one.slot, 0))
+            if before is not None and before.until is not None:
+                before.until = min(before.until, one.received)
+            if ids[one.slot].tobytes() == one.name and self._has_room():
+                self._latest[one.slot] = one.event
+                self._parts[one.event] = _Part(one.slot, one.received - self._before, now - _ANEW_NS)
 
     def _has_room(self) -> bool:
         return self._most > 1 and len(self._parts) < _AT_ONCE
 
-    def _collect(self, slot: int, part: _Part) -> None:
-        watch, kept = self._watch, self._watch.kept
+    def _collect(self, part: _Part) -> None:
+        watch, kept, slot = self._watch, self._watch.kept, part.slot
         taken = int(watch.seen["taken"][slot])
         if taken < part.taken:  # another stream has the slot
             return

@@ -35,7 +35,7 @@ from streamrnn.system.threads import give_way
 log = logging.getLogger("streamrnn")
 
 _TURN_S = 0.25
-_SHARE = 20  # of its time, at most one part is spent looking
+_SHARE = 20  # of its time, at most one part is spent on turns
 _COMPARE_S = 5.0
 _RETRY_S = 2.0
 _AT_ONCE = 4096  # entries of one transaction
@@ -113,6 +113,11 @@ class Writer:
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
+            for ending in (
+                False,
+                True,
+            ):  # here: where all cores are taken, a thread that gives way waits long
+                self._try_turn(ending)
         if self._journal is not None:
             self._journal.close()
         os.close(self._held)
@@ -160,13 +165,11 @@ class Writer:
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         give_way()
-        while True:
-            ending, began = self._end, time.monotonic()
-            self._try_turn(ending)
-            if ending:
-                return
-            spent = time.monotonic() - began
-            self._wake.wait(max(_TURN_S, _SHARE * min(spent, 1.0)))
+        while not self._end:
+            began = time.thread_time()  # what it takes of a core, not what it waits for one
+            self._try_turn(ending=False)
+            spent = time.thread_time() - began
+            self._wake.wait(max(_TURN_S, _SHARE * min(spent, 0.5)))
             self._wake.clear()
 
     def _try_turn(self, ending: bool) -> None:
