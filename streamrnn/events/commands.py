@@ -51,6 +51,7 @@ def follow(target: Path, chosen: Filter, as_json: bool) -> int:
         latest, _ = journal.entries(limit=1)
         last = latest[0]["id"] if latest else 0
         open_ids = {entry["id"] for entry in journal.in_order(chosen) if _goes_on(entry)}
+        say(f"following {journal.path} behind entry {last}; Ctrl-C ends it")
         while True:
             new = list(journal.in_order(chosen._replace(after=last)))
             ended = [entry for one in sorted(open_ids) if (entry := journal.one(one)) and not _goes_on(entry)]
