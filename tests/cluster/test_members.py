@@ -70,6 +70,7 @@ def test_a_shard_that_comes_back_before_its_task_has_ended(monkeypatch):
         member._taken(3)  # as where both messages came at once
         for _ in range(5):
             await asyncio.sleep(0)
+        member.stop()
         return 3 in member._tasks, begun[:]
 
     assert asyncio.run(lose_and_find()) == (True, [3, 3])
