@@ -78,6 +78,7 @@ def demo(seconds: float | None, http: str, record: Path | None, faults: bool, se
 @click.option(
     "--http", metavar="HOST:PORT", help='Of page and metrics, "" for off.  [default: 127.0.0.1:9464]'
 )
+@click.option("--shadow", type=MODEL, metavar="MODEL", help="Model to compare with it, on the same frames.")
 @click.option(
     "--on-mismatch",
     type=click.Choice(["refuse", "reset"]),
@@ -90,16 +91,18 @@ def serve(
     connect: tuple[str, ...],
     bind: tuple[str, ...],
     http: str | None,
+    shadow: Path | None,
     on_mismatch: str,
 ) -> int:
     """Answer every frame with a prediction, until stopped.
 
     MODEL and the flags override what FILE says; `streamrnn config check --help` lists its keys.
-    SIGHUP reads FILE and the model again and goes on with both, the state kept.
+    SIGHUP reads FILE and the models again and goes on with them, the state kept.
     """
     from streamrnn.settings.config import Config, load_config
 
-    flags = {"model": model, "input.connect": connect, "output.bind": bind, "http.listen": http}
+    flags: dict[str, object] = {"model": model, "shadow": shadow, "http.listen": http}
+    flags |= {"input.connect": connect, "output.bind": bind}
 
     def load() -> Config:
         config = load_config(file, {key: value for key, value in flags.items() if value not in (None, ())})
@@ -169,13 +172,17 @@ def check(file: Path) -> None:
 
         make_readers(settings.input, settings.mqtt, lambda *told: False, lambda: None)
     if settings.model.is_file():
-        from streamrnn.engine.options import bands_for, rows_of_answer, rules_for
+        from streamrnn.engine.options import refuse_unable
         from streamrnn.model.model_file import read_model
 
         model = read_model(settings.model)
-        rules_for(model, settings.faults, settings.adapt.rows)
-        rows_of_answer(model, settings.predict)
-        bands_for(model, settings.predict)
+        refuse_unable(model, settings.faults, settings.adapt.rows, settings.predict)
+        if settings.shadow:
+            from streamrnn.daemon.shadow import refuse_other_channels
+
+            beside = read_model(settings.shadow)
+            refuse_other_channels(model, beside)
+            refuse_unable(beside, settings.faults, settings.adapt.rows, settings.predict)
         if settings.input.adapted:
             from streamrnn.adapters.setup import make_gatherer
             from streamrnn.adapters.tally import IntakeTally

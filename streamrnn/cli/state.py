@@ -148,6 +148,20 @@ def release(target: Path, streams: tuple[str, ...], prefix: str | None, everythi
     return _hold(target, streams, prefix, everything, release=True)
 
 
+@click.command(epilog=example("streamrnn promote /run/streamrnn"))
+@click.argument("target", type=TARGET)
+def promote(target: Path) -> int:
+    """Let the shadow of a daemon take over, its streams warm.
+
+    The model that served is the shadow then, so that another `promote` goes back. TARGET is a folder, its
+    state.live or state.snapshots, or the .toml file that sets them. The file must name the two anew before
+    the next reload or start.
+    """
+    from streamrnn.state.commands import promote as run
+
+    return run(target)
+
+
 @state.command(epilog=example("streamrnn state reset /run/streamrnn pump-1 pump-2"))
 @click.argument("target", type=TARGET)
 @click.argument("streams", nargs=-1, metavar="[ID]...")

@@ -28,8 +28,9 @@ class Prepared:
     ``callee`` is good for as long as this and the named tuple are.
     """
 
-    def __init__(self, entry: Entry, named_tuple: Any) -> None:
-        self._handed = Handed(named_tuple)
+    def __init__(self, entry: Entry, named_tuple: Any, known: bool = True) -> None:
+        """``known``: as of ``Handed``."""
+        self._handed = Handed(named_tuple, known)
         self.callee = Callee(entry.address_for(self._handed, 0, 0), self._handed.address)
 
 

@@ -53,9 +53,15 @@ class Control:
     """Answers on the control sockets of a daemon, from a thread that never touches a frame."""
 
     def __init__(
-        self, folders: Sequence[Path], keeper: Keeper, driver: Driver, engine: Engine, operator: Operator
+        self,
+        folders: Sequence[Path],
+        keeper: Keeper,
+        driver: Driver,
+        engine: Engine,
+        operator: Operator,
     ):
         """``folders`` are those that the daemon holds the locks of."""
+        self.busy = threading.Lock()  # with a request; held by who swaps models meanwhile
         self._folders, self._keeper, self._driver, self._engine = folders, keeper, driver, engine
         self._doors: dict[int, socket.socket] = {}
         self._callers: dict[int, Caller] = {}  # by descriptor; who came first, first
@@ -136,7 +142,9 @@ class Control:
         try:
             if not caller.has_asked():
                 return
-            caller.tell(self._answer(caller))
+            with self.busy:
+                said = self._answer(caller)
+            caller.tell(said)
         except UserError as error:
             caller.tell({"error": str(error)})
         except OSError as error:
@@ -170,6 +178,9 @@ class Control:
                 what = f"reset {number_of(said['streams'])}"
             case {"do": "hold" | "release" | "judge"} as request:
                 return self._operator.act(request, f"process {caller.pid} of user {caller.uid}").result()
+            case {"do": "promote", **rest} if not rest:
+                said = self._operator.submit(self._operator.promote).result()
+                what = f"promoted {said['fingerprint']}"
             case _:
                 raise UserError(
                     "not a request that this version knows; use the command of the daemon's version"
@@ -249,6 +260,7 @@ class Control:
             slots = self._engine.core.slots
             found = np.flatnonzero(slots.committed) if names is None else self._find(names)
             request_resets(slots, found)
+            self._operator.succession.reset(None if names is None else words_of(names))
         return len(found)
 
     def _find(self, names: list[str]) -> np.ndarray:

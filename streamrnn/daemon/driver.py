@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from streamrnn.daemon.pump import END, FAILED, HEARTBEAT, PAUSE, STOP, Pump, run
 from streamrnn.engine.advance import Core
@@ -18,12 +18,21 @@ log = logging.getLogger("streamrnn")
 class Driver:
     """Runs a pump over an engine until ``stop``; ``pump`` and ``engine.core`` may change while ``paused``."""
 
-    def __init__(self, pump: Pump, engine: Engine, on_failure: Callable[[], object], bare: bool = False):
+    def __init__(
+        self,
+        pump: Pump,
+        engine: Engine,
+        on_failure: Callable[[], object],
+        bare: bool = False,
+        behind: Callable[[Core, Pump], AbstractContextManager[Pump]] = lambda core, pump: nullcontext(pump),
+    ):
         """``on_failure`` is called on the pump's thread when its input socket breaks.
 
-        ``bare``: what it sends is without the outputs' offsets.
+        ``bare``: what it sends is without the outputs' offsets. ``behind`` gives the pump as it runs over
+        a core that is prepared, with a shadow or not.
         """
         self.pump, self._engine, self._on_failure, self._bare = pump, engine, on_failure, bare
+        self._behind = behind
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
         self._one_at_a_time = threading.Lock()
         self._parked, self._resume = threading.Event(), threading.Event()
@@ -55,8 +64,8 @@ class Driver:
         # a handler run on this thread would interrupt libzmq between the two parts of a message
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
-            with self._engine.helped() as core:
-                run(self.pump, self._said(core))
+            with self._engine.helped() as core, self._behind(core, self.pump) as pump:
+                run(pump, self._said(core))
             if self.pump.control[STOP] != PAUSE:
                 break
             self._parked.set()

@@ -14,7 +14,7 @@ from streamrnn.wire.clock import realtime_ns
 from streamrnn.wire.memory import address_of
 
 _SWEEP = 64  # slots looked at per turn
-_IDLE = counted.RESETS.index("idle")
+IDLE = counted.RESETS.index("idle")
 
 
 @inlined
@@ -25,23 +25,33 @@ def _let_go(pump, core, slot):
     if core.net.forecasts == 1:
         event = slots.state[at + slots.score_at + EVENT] != np.float32(0)
     seq, ts = slots.state_64[at // 2 + SEQ], np.int64(slots.state_64[at // 2 + TS])
-    tell_let_go(core, slot, _IDLE, at, seq, ts, slots.notes[slot].received, event)
+    tell_let_go(core, slot, IDLE, at, seq, ts, slots.notes[slot].received, event)
     farewell.recv_ns = farewell.pub_ns = realtime_ns()
     send_message(pump, core, slot, address_of(pump.farewell, 0), HEADER_BYTES)
     release(slots, slot)
     seal_happenings(core.journal)
-    core.stats.resets[_IDLE] += 1
+    core.stats.resets[IDLE] += 1
     core.stats.counters[counted.STREAMS] = slots.counts[1]
 
 
 @inlined
+def next_silent(slots, swept, now, idle_ns):
+    """The next of a few slots, from ``swept[0]`` on, whose stream was silent for too long; -1 behind them."""
+    while True:
+        slot = swept[0]
+        swept[0] = slot + 1 if slot + 1 < slots.capacity else 0
+        silent = id_length(slots, slot) > 0 and now - slots.notes[slot].received > idle_ns
+        if silent and not is_held(slots, record(slots, slot)):  # it is to be kept as it is
+            return slot
+        if swept[0] % _SWEEP == 0:
+            return np.int64(-1)
+
+
+@inlined
 def sweep(pump, core, now):
-    """Looks at the next few slots and lets go of streams that were silent for too long."""
-    slots = core.slots
-    for _ in range(min(_SWEEP, slots.capacity)):
-        slot = pump.swept[0]
-        pump.swept[0] = slot + 1 if slot + 1 < slots.capacity else 0
-        if id_length(slots, slot) > 0 and now - slots.notes[slot].received > pump.idle_ns:
-            if is_held(slots, record(slots, slot)):  # what was to be kept as it is would be lost
-                continue
-            _let_go(pump, core, slot)
+    """Lets go of those of the next few streams that were silent for too long."""
+    while True:
+        slot = next_silent(core.slots, pump.swept, now, pump.idle_ns)
+        if slot < 0:
+            return
+        _let_go(pump, core, slot)

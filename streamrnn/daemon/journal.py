@@ -1,5 +1,6 @@
 """The journal of events of a daemon, where its configuration names one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from streamrnn.engine.engine import Engine
@@ -18,12 +19,20 @@ def open_journal(config: Config, engine: Engine) -> Writer | None:
         return None
     live = config.state.live
     ring = RingFile(Path(live) if live else None, engine.capacity)
-    named = (
-        [(each.name, each.offset) for each in of] for of in (engine.model.channels, engine.model.outputs)
-    )
-    writer = Writer(config.events, ring, *named)
+    writer = Writer(config.events, ring, *_named(engine))
     engine.core = engine.core._replace(journal=ring.ring)
     return writer
+
+
+def adopt_engine(writer: Writer, engine: Engine) -> None:
+    """Has a journal go on with what an engine now is, after a swap of models."""
+    writer.adopt(engine.core.slots, engine.core.net.forecasts == 1, *_named(engine))
+
+
+def _named(engine: Engine) -> Iterator[list[tuple[str, float]]]:
+    """Names and offsets of channels and outputs."""
+    for of in (engine.model.channels, engine.model.outputs):
+        yield [(each.name, each.offset) for each in of]
 
 
 def compile_watching(engine: Engine) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from streamrnn.daemon.driver import Driver
 from streamrnn.daemon.judging import keep_verdict
+from streamrnn.daemon.succession import Succession
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.streams.choose import holding
@@ -32,14 +33,20 @@ class Operator:
     that steps back for everybody must not be what the pump waits for.
     """
 
-    def __init__(self, engine: Engine, journal: Path | None = None):
-        """``journal``: the file of the events that are kept, None where none is."""
-        self._engine, self._journal = engine, journal
+    def __init__(self, engine: Engine, succession: Succession, journal: Path | None = None):
+        """``journal``: the file of the events that are kept, None where none is.
+
+        Streams of ``engine`` that are held or reset are so in its shadow, too, where there is one.
+        """
+        self._engine, self.succession, self._journal = engine, succession, journal
         self._between_frames = ThreadPoolExecutor(1, "between-frames")
 
-    def start(self, driver: Driver) -> None:
-        """``driver`` is the one that steps the engine; before it nothing can be asked."""
-        self._driver = driver
+    def start(self, driver: Driver, promote: Callable[[], dict[str, str]]) -> None:
+        """``driver`` is the one that steps the engine; before it nothing can be asked.
+
+        ``promote`` has the shadow take over, on the thread of ``submit``.
+        """
+        self._driver, self.promote = driver, promote
         self._between_frames.submit(int).result()
 
     def stop(self) -> None:
@@ -93,6 +100,7 @@ class Operator:
             with self._driver.paused():
                 found = find_streams(self._engine, words[first : first + _AT_ONCE])
                 changed += set_hold(self._engine.core.slots, found[found >= 0], hold)
+                self.succession.hold(words[first : first + _AT_ONCE], hold)
         return changed
 
     def judged(self, stream: str, verdict: str, goes_on: bool, begin_seq: int | None = None) -> str:

@@ -5,7 +5,7 @@ poll -> receive -> decode -> slot -> advance (rules, step, commit) -> encode -> 
 Python starts it on a thread of its own and then only reads its counters and sets its stop flag.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from streamrnn.daemon.arrivals import (
 from streamrnn.daemon.idle import sweep
 from streamrnn.daemon.latencies import count_batch
 from streamrnn.daemon.publish import publish
+from streamrnn.daemon.shadowing import FOLLOW, HAND_OVER, NO_SHADOW, SWEEP, with_shadow
 from streamrnn.engine.advance import Core, advance, message_bytes, new_slot, stage
 from streamrnn.engine.stopwatch import COUNT, DECODE, RECEIVE, SEND, WAIT, lap
 from streamrnn.kernels.network import TO_VECTOR
@@ -74,6 +75,7 @@ class Pump(NamedTuple):
     farewell: np.ndarray  # (1,) of PREDICTION: what is said of a stream that is let go
     doubts: Doubts
     swept: np.ndarray  # (1,) int64: the next slot to sweep
+    shadow: Any  # a second model to step behind this one, or NO_SHADOW
 
 
 def make_pump(core: Core, source: int, sink: int, raw: bool, stream: str, idle_s: float) -> Pump:
@@ -102,6 +104,7 @@ def make_pump(core: Core, source: int, sink: int, raw: bool, stream: str, idle_s
         farewell=farewell,
         doubts=make_doubts(core.net),
         swept=np.zeros(1, np.int64),
+        shadow=NO_SHADOW,
     )
 
 
@@ -247,9 +250,11 @@ def run(pump, core):
         pump.control[HEARTBEAT] = now
         if pump.idle_ns > 0 and not are_in_hand(pump.arrivals):
             sweep(pump, core, now)
+            with_shadow(pump.shadow, SWEEP, now)
         lap(core.watch, WAIT)
         count = gather(pump, core)
         if count > 0:
+            with_shadow(pump.shadow, HAND_OVER, count)
             offset = realtime_ns() - monotonic_ns()
             started = monotonic_ns()
             advance(core, count)
@@ -258,6 +263,7 @@ def run(pump, core):
             lap(core.watch, SEND)
             count_batch(pump, core, count, started, stepped, offset)
             lap(core.watch, COUNT)
+            with_shadow(pump.shadow, FOLLOW, count)
         if count < 0:
             libzmq.poll(address_of(pump.poll_items, 0), 2, _POLL_MS)
         elif are_in_hand(pump.arrivals):

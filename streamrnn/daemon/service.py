@@ -19,28 +19,26 @@ from streamrnn.daemon.backlog import Backlog
 from streamrnn.daemon.control import Control
 from streamrnn.daemon.describe import labels_of, ready_line
 from streamrnn.daemon.driver import Driver
-from streamrnn.daemon.intake import compile_intake
-from streamrnn.daemon.journal import compile_watching, open_journal
+from streamrnn.daemon.journal import adopt_engine, open_journal
 from streamrnn.daemon.log import set_up_log
 from streamrnn.daemon.operator import Operator
-from streamrnn.daemon.page.read_records import compile_reading
+from streamrnn.daemon.page.side_by_side import side_by_side
 from streamrnn.daemon.page.views import PageViews
-from streamrnn.daemon.pump import Pump, make_pump, run
+from streamrnn.daemon.pump import Pump, make_pump
 from streamrnn.daemon.refusals import Refusals
 from streamrnn.daemon.reload import refuse_what_is_fixed
 from streamrnn.daemon.security import Guard
 from streamrnn.daemon.sockets import Sockets
 from streamrnn.daemon.state_keeper import Keeper
+from streamrnn.daemon.succession import NextModels, Succession
 from streamrnn.daemon.systemd import notify, watchdog_s
-from streamrnn.engine.engine import Core, Engine
-from streamrnn.engine.helpers import compile_steps
+from streamrnn.daemon.warming import compile_kernels
+from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import read_model
 from streamrnn.settings.config import Config
 from streamrnn.settings.secret_file import read_token
-from streamrnn.streams.record import layout_of
-from streamrnn.streams.slots import make_slots
 from streamrnn.system.heap import free_messages_fast
 from streamrnn.web.app import WebServer
 from streamrnn.web.control import Door
@@ -70,12 +68,13 @@ class Service:
         free_messages_fast()
         self._context = zmq.Context()
         self.guard = Guard(self._context, config.security)
-        self.keeper = Keeper(config.state, reset)
+        self.keeper = Keeper(config.state, "--on-mismatch=reset" if reset else "")
         capacity = config.streams.capacity
         home = functools.partial(self.keeper.home, fingerprint=model.fingerprint, capacity=capacity)
         how = config.predict, config.adapt.rows, config.streams.workers
         with compiling(log.info):  # for how errors add up in rollouts it feeds another one
             self.engine = Engine(model, capacity, config.faults, home, *how)
+            self.succession = Succession(self.engine, self.keeper, config)
         self.journal = open_journal(config, self.engine)
         # A byte in this pipe says stop, or the number of a signal. Of two signals at once the kernel may hand
         # both to a thread other than the main one, which then sleeps on in any lock; this wakes it.
@@ -90,7 +89,7 @@ class Service:
         self._web: WebServer | None = None
         self._control: Control | None = None
         self._events = Path(config.events.path) if config.events.path else None
-        self._operator = Operator(self.engine, self._events)
+        self._operator = Operator(self.engine, self.succession, self._events)
         self._token = read_token(Path(config.http.token_file)) if config.http.control else ""
 
     def start(self) -> None:
@@ -100,15 +99,17 @@ class Service:
         """
         if self.config.http.address is not None:
             shown = self.engine.stats, self.engine.capacity, self._model_info, self.keeper, self.tally
-            registry = make_registry(*shown, self.journal)
+            beside = functools.partial(side_by_side, self.engine, self.succession)
+            registry = make_registry(*shown, self.journal, beside)
             door = Door(self._operator.act, self._token, self.readiness)
-            views = PageViews(self.engine, self.tally, self.keeper, self.readiness, door.is_open)
+            views = PageViews(self.engine, self.tally, self.keeper, self.readiness, door.is_open, beside)
             checks = self._health, self.readiness
             reader = JournalReader(self._events) if self._events is not None else None
             self._web = WebServer(*self.config.http.address, registry, *checks, views, door, reader)
             self._web.start()
         self._compile()
-        self.keeper.recover()
+        for keeper in self.succession.keepers:
+            keeper.recover()
         if self.journal is not None:
             self.journal.start(self.engine.core.slots, self.engine.core.net.forecasts == 1)
         self.guard.start()
@@ -116,11 +117,13 @@ class Service:
         self._sockets = Sockets(self._context, self.guard, *how)
         source, sink = self._sockets.source.socket.underlying, self._sockets.sink.socket.underlying
         pump = self._make_pump(source, sink)
-        self.driver = Driver(pump, self.engine, self.stop, self.config.output.format == "json")
+        bare, behind = self.config.output.format == "json", self.succession.behind
+        self.driver = Driver(pump, self.engine, self.stop, bare, behind)
         self.driver.start()
-        self.keeper.start()
+        for keeper in self.succession.keepers:
+            keeper.start()
         folders = [Path(folder) for folder in (self.config.state.live, self.config.state.snapshots) if folder]
-        self._operator.start(self.driver)
+        self._operator.start(self.driver, self.promote)
         self._control = Control(folders, self.keeper, self.driver, self.engine, self._operator)
         self._control.start()
         # the slots where they are not on tmpfs, and the copy for snapshots: both take memory as streams come
@@ -145,8 +148,7 @@ class Service:
                 break
             if told:
                 self.reload()
-            if self._health()[0]:
-                notify(WATCHDOG=1)
+            self._beat()
             self._mend()
             self._bound_backlog()
             self._refusals.tell()
@@ -181,14 +183,16 @@ class Service:
             self._sockets.leave_brokers(lambda: int(totals[counted.RECEIVED]))
             self.driver.stop()
             self._sockets.close()
-            kept = self.keeper.stop()
+            for keeper in self.succession.keepers:
+                kept = keeper.stop() and kept
             log.info(
                 "stopped after %d frames, %d predictions",
                 totals[counted.RECEIVED],
                 totals[counted.PREDICTIONS],
             )
         else:
-            self.keeper.discard()
+            for keeper in self.succession.keepers:
+                keeper.discard()
         if self.journal is not None:
             self.journal.stop()
         if self._web is not None:
@@ -198,32 +202,38 @@ class Service:
         return kept
 
     def reload(self) -> None:
-        """Reads configuration and model anew, and goes on with them or, whatever is wrong, as before."""
+        """Reads configuration and models anew, and goes on with them or, whatever is wrong, as before."""
+        assert self._control is not None
         notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
-        try:
-            config = self.load()
-            refuse_what_is_fixed(self.config, config)
-            model = read_model(config.model)
-            core = self.engine.replacement(model, config.faults)
-        except UserError as error:
-            for line in str(error).splitlines():
-                log.error("not reloaded, all goes on as before: %s", line)
-        except Exception:  # nothing was touched yet, and whatever it is, it must not end the daemon
-            log.exception("not reloaded, all goes on as before")
-        else:
-            self._take(config, model, core)
-            log.info("reloaded; the model is %s", model.fingerprint)
+        with self._control.busy:
+            try:
+                config = self.load()
+                refuse_what_is_fixed(self.config, config)
+                model = read_model(config.model)
+                models = self.succession.planned(model, config)
+                if models.swaps:
+                    self._swap()
+                    models = self.succession.planned(model, config)
+            except UserError as error:
+                for line in str(error).splitlines():
+                    log.error("not reloaded, all goes on as before: %s", line)
+            except Exception:  # nothing was touched yet, and whatever it is, it must not end the daemon
+                log.exception("not reloaded, all goes on as before")
+            else:
+                self._take(config, model, models)
+                log.info("reloaded; the model is %s", model.fingerprint)
         notify(READY=1)
 
-    def _take(self, config: Config, model: Model, core: Core) -> None:
+    def _take(self, config: Config, model: Model, models: NextModels) -> None:
         """Goes on with another configuration and model between two frames."""
         assert self.driver is not None
-        cut = self.guard.removed(config.security)
+        cut, core = self.guard.removed(config.security), models.core
         self.keeper.announce(model.fingerprint)
         with self.driver.paused():
             if model.fingerprint != self.model.fingerprint:
                 self.engine.unlearn()
             self.engine.replace(model, core)
+            gone = self.succession.adopt(models, config)
             self._sockets.adopt(config, model)
             idle_ns = round(config.streams.idle_timeout * 1e9)
             self.driver.pump = self.driver.pump._replace(row_ns=core.rules.period_ns, idle_ns=idle_ns)
@@ -235,6 +245,30 @@ class Service:
         self.keeper.save_soon()  # a power loss must find whose the streams are
         self._model_info.update(labels_of(model))
         set_up_log(config.log)
+        self.succession.settle(gone, models, config, self.driver, self._beat)
+
+    def promote(self) -> dict[str, str]:
+        """Has the shadow serve, as ``Control`` was asked, which is busy. Raises UserError where it cannot."""
+        if self.succession.shadow is None:
+            raise UserError("no shadow runs; name one in the configuration (shadow = ...), and send SIGHUP")
+        files = {"model": self.config.shadow, "shadow": str(self.config.model)}
+        self._swap()
+        self.config = self.config.model_copy(update=files | {"model": Path(files["model"])})
+        return files | {"fingerprint": self.model.fingerprint}
+
+    def _swap(self) -> None:
+        """Has the shadow serve, and the model be its shadow, between two frames. Raises UserError."""
+        assert self.driver is not None
+        with self.succession.swapped(self.driver):
+            self.model = self.engine.model
+            pump = self.driver.pump
+            stays = {name: getattr(pump, name) for name in ("control", "poll_items", "arrivals")}
+            self.driver.pump = self._make_pump(pump.source, pump.sink)._replace(**stays)
+            self._sockets.adopt(self.config, self.model)
+            if self.journal is not None:
+                adopt_engine(self.journal, self.engine)
+        self._model_info.update(labels_of(self.model))
+        log.info("the shadow took over; the model is %s", self.model.fingerprint)
 
     def _reopen(self) -> None:
         """Cuts every peer off. Ends the process where an address is gone; the streams stay where they are."""
@@ -280,25 +314,14 @@ class Service:
         )
 
     def _compile(self) -> None:
-        """Loads the pump from the cache, or compiles it and says so."""
         self._state = "compiling kernels"
         notify(STATUS=self._state)
-        started = time.monotonic()
         self.compiling = True
         try:
-            with compiling(log.info):
-                run.prepare(self._make_pump(0, 0), self.engine.core)
-                compile_steps(self.engine.core)
-                self.keeper.compile(self.engine)
-                if self.journal is not None:
-                    compile_watching(self.engine)
-                if self.config.input.adapted:
-                    compile_intake()
-                if self._web is not None or self.config.state.live or self.config.state.snapshots:
-                    compile_reading(make_slots(layout_of(self.engine.core.net), 1))
+            how = self.engine, self.keeper, self.succession
+            compile_kernels(self.config, self._make_pump(0, 0), *how)
         finally:
             self.compiling = False
-        log.debug("kernels ready after %.1f s", time.monotonic() - started)
 
     def _health(self) -> tuple[bool, str]:
         """Whether the pump's heartbeat is fresh."""
@@ -310,6 +333,10 @@ class Service:
     def readiness(self) -> tuple[bool, str]:
         """Whether model, kernels and sockets are all there, and what is being done otherwise."""
         return self._state == "ready", self._state
+
+    def _beat(self) -> None:
+        if self._health()[0]:
+            notify(WATCHDOG=1)
 
     def _status(self) -> str:
         counters = self.engine.stats.counters

@@ -5,6 +5,7 @@ the live state is taken over, and where there is none of this boot, the newest s
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,8 +49,8 @@ _NAMED = 20  # ids that one line of the log holds
 class Keeper:
     """Keeps one engine's streams: ``home`` when it is made, then ``compile``, ``recover`` and ``start``."""
 
-    def __init__(self, settings: State, reset: bool):
-        """``reset``: a state of another model is given up, where it would be refused otherwise.
+    def __init__(self, settings: State, reset: str = ""):
+        """``reset``: what gives a state of another model up, in words; "" = it is refused.
 
         Takes the lock of the snapshots' folder; raises as ``hold_lock``.
         """
@@ -57,20 +58,18 @@ class Keeper:
         self._live: LiveFile | None = None
         self._folder = Path(settings.snapshots) if settings.snapshots else None
         self._held = hold_lock(self._folder) if self._folder else None
-        self._lock = threading.Lock()  # of the copy
-        self._unsaved = False  # the copy has what no snapshot has
+        self.lock = threading.Lock()  # of the copy; no snapshot is taken while it is held
         self._as_of_ns = time.time_ns()  # the moment whose state is on disk; before the first, of the start
         self._end, self._wake = False, threading.Event()
         self._thread: threading.Thread | None = None
-        self._failing = self._live_gone = False
+        self._unsaved = self._failing = self._live_gone = False  # unsaved: the copy has what no snapshot has
         self.failures = 0
 
     def home(self, network: Network, work: int, fingerprint: str, capacity: int) -> np.ndarray | None:
         """The memory for the slots of an engine, or None for its own. Takes and raises as ``LiveFile``."""
         if not self._settings.live:
             return None
-        folder = Path(self._settings.live)
-        self._live = LiveFile(folder, network, fingerprint, capacity, self._reset, work)
+        self._live = LiveFile(Path(self._settings.live), network, fingerprint, capacity, self._reset, work)
         return self._live.block
 
     def compile(self, engine: Engine) -> None:
@@ -148,7 +147,7 @@ class Keeper:
                 return path, snapshot
             if not self._reset:
                 raise mismatch(path, snapshot.fingerprint, self._fingerprint)
-            log.warning("%s: of the model %s, which --on-mismatch=reset gives up", path, snapshot.fingerprint)
+            log.warning("%s: of the model %s, which %s gives up", path, snapshot.fingerprint, self._reset)
             return None
         if paths and needed and not self._reset:
             raise ConfigError(
@@ -205,12 +204,14 @@ class Keeper:
 
         Returns whether all that is remembered is where it should be.
         """
+        self._halt()
+        return self._thread is None or self.save()
+
+    def _halt(self) -> None:
         self._end = True
         self._wake.set()
-        if self._thread is None:
-            return True
-        self._thread.join()
-        return self.save()
+        if self._thread is not None:
+            self._thread.join()
 
     def discard(self) -> None:
         """Undoes what a start that failed has made."""
@@ -221,7 +222,7 @@ class Keeper:
         """Takes a snapshot if anything changed since the last. A failure is counted and logged, no more."""
         if self._folder is None:
             return True
-        with self._lock:
+        with self.lock:
             now, fingerprint = time.time_ns(), self._fingerprint
             try:
                 self._hold_again()
@@ -289,13 +290,13 @@ class Keeper:
 
         ``waiting`` is called now and then while a snapshot that is being written is waited for.
         """
-        while not self._lock.acquire(timeout=_WAIT_S):
+        while not self.lock.acquire(timeout=_WAIT_S):
             waiting()
         try:
             self._refresh()
             yield self._snapshot(time.time_ns())
         finally:
-            self._lock.release()
+            self.lock.release()
 
     def some(self, which: np.ndarray) -> Snapshot:
         """The streams of some slots, (n,) int64, in their order, as they were committed just now."""
@@ -312,6 +313,28 @@ class Keeper:
         """Says that another model is about to take the streams over."""
         if self._live is not None:
             self._live.announce(self._fingerprint, fingerprint)
+
+    def swap(self, other: "Keeper") -> None:
+        """Trades places with another engine's keeper, both locks held. Raises as ``LiveFile.trade``."""
+        if self._live is not None and other._live is not None:
+            if self._folder is not None:
+                other._live.note(newest_number(self._folder))  # or these look as if they came after it
+            self._live.trade(other._live)
+            if other._folder is not None:
+                self._live.note(newest_number(other._folder))
+        for name in ("_live", "_copy", "_layout", "_fingerprint", "_live_gone"):
+            self.__dict__[name], other.__dict__[name] = other.__dict__[name], self.__dict__[name]
+        self._saved_as = other._saved_as = ""  # what is on disk is the other's
+
+    def end(self) -> None:
+        """Takes no more snapshots, and removes what was kept."""
+        self._halt()
+        if self._live is not None:
+            self._live.remove()
+        for path in snapshots_in(self._folder) if self._folder else []:
+            path.unlink(missing_ok=True)
+        if self._held is not None:
+            os.close(self._held)
 
     def adopt(self, fingerprint: str, settings: State) -> None:
         """Says that it did; called while nothing steps the streams, so it waits for no snapshot under way."""

@@ -35,7 +35,7 @@ from streamrnn.kernels.network import Network
 from streamrnn.kernels.packing import make_scratch, pack_network
 from streamrnn.kernels.rls import make_adaptation
 from streamrnn.model.model import Model
-from streamrnn.stats import OWN, PREDICTED, PREDICTIONS, REJECTED, SEVERAL, Stats
+from streamrnn.stats import OWN, PREDICTED, PREDICTIONS, REJECTED, SEVERAL, STREAMS, Stats
 from streamrnn.streams.bands import Bands
 from streamrnn.streams.batch import SHARED, make_batch, make_tile
 from streamrnn.streams.beginning import begin_from
@@ -224,6 +224,19 @@ class Engine:
         """Has another model and rules go on with the streams; nothing may step them at that moment."""
         self.model, self.core = model, core
         begin_from(core.slots, core.net, model.initial)
+
+    def swap(self, other: "Engine") -> None:
+        """Trades models and streams with an engine of the same channels, capacity and policies.
+
+        What was counted, and the journal, stay with each. Nothing may step either at that moment.
+        """
+        ours, theirs = self.core, other.core
+        self.model, other.model = other.model, self.model
+        self.core = theirs._replace(stats=ours.stats, journal=ours.journal)
+        other.core = ours._replace(stats=theirs.stats, journal=theirs.journal)
+        self._alone = other._alone = None
+        for engine in (self, other):
+            engine.stats.counters[STREAMS] = engine.core.slots.counts[1]
 
     def unlearn(self) -> None:
         """Forgets what streams have learned of their residuals: of another model, they are others."""

@@ -213,6 +213,13 @@ def rows_of_answer(model: Model, predict: AnswerPolicies) -> int:
     return rows
 
 
+def refuse_unable(model: Model, faults: FaultPolicies, memory: int, predict: AnswerPolicies) -> None:
+    """Raises ConfigError where a model cannot do what a configuration asks of it."""
+    rules_for(model, faults, memory)
+    rows_of_answer(model, predict)
+    bands_for(model, predict)
+
+
 def _work_of(model: Model) -> int:
     """The multiply-adds of a row: recurrent layers step once for each row of a window."""
     sizes = {name: tensor.size for name, tensor in model.tensors().items() if "weight" in name}

@@ -1,10 +1,14 @@
 """What keeps a journal within its bounds, and in step with the streams."""
 
+import fcntl
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from sqlite3 import Connection
 
 import numpy as np
 
+from streamrnn.errors import UserError
 from streamrnn.events.entries import channels_text
 from streamrnn.events.watch import Watch
 from streamrnn.streams.record import EPOCH, ID_WORDS
@@ -99,3 +103,23 @@ class OpenEvents:
         if slots.committed[slot] != before or slots.state[part + EVENT] == 0:
             return None
         return epoch, int(rows), float(peak), channels
+
+
+def hold_journal(path: Path) -> int:
+    """Keeps other daemons off a journal for as long as this process lives. Returns the lock's descriptor."""
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise UserError(
+            f"{lock}: cannot be made ({error.strerror}); set events.path to a file in a folder that is there "
+            "and that this user can write"
+        ) from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        raise UserError(
+            f"{path}: another daemon keeps its journal there; end it, or name another file"
+        ) from None
+    return held

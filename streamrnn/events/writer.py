@@ -4,7 +4,6 @@ What is taken from the ring goes into the file together with the place in the ri
 nothing comes twice, whenever the process ends. Where the file cannot be written, the ring holds what happens.
 """
 
-import fcntl
 import logging
 import os
 import signal
@@ -23,7 +22,7 @@ from streamrnn.events.entries import Entered, Entries, signed
 from streamrnn.events.journal import Journal, note_lost, transaction
 from streamrnn.events.recordings import Recordings
 from streamrnn.events.ring import RingFile
-from streamrnn.events.upkeep import OpenEvents, forget_old
+from streamrnn.events.upkeep import OpenEvents, forget_old, hold_journal
 from streamrnn.events.watch import LACKS, SILENT, Watch, look, make_watch, preset, sample_bytes, sealed_of
 from streamrnn.events.webhook import KEPT, Webhook
 from streamrnn.settings.events_section import Events
@@ -61,11 +60,12 @@ class Writer:
         self._path = Path(settings.path)
         self.webhook = Webhook(settings) if settings.webhook else None
         self._channels, self._outputs = channels, outputs
-        self._held = _hold(self._path)
+        self._held = hold_journal(self._path)
         self._journal: Journal | None = Journal(self._path, write=True)
         self._end, self._wake = False, threading.Event()
         self._thread: threading.Thread | None = None
         self._sightings: list[np.ndarray] = []
+        self._next: tuple[Any, ...] = ()
         self._failing = False
         self._position, self._lost_position = f"ring:{ring.identity:x}", f"lost:{ring.identity:x}"
         self._told_lost = 0
@@ -104,6 +104,23 @@ class Writer:
         self._thread.start()
         if self.webhook is not None:
             self.webhook.start()
+
+    def adopt(self, *streams: Any) -> None:
+        """Goes on with the streams of a model that took over, from the thread's next turn on: slots and
+        ``forecasts`` as of ``start``, ``channels`` and ``outputs`` as of a new one.
+
+        What was told of one model alone is mended as after a restart.
+        """
+        self._next = streams
+        self._wake.set()
+
+    def _take_over(self) -> None:
+        (slots, forecasts, self._channels, self._outputs), self._next = self._next, ()
+        with suppress(sqlite3.Error, UserError, OSError):  # the turn that follows tells of it
+            self._write(ending=True)
+        self._watch_over(slots, forecasts)
+        with suppress(sqlite3.Error):
+            self._load()
 
     def stop(self) -> None:
         """Writes what is left, when nothing steps the streams any more."""
@@ -180,6 +197,8 @@ class Writer:
             self.failures += 1
 
     def _turn(self, ending: bool) -> None:
+        if self._next:
+            self._take_over()
         self._look()
         while ending or time.monotonic() >= self._retry:
             more = int(self._ring.marks[SEALED]) - int(self._ring.marks[TAKEN]) > _AT_ONCE
@@ -319,23 +338,3 @@ class Writer:
         self._failing, self._retry = True, time.monotonic() + _RETRY_S
         if getattr(error, "sqlite_errorcode", None) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY):
             self._close()
-
-
-def _hold(path: Path) -> int:
-    """Keeps other daemons off a journal for as long as this process lives. Returns the lock's descriptor."""
-    lock = path.with_name(f"{path.name}.lock")
-    try:
-        held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise UserError(
-            f"{lock}: cannot be made ({error.strerror}); set events.path to a file in a folder that is there "
-            "and that this user can write"
-        ) from error
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(held)
-        raise UserError(
-            f"{path}: another daemon keeps its journal there; end it, or name another file"
-        ) from None
-    return held

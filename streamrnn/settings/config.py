@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from streamrnn.errors import ConfigError
@@ -31,6 +31,7 @@ from streamrnn.settings.sections import (
     Security,
     State,
     Streams,
+    beside_the_file,
 )
 from streamrnn.settings.values import is_local, toml_value
 
@@ -42,6 +43,11 @@ class Config(Section):
         default=Path("model.safetensors"),
         strict=False,
         description="model file, relative to this file",
+        json_schema_extra=LIVE,
+    )
+    shadow: str = Field(
+        default="",
+        description='model file to step beside it and compare, publishing nothing; "" = none',
         json_schema_extra=LIVE,
     )
     input: Input = Input()
@@ -58,6 +64,11 @@ class Config(Section):
     cluster: Cluster = Cluster()
     http: Http = Http()
     log: Log = Log()
+
+    @field_validator("shadow")
+    @classmethod
+    def _starts_at_the_file(cls, name: str, info: ValidationInfo) -> str:
+        return beside_the_file(name, info)
 
     @field_validator("model")
     @classmethod
@@ -133,7 +144,8 @@ class Config(Section):
 def load_config(path: Path | None, overrides: Mapping[str, object]) -> Config:
     """The Config of a TOML file (None: of the defaults), with dotted keys as ``input.connect`` overridden.
 
-    A relative path starts at the file's folder; a ``model`` in ``overrides``, at the current folder.
+    A relative path starts at the file's folder; of ``overrides`` ``model`` and ``shadow`` do at the current
+    folder.
     Raises ConfigError with a line for every wrong key: where it stands, what is wrong, what to write.
     """
     values: dict[str, Any] = _read_toml(path) if path else {}
@@ -145,7 +157,7 @@ def load_config(path: Path | None, overrides: Mapping[str, object]) -> Config:
         section, _, name = key.rpartition(".")
         table = values.setdefault(section, {}) if section else values
         if isinstance(table, dict):  # anything else is reported below, as the file's error
-            table[name] = Path(str(value)).absolute() if key == "model" else value
+            table[name] = str(Path(str(value)).absolute()) if key in ("model", "shadow") else value
     try:
         return Config.model_validate(values, context={"folder": folder})
     except ValidationError as error:

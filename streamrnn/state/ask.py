@@ -11,6 +11,7 @@ daemon opens nobody's files, and nothing that it is handed can make it wait.
     {"do": "reset", "streams": ["pump-1"]}      {"streams": 1}; null for all of them
     {"do": "hold", "streams": ["pump-1"]}       {"streams": 1, "changed": 1}
     {"do": "release", "prefix": "pump-"}        likewise
+    {"do": "promote"}                           {"model": "new.safetensors", "shadow": ...}
                                                 {"error": "no such stream: ..."}
 """
 

@@ -16,6 +16,7 @@ from streamrnn.errors import UserError
 from streamrnn.model.cells import cells_of
 from streamrnn.model.inspect import align
 from streamrnn.model.model_file import HEADER_LIMIT
+from streamrnn.settings.values import toml_value
 from streamrnn.state.as_of import source_as_of
 from streamrnn.state.ask import ask
 from streamrnn.state.target import (
@@ -200,6 +201,20 @@ def _s(count: int) -> str:
 def _already(said: dict[str, int]) -> str:
     there = said["streams"] - said["changed"]
     return f", {there:,} of them were already" if there else ""
+
+
+def promote(target: Path) -> int:
+    """Has the shadow of the daemon over ``target`` serve, and says what its file must name from now on."""
+    for folder in find_target(target).folders:
+        if (said := ask(folder, target, {"do": "promote"})) is not None:
+            say(
+                f"promoted: the model is {said['fingerprint']}, and what served is its shadow. Write into "
+                "the configuration, or the next reload and the next start are refused:"
+            )
+            for key in ("model", "shadow"):
+                sys.stdout.write(f"{key} = {toml_value(said[key])}\n")
+            return 0
+    raise UserError(f"{target}: no daemon runs there; name the shadow's file as model, and start it")
 
 
 def is_snapshot(path: Path) -> bool:

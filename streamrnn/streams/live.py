@@ -38,6 +38,7 @@ from streamrnn.streams.slots import WORK_RECORDS, live_bytes, make_slots
 FILE, LOCK = "state", "lock"
 _MEMORY_SYSTEMS = (0x01021994, 0x858458F6)  # statfs(2): tmpfs, ramfs
 _LOOK_S = 0.2  # `streamrnn state` holds the lock for an instant, to see whether a daemon does
+_HERE, _EXCHANGE = -100, 2  # renameat2(2): AT_FDCWD, RENAME_EXCHANGE
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -121,7 +122,7 @@ class LiveFile:
         network: Network,
         fingerprint: str,
         capacity: int,
-        reset: bool = False,
+        reset: str = "",
         work: int = WORK_RECORDS,
     ):
         """Takes over the file in ``folder``, or makes one, all of its memory allocated.
@@ -131,7 +132,7 @@ class LiveFile:
         A file of another boot, cut short or damaged is replaced, and ``why_not`` says so; one of
         another capacity, or with another number of records to work in than ``work``, is replaced, too, and
         its streams are in ``remains``. Raises ConfigError for a file of another model or layout, unless
-        ``reset`` says to replace it, and UserError where there is not enough memory.
+        ``reset`` says why to replace it, and UserError where there is not enough memory.
         """
         self._lock = hold_lock(folder)
         _refuse_disks(folder)
@@ -153,7 +154,7 @@ class LiveFile:
             self._map = self._make()
         self.block = np.frombuffer(self._map, np.uint8, offset=PAGE)
 
-    def _take_over(self, reset: bool) -> mmap.mmap:
+    def _take_over(self, reset: str) -> mmap.mmap:
         try:
             file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -190,7 +191,7 @@ class LiveFile:
             os.close(file)
         return found
 
-    def _compare(self, header: np.void, reset: bool) -> None:
+    def _compare(self, header: np.void, reset: str) -> None:
         """Raises Unusable for another boot, ConfigError for another model or format."""
         if header["boot"].decode() != boot_id():
             raise Unusable("of another boot of this machine")
@@ -200,7 +201,7 @@ class LiveFile:
             return
         if reset:
             other = f"the model {models[0]}" if models[0] != self._fingerprint else "another adapt.enabled"
-            raise Unusable(f"of {other}, which --on-mismatch=reset gives up")
+            raise Unusable(f"of {other}, which {reset} gives up")
         raise mismatch(self._path, models[0], self._fingerprint)
 
     def _make(self) -> mmap.mmap:
@@ -227,6 +228,25 @@ class LiveFile:
     def is_there(self) -> bool:
         """Whether a restart would find the file: somebody may have removed it."""
         return is_held(self._lock, self._path.parent) and self._path.exists()
+
+    def trade(self, other: "LiveFile") -> None:
+        """Has the two files take each other's place and lock, at once. Raises UserError where they cannot."""
+        ours, theirs = os.fsencode(self._path), os.fsencode(other._path)
+        library = ctypes.CDLL(None, use_errno=True)
+        if library.renameat2(_HERE, ours, _HERE, theirs, _EXCHANGE) != 0:
+            raise UserError(
+                f"{self._path}: cannot take the place of {other._path} ({os.strerror(ctypes.get_errno())}); "
+                "both must be on one tmpfs"
+            )
+        for name in ("_path", "_draft", "_lock"):
+            mine = getattr(self, name)
+            setattr(self, name, getattr(other, name))
+            setattr(other, name, mine)
+
+    def remove(self) -> None:
+        """Gives the memory of the file back that nobody needs any more, and its lock."""
+        self._path.unlink(missing_ok=True)
+        os.close(self._lock)
 
     def discard(self) -> None:
         """Gives the memory of a new file back that was not published."""

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -34,6 +34,9 @@ class Views(Protocol):
 
     def refusals(self) -> dict[str, Any]:
         """What was refused last for each reason."""
+
+    def shadow(self) -> Mapping[str, Any] | None:
+        """How the model and its shadow compare; None where there is no shadow."""
 
     def streams(self, sort: str, limit: int, search: str) -> dict[str, Any]: ...
 
@@ -93,6 +96,9 @@ def api_routes(views: Views, ticker: Ticker) -> list[Route]:
     async def refusals(request: Request) -> Response:
         return JSONResponse(views.refusals())
 
+    async def shadow(request: Request) -> Response:
+        return JSONResponse({"shadow": views.shadow()})
+
     async def streams(request: Request) -> Response:
         try:
             return JSONResponse(views.streams(*_query(request)))
@@ -120,6 +126,7 @@ def api_routes(views: Views, ticker: Ticker) -> list[Route]:
     return [
         Route("/api/status", status),
         Route("/api/refusals", refusals),
+        Route("/api/shadow", shadow),
         Route("/api/streams", streams),
         Route("/api/streams/{stream:path}", stream),
         Route("/api/events", events),

@@ -1,8 +1,8 @@
 """The counts of the pump, in Prometheus' words, rendered when they are scraped."""
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numba
 import numpy as np
@@ -96,6 +96,27 @@ METRICS = {
     "streamrnn_journal_bytes": ("gauge", "Size of the journal's file."),
     "streamrnn_webhook_told_total": ("counter", "Begins and ends of events that the webhook took."),
     "streamrnn_webhook_failures_total": ("counter", "Tries that the webhook did not answer with 2xx."),
+    "streamrnn_shadow_rows_total": ("counter", "Rows that the model and its shadow both answered."),
+    "streamrnn_shadow_rows_compared_total": (
+        "counter",
+        "Rows of these that both had forecast, with no row missing before them.",
+    ),
+    "streamrnn_shadow_values_compared_total": ("counter", "Values of these rows that had come."),
+    "streamrnn_shadow_squared_error_total": (
+        "counter",
+        "Squared errors of the forecasts of these values, in standard deviations of the model, by whose they "
+        "are: model, shadow or persistence.",
+    ),
+    "streamrnn_shadow_anomalies_total": (
+        "counter",
+        "Events that began in these streams, by whose they are: model or shadow.",
+    ),
+    "streamrnn_shadow_anomalies_met_total": (
+        "counter",
+        "Of these events those during which the other one had an event, too.",
+    ),
+    "streamrnn_shadow_seconds_total": ("counter", "Time of the pump's thread that the shadow took."),
+    "streamrnn_shadow_info": ("gauge", "1 while there is a shadow; its labels are its model."),
     "streamrnn_build_info": ("gauge", "Always 1; its labels are the versions that run."),
     "streamrnn_model_info": ("gauge", "Always 1; its labels are the model that runs."),
 }
@@ -147,6 +168,10 @@ class IntakeCounts(Protocol):
         """The streams that lack a channel."""
 
 
+# How a model and its shadow compare, see ``side_by_side``; None where there is no shadow.
+Beside = Callable[[], Mapping[str, Any] | None]
+
+
 def make_registry(
     stats: Stats,
     capacity: int,
@@ -154,6 +179,7 @@ def make_registry(
     snapshots: Snapshots,
     intake: IntakeCounts,
     journal: JournalCounts | None = None,
+    beside: Beside = lambda: None,
 ) -> CollectorRegistry:
     """A registry of its own with every metric of ``METRICS`` and those of this process.
 
@@ -162,6 +188,7 @@ def make_registry(
     """
     registry = CollectorRegistry()
     registry.register(StatsCollector(stats, capacity, model_info, snapshots, intake, journal))
+    registry.register(ShadowCollector(beside))
     ProcessCollector(registry=registry)
     return registry
 
@@ -247,11 +274,38 @@ class StatsCollector(Collector):
         yield _counter("streamrnn_webhook_failures_total", failures)
 
 
+class ShadowCollector(Collector):
+    """The figures of a shadow, or none; counts begin anew with another shadow, and where the two swap."""
+
+    def __init__(self, beside: Beside) -> None:
+        self._beside = beside
+
+    def collect(self) -> Iterator[Metric]:
+        found = self._beside()
+        models = found["models"] if found else {}
+        for name, key in (
+            ("rows", "rows"),
+            ("rows_compared", "compared"),
+            ("values_compared", "values"),
+            ("seconds", "seconds"),
+        ):
+            yield _counter(f"streamrnn_shadow_{name}_total", found[key] if found else None)
+        errors = found["squared_error"] if found else {}
+        yield _by("of", "streamrnn_shadow_squared_error_total", errors)
+        for name, key in (("anomalies", "events"), ("anomalies_met", "met")):
+            yield _by("of", f"streamrnn_shadow_{name}_total", {of: models[of][key] for of in models})
+        labels = ("fingerprint", "cell", "hidden", "layers")
+        info = GaugeMetricFamily(*_described("streamrnn_shadow_info"), labels=labels)
+        if found:
+            info.add_metric([str(models["shadow"][label]) for label in labels], 1)
+        yield info
+
+
 def _described(name: str) -> tuple[str, str]:
     return name, METRICS[name][1]
 
 
-def _counter(name: str, value: float) -> Metric:
+def _counter(name: str, value: float | None) -> Metric:
     return CounterMetricFamily(*_described(name), value=value)
 
 
@@ -264,9 +318,13 @@ def _counts(reasons: Sequence[str], counts: np.ndarray) -> dict[str, int]:
 
 
 def _by_reason(name: str, counts: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(*_described(name), labels=["reason"])
-    for reason, count in counts.items():
-        family.add_metric([reason], count)
+    return _by("reason", name, counts)
+
+
+def _by(label: str, name: str, counts: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(*_described(name), labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
     return family
 
 

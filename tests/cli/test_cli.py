@@ -99,6 +99,7 @@ def test_the_commands_are_those_of_this_version():
             "events follow",
             "events export",
             "events judge",
+            "promote",
             "gateway",
             "worker",
             "cluster",
@@ -176,7 +177,7 @@ def test_config_check_prints_the_effective_file(tmp_path):
     file.write_text(GOOD)
     write_model(untrained(), tmp_path / "model.safetensors")
     result = process("config", "check", file)
-    said = f"{file}: valid; at SIGHUP a daemon takes changes of model, streams.idle_timeout, "
+    said = f"{file}: valid; at SIGHUP a daemon takes changes of model, shadow, streams.idle_timeout, "
     assert result.returncode == 0 and result.stderr.startswith(said)
     assert result.stdout == config_text(load_config(file, {}))
     copy = tmp_path / "copy.toml"

@@ -27,6 +27,7 @@ from streamrnn.wire.frame import TOPIC_BYTES
 
 DEFAULTS = """
 model = "model.safetensors"
+shadow = ""
 [input]
 connect = []
 bind = []
@@ -213,8 +214,8 @@ def test_all_errors_are_named_at_once(file):
         "faults.max_gap: 65536 is too large; use at most 1024",
         "http.listen: 9464 is not text; write it in quotes",
         'log.levle: unknown key; did you mean "level"? allowed: level, format',
-        "port: unknown key; allowed: model, input, mqtt, assemble, output, predict, streams, faults, adapt, "
-        "state, events, security, cluster, http, log",
+        "port: unknown key; allowed: model, shadow, input, mqtt, assemble, output, predict, streams, faults, "
+        "adapt, state, events, security, cluster, http, log",
     ]
 
 

@@ -51,7 +51,7 @@ def never_updated() -> Engine:
 
 def started(model: Model = MODEL, **state: str) -> Engine:
     """A daemon's keeper has given the streams of folders back to an engine."""
-    keeper = Keeper(State(**state), reset=False)
+    keeper = Keeper(State(**state))
     home = partial(keeper.home, fingerprint=model.fingerprint, capacity=4)
     engine = Engine(model, 4, Faults(), home, memory=50)
     keeper.compile(engine)

@@ -40,7 +40,7 @@ HEADER_BYTES = live_header.HEADER.itemsize
 class Process:
     """What a daemon does with its live state, from its start to its last step."""
 
-    def __init__(self, folder: Path, model: Model = MODEL, capacity: int = CAPACITY, reset: bool = False):
+    def __init__(self, folder: Path, model: Model = MODEL, capacity: int = CAPACITY, reset: str = ""):
         def home(network: Network, work: int) -> np.ndarray:
             self.file = LiveFile(folder, network, model.fingerprint, capacity, reset)
             return self.file.block
@@ -285,7 +285,7 @@ def test_a_file_of_another_model_is_refused(file):
 
 @pytest.mark.parametrize("capacity", [CAPACITY, 9])
 def test_a_file_of_another_model_is_replaced_when_told_to(file, capacity):
-    process = Process(file.parent, OTHER, capacity, reset=True)
+    process = Process(file.parent, OTHER, capacity, reset="--on-mismatch=reset")
     assert not process.file.taken_over
     assert process.file.remains is None
     for words in (MODEL.fingerprint, "--on-mismatch=reset"):
@@ -327,7 +327,7 @@ def test_a_model_that_is_taking_over(file):
 
 def keeper(folder: Path, capacity: int, workers: int = 1) -> tuple[Keeper, Engine]:
     """A daemon's own way to its streams."""
-    made = Keeper(State(live=str(folder)), reset=False)
+    made = Keeper(State(live=str(folder)))
     home = partial(made.home, fingerprint=MODEL.fingerprint, capacity=capacity)
     engine = Engine(MODEL, capacity, Faults(), home, workers=workers)
     made.compile(engine)

@@ -13,7 +13,7 @@ from streamrnn.daemon.page.rates import Rates
 from streamrnn.daemon.refusals import refusals
 from streamrnn.engine.engine import Engine
 from streamrnn.rows.layout import SILENT
-from streamrnn.web.metrics import Snapshots
+from streamrnn.web.metrics import Beside, Snapshots
 from streamrnn.wire.shortest import shortest
 
 _SECOND_S = 1.0
@@ -32,9 +32,10 @@ class PageViews:
         snapshots: Snapshots,
         readiness: Callable[[], tuple[bool, str]],
         control: bool = False,
+        beside: Beside = lambda: None,
     ) -> None:
-        """``control``: whether streams can be changed over HTTP."""
-        self._control = control
+        """``control``: whether streams can be changed over HTTP; ``beside``: see ``side_by_side``."""
+        self._control, self.shadow = control, beside
         self._engine, self._tally, self._snapshots, self._readiness = engine, tally, snapshots, readiness
         self._overview, self._history = Overview(engine), History(engine)
         self._rates = Rates(engine.stats, tally)
@@ -57,7 +58,7 @@ class PageViews:
 
     def status(self) -> dict[str, Any]:
         """The daemon, its model and its figures, JSON-ready; see ``Rates.status``."""
-        model, age = self._engine.model, self._snapshots.age_s()
+        model, age, beside = self._engine.model, self._snapshots.age_s(), self.shadow()
         return {
             "version": __version__,
             "state": self._readiness()[1],
@@ -76,6 +77,7 @@ class PageViews:
             "threshold": shortest(self._engine.core.rules.threshold),
             "bands": list(self._engine.levels),
             "control": self._control,
+            "shadow": None if beside is None else beside["models"]["shadow"]["fingerprint"],
             "capacity": self._engine.capacity,
             "snapshot_age_s": None if age != age else round(age, 1),
             "snapshot_failures": self._snapshots.failures,

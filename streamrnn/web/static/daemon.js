@@ -9,6 +9,7 @@ const reasons = (counts) => Object.entries(counts).map(([reason, times]) => `${r
 function showStatus(status) {
   store.status = status;
   store.skew = status.now - Date.now() / 1000;
+  showShadow(status);
   const ready = status.state === "ready";
   say(ready ? "live" : "", ready ? "live" : status.state);
   const { model, latency_s: latency, age_s: age } = status;
