@@ -125,13 +125,18 @@ def sink_in(folder: str) -> str:
 
 @contextmanager
 def publishing(
-    folder: str, rate: float, streams: int = STREAMS, lasting: float = _LONGEST_S, rows: int = 1
+    folder: str,
+    rate: float,
+    streams: int = STREAMS,
+    lasting: float = _LONGEST_S,
+    rows: int = 1,
+    channels: int = CHANNELS,
 ) -> Iterator[None]:
     """A publisher of ``rate`` frames a second, 0 = all it can, for so many seconds or as the block lasts.
 
     ``rows``: one row again and again, or noise of so many of which three are far off.
     """
-    words = ("publish", source_in(folder), *map(str, (streams, CHANNELS, rate, lasting, rows)))
+    words = ("publish", source_in(folder), *map(str, (streams, channels, rate, lasting, rows)))
     with _python(*_LOAD, *words, listen="stdout"):
         yield
 
@@ -154,6 +159,13 @@ def running(
         line = _wait_ready(process)
         with publishing(folder, rate, streams, lasting, rows):
             yield line
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[tuple[int, str]]:
+    """A process of Python that says that it is ready: its id, and the line in which it does."""
+    with _python(*command, listen="stderr") as process:
+        yield process.pid, _wait_ready(process)
 
 
 def received(folder: str, seconds: float) -> BenchRun:

@@ -25,7 +25,7 @@ def main() -> None:
 
 
 for command in (
-    *(run.demo, run.serve, run.bench, run.keygen, run.config, record.record),
+    *(run.demo, run.serve, run.bench, run.size, run.keygen, run.config, record.record),
     *(files.replay, files.send, files.tail, files.inspect, models.train, models.import_),
     *(state.state, state.promote, events.events),
     *(cluster.gateway, cluster.worker, cluster.cluster),

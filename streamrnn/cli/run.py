@@ -6,11 +6,13 @@ from pathlib import Path
 import click
 
 from streamrnn.cli.shared import (
+    COUNT,
     MODEL,
     PATH,
     POSITIVE,
     SETTINGS,
     CommandWithKeys,
+    Finite,
     as_json_option,
     example,
 )
@@ -127,6 +129,40 @@ def bench(seconds: float, as_json: bool, kernels_only: bool, daemon_only: bool) 
     from streamrnn.bench import bench as run
 
     return run(seconds, as_json, not daemon_only, not kernels_only)
+
+
+@click.command(epilog=example("streamrnn size model.safetensors --streams 10000 --rows-per-second 50000"))
+@click.argument("model", type=MODEL, required=False)
+@click.option("-c", "--config", "file", type=SETTINGS, metavar="FILE", help="TOML file of a daemon.")
+@click.option("--streams", type=COUNT, metavar="N", required=True, help="That are kept at a time.")
+@click.option("--rows-per-second", type=POSITIVE, metavar="R", required=True, help="Of all streams together.")
+@click.option(
+    "--headroom",
+    type=Finite(min=0, max=0.95),
+    metavar="SHARE",
+    default=0.5,
+    help="Of the processor, to be left over.",
+)
+@as_json_option
+def size(
+    model: Path | None,
+    file: Path | None,
+    streams: int,
+    rows_per_second: float,
+    headroom: float,
+    as_json: bool,
+) -> int:
+    """Say how big a machine a load needs, as measured here.
+
+    A daemon of MODEL, or of FILE, is run for some seconds at that load, or as near to it as this machine
+    comes.
+    """
+    from streamrnn.settings.config import load_config
+
+    config = load_config(file, {} if model is None else {"model": model})
+    from streamrnn.bench.size import report
+
+    return report(config, streams, rows_per_second, headroom, as_json)
 
 
 @click.command(epilog=example("streamrnn keygen station"))

@@ -81,7 +81,7 @@ def stub(monkeypatch):
 def test_the_commands_are_those_of_this_version():
     paths = {" ".join(path) for path, _ in commands()}
     assert paths == {
-        *("bench", "config", "config check", "demo", "inspect", "keygen", "record", "replay", "send"),
+        *("bench", "size", "config", "config check", "demo", "inspect", "keygen", "record", "replay", "send"),
         *(
             "serve",
             "tail",
