@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15.0, help="of each measured run")
     arguments = parser.parse_args()
     print(
-        f"{'':36}{'cores: size':>12}{'measured':>10}{'ratio':>7}{'MB: size':>10}{'measured':>10}{'ratio':>7}"
+        f"{'':44}{'cores: size':>12}{'measured':>10}{'ratio':>7}{'MB: size':>10}{'measured':>10}{'ratio':>7}"
     )
     with tempfile.TemporaryDirectory() as models:
         large = Path(models, "large.safetensors")
