@@ -45,12 +45,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument(
-        "--rate", type=float, default=0.0, help="frames a second, 0 = all that come through"
-    )
-    parser.add_argument(
-        "--only", nargs="*", help="kinds, with what they are compared with"
-    )
+    parser.add_argument("--rate", type=float, default=0.0, help="frames a second, 0 = all that come through")
+    parser.add_argument("--only", nargs="*", help="kinds, with what they are compared with")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

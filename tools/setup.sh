@@ -43,10 +43,11 @@ setup() {
         fi
     fi
     if [ "$1" = test ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null &&
-        ! have systemd-analyze ps chromium promtool mosquitto mosquitto_pub openssl zsh fish cc mkfs.ext2 pivot_root; then
+        ! have systemd-analyze ps chromium promtool amtool mosquitto mosquitto_pub openssl zsh fish cc mkfs.ext2 pivot_root; then
         echo "setup: installing Debian's systemd, chromium, prometheus and others, which tests run against" >&2
         apt-get update -qq && apt-get install -y -qq --no-install-recommends \
-            systemd procps chromium fonts-dejavu-core prometheus mosquitto mosquitto-clients openssl zsh fish \
+            systemd procps chromium fonts-dejavu-core prometheus prometheus-alertmanager mosquitto \
+            mosquitto-clients openssl zsh fish \
             gcc libc6-dev libzmq3-dev e2fsprogs util-linux-extra >&2
     fi
     echo "setup: making .venv with $("$python" --version) and installing streamrnn; a minute at most, once" >&2

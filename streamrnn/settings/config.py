@@ -157,7 +157,7 @@ def load_config(path: Path | None, overrides: Mapping[str, object]) -> Config:
         section, _, name = key.rpartition(".")
         table = values.setdefault(section, {}) if section else values
         if isinstance(table, dict):  # anything else is reported below, as the file's error
-            table[name] = str(Path(str(value)).absolute()) if key in ("model", "shadow") else value
+            table[name] = str(Path(str(value)).absolute()) if key in ("model", "shadow") and value else value
     try:
         return Config.model_validate(values, context={"folder": folder})
     except ValidationError as error:

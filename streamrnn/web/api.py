@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -34,6 +34,9 @@ class Views(Protocol):
 
     def refusals(self) -> dict[str, Any]:
         """What was refused last for each reason."""
+
+    def open_events(self, limit: int) -> tuple[int, Sequence[tuple[str, float]]]:
+        """How many streams have an event, and ids and scores of the ``limit`` with the highest."""
 
     def shadow(self) -> Mapping[str, Any] | None:
         """How the model and its shadow compare; None where there is no shadow."""

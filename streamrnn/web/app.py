@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,6 +29,7 @@ from streamrnn.web.api import Ticker, Views, api_routes
 from streamrnn.web.cluster import ClusterViews, cluster_routes
 from streamrnn.web.control import Door, control_routes
 from streamrnn.web.journal import JournalReader, journal_routes
+from streamrnn.web.open_events import make_events_registry
 
 # from this many open connections on a request is answered 503; twice as many, and the new one is dropped
 CONNECTIONS = 64
@@ -117,7 +118,10 @@ def make_app(
         routes = cluster_routes(views)
     else:
         ticker = Ticker(views)
-        routes = [*api_routes(views, ticker), *journal_routes(journal)]
+        events = Route(
+            "/metrics/events", _scraped(make_events_registry(lambda limit: views.open_events(limit)))
+        )
+        routes = [events, *api_routes(views, ticker), *journal_routes(journal)]
 
     @asynccontextmanager
     async def ticking(app: Starlette) -> AsyncIterator[None]:
@@ -125,13 +129,6 @@ def make_app(
         yield
         if task is not None:
             task.cancel()
-
-    async def metrics(request: Request) -> Response:
-        try:
-            render, content_type = choose_encoder(request.headers.get("accept", ""))
-        except TypeError:  # the client asked for a version that is no number
-            render, content_type = choose_encoder("")
-        return Response(render(registry), headers={"content-type": content_type})
 
     async def healthz(request: Request) -> Response:
         return _answer(health)
@@ -141,7 +138,7 @@ def make_app(
 
     app = Starlette(
         routes=[
-            Route("/metrics", metrics),
+            Route("/metrics", _scraped(registry)),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             *routes,
@@ -153,6 +150,19 @@ def make_app(
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _scraped(registry: CollectorRegistry) -> Callable[[Request], Awaitable[Response]]:
+    """What answers a scrape."""
+
+    async def metrics(request: Request) -> Response:
+        try:
+            render, content_type = choose_encoder(request.headers.get("accept", ""))
+        except TypeError:  # the client asked for a version that is no number
+            render, content_type = choose_encoder("")
+        return Response(render(registry), headers={"content-type": content_type})
+
+    return metrics
 
 
 def _answer(check: Check) -> Response:

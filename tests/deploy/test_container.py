@@ -105,7 +105,10 @@ def test_the_memory_of_the_live_state_belongs_to_the_user_of_the_image():
 def test_names_that_the_services_have_for_each_other():
     services = composed()["services"]
     scrape = (DEPLOY / "prometheus/prometheus-compose.yml").read_text()
-    assert re.findall(r'"(\w+):(\d+)"', scrape) == [("streamrnn", "9464")] and "streamrnn" in services
+    named = re.findall(r'"(\w+):(\d+)"', scrape)
+    assert (
+        named == [("alertmanager", "9093"), ("streamrnn", "9464")] and dict(named).keys() <= services.keys()
+    )
     sources = "".join(file.read_text() for file in (DEPLOY / "grafana/provisioning/datasources").iterdir())
     assert re.findall(r"http://(\w+):(\d+)", sources) == [("prometheus", "9090")] and "prometheus" in services
     providers = "".join(file.read_text() for file in (DEPLOY / "grafana/provisioning/dashboards").iterdir())

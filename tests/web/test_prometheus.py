@@ -1,10 +1,12 @@
 """deploy/prometheus and the dashboard's queries, in promtool and a real Prometheus that scrapes a daemon."""
 
+import http.server
 import json
 import re
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -21,12 +23,14 @@ from daemons import DEADLINE_S, Daemon, Line, serving, wait_for
 from needs import needs_programs
 from prometheus_client.parser import text_string_to_metric_families as parse
 from promql import DEPLOY, VARIABLES, dashboard_queries, names, with_values
+from readme import free_ports
 from single_values import SETTINGS
 
 from streamrnn.wire.frame import RESET
 
 FILES = DEPLOY / "prometheus"
 TARGETS = {"prometheus.yml": "127.0.0.1:9464", "prometheus-compose.yml": "streamrnn:9464"}
+MANAGERS = {"prometheus.yml": "127.0.0.1:9093", "prometheus-compose.yml": "alertmanager:9093"}
 OWN = {"up", "ALERTS"}  # what Prometheus adds to that which it scrapes
 SOON = {"15s": "200ms"}  # between scrapes, and between evaluations of the rules
 RATE_INTERVAL = "10s"
@@ -34,7 +38,7 @@ RATE_INTERVAL = "10s"
 
 @pytest.fixture(scope="module", autouse=True)
 def programs() -> None:
-    needs_programs("prometheus", "promtool")
+    needs_programs("prometheus", "promtool", "prometheus-alertmanager", "amtool")
 
 
 def promtool(*words: str | Path, stdin: str = "") -> str:
@@ -85,12 +89,13 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(*targets: str) -> Iterator[Prometheus]:
+def prometheus(*targets: str, manager: str = "127.0.0.1:1") -> Iterator[Prometheus]:
     """One with the configuration and the rules of deploy/, but for their targets and times."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         config = (FILES / "prometheus.yml").read_text()
-        for old, new in {TARGETS["prometheus.yml"]: '", "'.join(targets), **SOON}.items():
+        found = {TARGETS["prometheus.yml"]: '", "'.join(targets), MANAGERS["prometheus.yml"]: manager}
+        for old, new in (found | SOON).items():
             assert old in config
             config = config.replace(old, new)
         (place / "prometheus.yml").write_text(config)
@@ -172,9 +177,16 @@ def scraped(watched: Watched) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def there(scraped: list[str]) -> set[str]:
-    """What a daemon's scrape has samples of."""
-    return {sample.name for text in scraped for family in parse(text) for sample in family.samples}
+def of_events(watched: Watched) -> str:
+    """A scrape of the streams that have an event."""
+    return watched.daemon.get("/metrics/events")[1]
+
+
+@pytest.fixture(scope="module")
+def there(scraped: list[str], of_events: str) -> set[str]:
+    """What a daemon's scrape has samples of, and what that of events has, if any goes on."""
+    samples = {sample.name for text in scraped for family in parse(text) for sample in family.samples}
+    return samples | {family.name for family in parse(of_events)}
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -184,11 +196,13 @@ def test_configurations_are_right(name):
 
 def test_configurations_differ_in_their_target_alone():
     texts = [
-        re.sub("^#.*\n", "", (FILES / name).read_text(), flags=re.M).replace(target, "TARGET")
+        re.sub("^#.*\n", "", (FILES / name).read_text(), flags=re.M)
+        .replace(target, "TARGET")
+        .replace(MANAGERS[name], "MANAGER")
         for name, target in TARGETS.items()
     ]
     assert texts[0] == texts[1]
-    assert texts[0].count("TARGET") == 1
+    assert (texts[0].count("TARGET"), texts[0].count("MANAGER")) == (1, 1)
 
 
 def test_the_datasource_knows_how_often_is_scraped():
@@ -207,8 +221,8 @@ def test_each_alert_is_seen_to_fire():
     assert sorted(alerts) == sorted(set(fire))
 
 
-def test_metrics_are_named_as_prometheus_wants_them(scraped):
-    for text in scraped:
+def test_metrics_are_named_as_prometheus_wants_them(scraped, of_events):
+    for text in (*scraped, of_events):
         promtool("check", "metrics", stdin=text)
 
 
@@ -259,8 +273,82 @@ def test_each_recorded_figure_has_values(watched):
 def test_each_alert_says_what_to_do(watched):
     for alert in watched.prometheus.rules("alert"):
         assert alert["labels"]["severity"] in ("critical", "warning", "info")
-        assert alert["duration"] > 0
+        assert alert["duration"] > 0 or alert["name"] == "StreamrnnEvent"  # which may be short
         assert set(alert["annotations"]) == {"summary", "description"}
+
+
+class Told(http.server.ThreadingHTTPServer):
+    """Whoever is told: the streams of which alerts came, by the path that they came to."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Listening)
+        self.streams: dict[str, set[str]] = {}
+
+
+class _Listening(http.server.BaseHTTPRequestHandler):
+    server: Told
+
+    def do_POST(self) -> None:
+        said = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        assert len({alert["labels"]["stream"] for alert in said["alerts"]}) == 1  # each by itself
+        firing = {each["labels"]["stream"] for each in said["alerts"] if each["status"] == "firing"}
+        self.server.streams.setdefault(self.path, set()).update(firing)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def alertmanager(url: str) -> Iterator[str]:
+    """The address of one with the configuration of deploy/, whose receivers tell a path of ``url`` each."""
+    config, count = re.subn(
+        r"^  - name: ([\w-]+).*$",
+        rf"  - name: \1\n    webhook_configs: [{{url: '{url}/\1'}}]",
+        (FILES / "alertmanager.yml").read_text(),
+        flags=re.MULTILINE,
+    )
+    assert count == 4
+    with tempfile.TemporaryDirectory() as folder:
+        place, (port,) = Path(folder), free_ports(1)
+        (place / "alertmanager.yml").write_text(config)
+        done = subprocess.run(["amtool", "check-config", place / "alertmanager.yml"], capture_output=True)
+        assert done.returncode == 0, done.stderr
+        words = ["prometheus-alertmanager", "--config.file=alertmanager.yml", "--storage.path=data"]
+        words += ["--cluster.listen-address=", f"--web.listen-address=127.0.0.1:{port}"]
+        with (
+            (place / "log").open("wb") as log,
+            subprocess.Popen(words, cwd=place, stdout=log, stderr=log) as process,
+        ):
+            try:
+                yield f"127.0.0.1:{port}"
+            finally:
+                process.kill()
+
+
+def test_an_event_is_sent_by_its_stream(model_file):
+    """From rows to whoever is told: daemon, Prometheus and Alertmanager, as deploy/ has them."""
+    rows = np.cumsum(np.random.default_rng(8).normal(0, 2, (210, 3)), axis=0).astype(np.float32)
+    rows[200:] += 500
+    with Told() as told, serving(model_file) as daemon, daemon.line() as line:
+        threading.Thread(target=told.serve_forever, daemon=True).start()
+        try:
+            with (
+                alertmanager(f"http://127.0.0.1:{told.server_address[1]}") as manager,
+                prometheus(daemon.http.removeprefix("http://"), manager=manager),
+            ):
+                for stream in ("pump-2", "pump-5", "fan-1", "quiet"):
+                    some = rows if stream != "quiet" else rows[:200]
+                    line.send_rows(stream, some)
+                    line.answers(len(some))
+                open_now = "streamrnn_events_open 3.0"
+                wait_for(lambda: open_now in daemon.get("/metrics/events")[1], open_now)
+                assert 'stream="quiet"' not in daemon.get("/metrics/events")[1]
+                expected = {"/hall-1": {"pump-2"}, "/hall-2": {"pump-5"}, "/control-room": {"fan-1"}}
+                wait_for(lambda: told.streams == expected, f"{expected}, not {told.streams}", 60)
+        finally:
+            told.shutdown()
 
 
 def test_the_death_of_a_daemon_is_told(watched):

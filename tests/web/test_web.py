@@ -67,6 +67,12 @@ class Streams:
 
     listed = streams
 
+    def open_events(self, limit: int) -> tuple[int, list[tuple[str, float]]]:
+        return 1, [('a"b', 3.5)][:limit]
+
+    def shadow(self) -> None:
+        return None
+
     def stream(self, name: str) -> dict[str, Any] | None:
         return {"stream": name, "score": None} if name == "a/b c" else None
 

@@ -91,6 +91,13 @@ class Overview:
         self._stale_at += _SHARE * (time.thread_time() - began)
         return known
 
+    def open_events(self, limit: int) -> tuple[int, list[tuple[str, float]]]:
+        """How many streams have an event, and ids and scores of the ``limit`` with the highest."""
+        heads = self._read()
+        which = np.flatnonzero(heads.anomaly)
+        shown = first(_keys(heads, "score"), heads.ids, which, limit)
+        return len(which), [(id_text(heads.ids[at]), float(heads.score[at])) for at in shown]
+
     def most_unusual(self, count: int) -> list[str]:
         """The ids of the ``count`` streams with the highest scores."""
         heads = self._read()

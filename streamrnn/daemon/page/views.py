@@ -97,6 +97,10 @@ class PageViews:
             stream["silent"] = self._silent_in(stream["stream"])
         return said
 
+    def open_events(self, limit: int) -> tuple[int, list[tuple[str, float]]]:
+        """See ``Overview.open_events``; none before all is ready."""
+        return self._overview.open_events(limit) if self._readiness()[0] else (0, [])
+
     def _silent_in(self, name: str) -> int | None:
         """How many channels of a stream had no value in its last row; None where rows are not assembled."""
         standing = self._tally.standing(name)
