@@ -93,16 +93,14 @@ async def _switch(
     """Appends terms of as many shards as ``checkpoints``, and the heads of these, all or none."""
     last = int((await jetstream.state(subjects.results))["state"]["last_seq"])
     revision, now = last + 1, time.time_ns()  # the number that the terms get, or nothing is done
-    shards, rows = len(checkpoints), sum(head.rows for _, head in heads if head is not None)
+    shards = len(checkpoints)
     said = replace(terms, shards=shards).told()
     messages: list[tuple[str, bytes, Headers]] = [
         (subjects.settings, said, {"Nats-Expected-Last-Sequence": str(last)})
     ]
     for shard, pieces in enumerate(checkpoints):
-        checkpoint = Checkpoint(pieces, position, revision, rows, {}, now)
-        head = ShardHead(
-            shard, position=position, time_ns=now, rows=rows, revision=revision, checkpoint=checkpoint
-        )
+        checkpoint = Checkpoint(pieces, position, revision, 0, {}, now)  # as a shard that has taken nothing
+        head = ShardHead(shard, position=position, time_ns=now, revision=revision, checkpoint=checkpoint)
         messages.append((subjects.state(shard), head.told(), {}))
     expected = heads[shards - 1][0] if shards <= len(heads) else 0
     await jetstream.commit(messages, expected)

@@ -202,7 +202,9 @@ def test_another_number_of_shards(cluster):
     for member in cluster.members:
         member.start()
         member.wait_until_ready()
+    before = cluster.sent
     send_some(cluster)
+    assert sum(head.rows for head in cluster.heads().values()) == 10 * (cluster.sent - before)
     assert assert_as_replayed(cluster) > 10 * cluster.sent
 
 
