@@ -270,13 +270,12 @@ class Load:
                 for stream in range(streams):
                     header = {"seq": self.sent, "ts_ns": 10**18 + self.sent * 10**7}
                     parts = [f"stream-{stream}".encode(), pack_frame(values[stream], **header)]
-                    while not self._stopping:
-                        try:
-                            socket.send_multipart(parts, zmq.NOBLOCK)
-                            self.rows += 1
-                            break
-                        except zmq.Again:
-                            time.sleep(0.01)
+                    # a round that was begun is ended, unless nobody takes it any more
+                    while not socket.poll(0 if self._stopping else 100, zmq.POLLOUT):
+                        if self._stopping and not socket.poll(10_000, zmq.POLLOUT):
+                            return
+                    socket.send_multipart(parts)
+                    self.rows += 1
                 self.sent += 1
                 time.sleep(pause_s)
 

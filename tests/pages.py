@@ -107,6 +107,13 @@ class StandingPump:
         return nullcontext()
 
 
+class NoShadow:
+    """The succession of an engine that has no shadow."""
+
+    def hold(self, words: np.ndarray, hold: np.uint32) -> None:
+        pass
+
+
 class Site:
     """Pages over an engine of this process: ``views`` and, while it is open, ``http`` and ``server``.
 
@@ -121,8 +128,8 @@ class Site:
         good = (lambda: (True, "ok")), (lambda: (True, "ok"))
         self.journal = Path() if journal is None else journal
         reader = None if journal is None else JournalReader(journal)
-        self.operator = Operator(engine, journal)
-        self.operator.start(StandingPump())
+        self.operator = Operator(engine, NoShadow(), journal)
+        self.operator.start(StandingPump(), dict)
         door = Door(self.operator.act, token)
         self.server = WebServer("127.0.0.1", 0, CollectorRegistry(), *good, self.views, door, reader)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 KINDS = {1: "row", 2: "sequence", 3: "rows", 4: "event"}
-FLAGS = ["WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED", "ANOMALY", "BANDS"]
+FLAGS = ["WARMING", "GAP", "RESET", "IMPUTED", "DEGRADED", "RESTORED", "EVICTED", "ANOMALY", "BANDS", "HELD"]
 SIDES = "low", "high"
 EPOCH = datetime.datetime(1970, 1, 1)
 

@@ -1,12 +1,11 @@
 """What an operator's requests and verdicts do to the streams of an engine."""
 
-from contextlib import nullcontext
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from models import untrained
+from pages import NoShadow, StandingPump
 
 from streamrnn.daemon.operator import Operator
 from streamrnn.engine.engine import Engine
@@ -32,8 +31,8 @@ def engine() -> Engine:
 
 @pytest.fixture
 def operator(engine: Engine) -> Operator:
-    operator = Operator(engine)
-    operator.start(SimpleNamespace(paused=nullcontext))  # nothing steps these streams
+    operator = Operator(engine, NoShadow())
+    operator.start(StandingPump(), dict)
     yield operator
     operator.act({"do": "release", "prefix": ""}, "test").result()
     operator.stop()

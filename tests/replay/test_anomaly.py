@@ -127,7 +127,7 @@ def test_what_was_learned_of_another_model_is_forgotten(model, rows):
     ("word", "value"),
     [
         *(("ROWS", -1.0), ("EVENT", 65.0), ("INSTANT", -9.0), ("SMOOTHED", 1e30), ("OF_SMOOTHED", -1.0)),
-        *(("OF_RUN", 21.0), ("RUN", -1.0)),
+        *(("OF_RUN", 21.0), ("RUN", -1e30)),
     ],
 )
 def test_statistics_that_rows_cannot_lead_to_are_damage(model, rows, word, value):
