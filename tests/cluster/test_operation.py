@@ -30,7 +30,7 @@ KEPT = ("--keep-input", "86400", "--keep", "86400", "--pin", "1", "--checkpoint-
 
 
 OTHERS = ("json", "raw", "mqtt")
-long = pytest.mark.skipif("not config.getoption('--long')", reason="one more broker: run with --long")
+long = pytest.mark.skipif("not config.getoption('--long')", reason="starts one more: run with --long")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def sending(kind: str, takes: str, folder: Path, channels: list[str]) -> Iterato
         yield f'bind = ["{takes}"]\nsocket = "pull"\nformat = "{kind}"\n{more}', 'format = "json"\n', send
 
 
-@pytest.mark.parametrize("kind", [*OTHERS[:2], pytest.param(OTHERS[2], marks=long)])
+@pytest.mark.parametrize("kind", [OTHERS[0], *(pytest.param(kind, marks=long) for kind in OTHERS[1:])])
 def test_other_formats(cluster, tmp_path, kind):
     takes, publishes = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
     channels = [channel.name for channel in read_model(cluster.model).channels]
@@ -186,6 +186,7 @@ def test_other_formats(cluster, tmp_path, kind):
     cluster.wait_until_done()
 
 
+@long
 def test_too_few_shards_for_the_streams(tmp_path, model_file):
     with running(tmp_path, model_file, toml="[streams]\ncapacity = 6\n") as cluster:
         cluster.init("--shards", "3", *KEPT)

@@ -11,6 +11,7 @@ from streamrnn.cluster.heads import ShardHead
 from streamrnn.cluster.jetstream import Unavailable
 
 NONE = ShardHead(0)
+pytestmark = pytest.mark.skipif("not config.getoption('--long')", reason="fills logs: run with --long")
 
 
 def test_a_log_too_small_for_the_rows_between_two_checkpoints(tmp_path, model_file):
@@ -32,7 +33,6 @@ def test_a_log_too_small_for_the_rows_between_two_checkpoints(tmp_path, model_fi
         load.stop()
 
 
-@pytest.mark.skipif("not config.getoption('--long')", reason="checks again and again: run with --long")
 def test_a_check_while_what_it_reads_is_removed(tmp_path, model_file):
     with running(tmp_path, model_file) as cluster:
         cluster.init("--shards", "2", "--pin", "1", "--checkpoint-rows", "300")

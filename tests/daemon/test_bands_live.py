@@ -26,6 +26,8 @@ LEVELS = 0.5, 0.9
 ASKED = {"predict.bands": LEVELS}
 VALUES = np.random.default_rng(3).normal(0, 5, (ROWS, 3)).astype(np.float32)
 ENDS = "low50", "high50", "low90", "high90"
+KEPT = "live", "snapshots", "snapshots and adapt"
+long = pytest.mark.skipif("not config.getoption('--long')", reason="compiles one more: run with --long")
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_live_replayed_and_fed_are_the_same_bit_for_bit(model_file, tmp_path, li
     assert np.stack([message.bands[:, 0] for message in found]).tobytes() == wanted.tobytes()
 
 
-@pytest.mark.parametrize("kept", ["live", "snapshots", "snapshots and adapt"])
+@pytest.mark.parametrize("kept", ["live", *(pytest.param(kept, marks=long) for kept in KEPT[1:])])
 def test_streams_stay_when_bands_are_switched_on_and_off(model_file, tmp_path, live, kept):
     """Killed in between or not: values, score and step go on bit for bit, and bands begin anew."""
     settings = {"state.live": live} if kept == "live" else {"state.snapshots": str(tmp_path / "kept")}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.csv
+import pytest
 from daemons import COMPILE_S, wait_for
 from readme import command_lines, free_ports
 
@@ -102,6 +103,7 @@ def test_a_recording_becomes_a_model_that_runs_live(tmp_path, request):
     assert (np.nanmedian(np.abs(network), 0) < np.nanmedian(np.abs(persistence), 0)).all()
 
 
+@pytest.mark.skipif("not config.getoption('--long')", reason="compiles each of them: run with --long")
 def test_every_relation_is_trained_and_replayed(tmp_path):
     """With one epoch each; what they come to is ``tools/relations.py``'s to say."""
     said = commands()
