@@ -212,6 +212,10 @@ class ClusterOfTests:
 
         return dict(self.ask(read))
 
+    def wait_until_answered(self, rows: int, seconds: float = 60.0) -> None:
+        """Until so many rows are; what a gateway that is stopped has not taken from its socket is lost."""
+        wait_for(lambda: sum(head.rows for head in self.heads().values()) == rows, "all rows", seconds)
+
     def log_of(self, kind: str) -> list[Logged]:
         """All messages of the input or of the output, in order."""
         inputs = kind == "in"
