@@ -14,7 +14,7 @@ import numpy as np
 
 from streamrnn.daemon.caller import Caller
 from streamrnn.daemon.driver import Driver
-from streamrnn.daemon.operator import Operator, find_streams, words_of
+from streamrnn.daemon.operator import Operator
 from streamrnn.daemon.page.read_records import read_heads
 from streamrnn.daemon.state_keeper import Keeper
 from streamrnn.engine.engine import Engine
@@ -23,6 +23,8 @@ from streamrnn.state.ask import SOCKET, address_in
 from streamrnn.streams.choose import first, holding
 from streamrnn.streams.exchange import (
     find_slots,
+    find_streams,
+    ids_of,
     number_of,
     records_of,
     refuse_another,
@@ -260,12 +262,12 @@ class Control:
             slots = self._engine.core.slots
             found = np.flatnonzero(slots.committed) if names is None else self._find(names)
             request_resets(slots, found)
-            self._operator.succession.reset(None if names is None else words_of(names))
+            self._operator.succession.reset(None if names is None else ids_of(names))
         return len(found)
 
     def _find(self, names: list[str]) -> np.ndarray:
         """The slots of ``names``, each once, (n,) int64, while the pump stands; all of them, or UserError."""
-        found = find_streams(self._engine, words_of(names))
+        found = find_streams(self._engine.core.slots, ids_of(names))
         refuse_unknown([name for name, slot in zip(names, found, strict=True) if slot < 0])
         return np.unique(found)
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ from streamrnn.daemon.succession import Succession
 from streamrnn.engine.engine import Engine
 from streamrnn.errors import UserError
 from streamrnn.streams.choose import holding
-from streamrnn.streams.exchange import find_slots, number_of, refuse_unknown
+from streamrnn.streams.exchange import find_streams, ids_of, number_of, refuse_unknown
 from streamrnn.streams.holding import BY_HAND, FREE, UNTIL_OVER, set_hold
 from streamrnn.streams.judging import NORMAL, REAL, UNDO, judge
 from streamrnn.streams.record import HOLD, ID_WORDS
-from streamrnn.streams.slots import id_words
 
 log = logging.getLogger("streamrnn")
 
@@ -98,7 +96,7 @@ class Operator:
         changed = 0
         for first in range(0, len(words), _AT_ONCE):
             with self._driver.paused():
-                found = find_streams(self._engine, words[first : first + _AT_ONCE])
+                found = find_streams(self._engine.core.slots, words[first : first + _AT_ONCE])
                 changed += set_hold(self._engine.core.slots, found[found >= 0], hold)
                 self.succession.hold(words[first : first + _AT_ONCE], hold)
         return changed
@@ -115,7 +113,7 @@ class Operator:
         """
         with self._driver.paused():
             core = self._engine.core
-            slot = int(find_streams(self._engine, words_of([stream]))[0])
+            slot = int(find_streams(core.slots, ids_of([stream]))[0])
             if slot < 0:
                 return ""
             began = int(core.slots.notes[slot]["began"])
@@ -134,9 +132,9 @@ class Operator:
 
     def _named(self, names: list[str]) -> np.ndarray:
         """The ids of streams, (n, ID_WORDS) uint64; all of them are there, or UserError."""
-        words = words_of(names)
+        words = ids_of(names)
         with self._driver.paused():
-            found = find_streams(self._engine, words)
+            found = find_streams(self._engine.core.slots, words)
         refuse_unknown([name for name, slot in zip(names, found, strict=True) if slot < 0])
         return np.unique(words, axis=0)
 
@@ -145,24 +143,6 @@ class Operator:
         slots = self._engine.core.slots
         ids = slots.ids.reshape(-1, ID_WORDS)[slots.committed > 0]
         return ids[holding(ids, prefix.encode(errors="surrogatepass"), anywhere=False)]
-
-
-def words_of(names: list[str]) -> np.ndarray:
-    """Ids as they are stored, (n, ID_WORDS) uint64; zeros, which no stream has, for what is no id."""
-    words = np.zeros((len(names), ID_WORDS), np.uint64)
-    for row, name in enumerate(names):
-        with suppress(ValueError):
-            words[row] = id_words(name)
-    return words
-
-
-def find_streams(engine: Engine, words: np.ndarray) -> np.ndarray:
-    """The slots of streams of such ids, (n,) int64, -1 for one that is not there; while the pump stands."""
-    slots = engine.core.slots
-    found = np.full(len(words), -1, np.int64)
-    find_slots(slots, np.ascontiguousarray(words).reshape(-1), found)
-    found[(found >= 0) & (slots.committed[found] == 0)] = -1
-    return found
 
 
 def _are_texts(names: list[object]) -> bool:

@@ -19,7 +19,7 @@ from streamrnn.errors import ConfigError, UserError
 from streamrnn.model.model import Model
 from streamrnn.model.model_file import read_model
 from streamrnn.settings.config import Config
-from streamrnn.streams.exchange import find_slots, request_resets
+from streamrnn.streams.exchange import find_streams, request_resets
 from streamrnn.streams.holding import set_hold
 
 log = logging.getLogger("streamrnn")
@@ -138,10 +138,8 @@ class Succession:
     def _known(self, words: np.ndarray) -> np.ndarray:
         """The slots of those of some ids that the shadow has streams of, each once, (n,) int64."""
         assert self.shadow is not None
-        slots, found = self.shadow.engine.core.slots, np.full(len(words), -1, np.int64)
-        find_slots(slots, np.ascontiguousarray(words).reshape(-1), found)
-        found = np.unique(found[found >= 0])
-        return found[slots.committed[found] > 0]
+        found = find_streams(self.shadow.engine.core.slots, words)
+        return np.unique(found[found >= 0])
 
     def settle(
         self,

@@ -4,7 +4,8 @@ Nothing in a snapshot's body is trusted: whoever reads one asks ``whole_records`
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from streamrnn.streams.record import (
 )
 from streamrnn.streams.recovery import sane
 from streamrnn.streams.rules import request_reset
-from streamrnn.streams.slots import Slots, find, id_text, is_id
+from streamrnn.streams.slots import Slots, find, id_text, id_words, is_id
 from streamrnn.streams.snapshot import Snapshot
 from streamrnn.wire.memory import address_of
 
@@ -83,6 +84,23 @@ def find_slots(slots, ids, found):
     """``find`` for many: ``found``, (n,) int64, gets the slots, or -1, of ``ids``, (n * ID_WORDS,) uint64."""
     for which in range(found.size):
         found[which] = find(slots, address_of(ids, which * ID_WORDS))
+
+
+def ids_of(names: Sequence[str]) -> np.ndarray:
+    """Ids as they are stored, (n, ID_WORDS) uint64; zeros, which no stream has, for what is no id."""
+    words = np.zeros((len(names), ID_WORDS), np.uint64)
+    for row, name in enumerate(names):
+        with suppress(ValueError):
+            words[row] = id_words(name)
+    return words
+
+
+def find_streams(slots: Slots, words: np.ndarray) -> np.ndarray:
+    """The slots of streams of such ids, (n,) int64, -1 for one that is not there; nothing may step them."""
+    found = np.full(len(words), -1, np.int64)
+    find_slots(slots, np.ascontiguousarray(words).reshape(-1), found)
+    found[(found >= 0) & (slots.committed[found] == 0)] = -1
+    return found
 
 
 @compiled
