@@ -91,9 +91,8 @@ class Pins:
             return
         shard = int(message.subject.rpartition(".")[2])
         pin = self._pins[shard]
-        told = message.reply.split(
-            "."
-        )  # $JS.ACK.stream.consumer.deliveries.number.number-in-consumer.time.pending
+        # $JS.ACK.stream.consumer.deliveries.number.number-in-consumer.time.pending
+        told = message.reply.split(".")
         number = int(told[-4])
         if shard in self._closed:
             await self._say(message.reply, b"-NAK")

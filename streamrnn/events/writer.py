@@ -130,10 +130,7 @@ class Writer:
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
-            for ending in (
-                False,
-                True,
-            ):  # here: where all cores are taken, a thread that gives way waits long
+            for ending in (False, True):  # here, as a thread that gives way waits long for a core
                 self._try_turn(ending)
         if self._journal is not None:
             self._journal.close()

@@ -1,8 +1,7 @@
 """What a record remembers of the event that goes on in its stream. Compiled.
 
 An event's rows are those that say ANOMALY: from the threshold on, but for those with a score below half of
-it.
-It has ended when none came for so long that the next one begins another, see ``score.event_after``.
+it. It has ended when none came for so long that the next one begins another, see ``score.event_after``.
 """
 
 import numpy as np
@@ -37,9 +36,8 @@ def _name_causes(core, row, to):
         found, best = -1, _ZERO
         for output in range(core.net.outputs):
             share = shares[first + output]
-            is_left = share < least or (
-                share == least and output > last
-            )  # of equal ones the first comes first
+            # of equal ones the first comes first
+            is_left = share < least or (share == least and output > last)
             if is_left and share > best:
                 found, best = output, share
         state[to + place] = cause(found, best)
