@@ -1,6 +1,6 @@
 """The commands that look after the journal of events."""
 
-import time
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ _MOST = 1_000_000
 
 
 def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    from streamrnn.events.commands import moment
+    from streamrnn.settings.moments import parse_moment
 
     if value is None:
         return None
     try:
-        return moment(value, time.time_ns())
-    except (ValueError, OverflowError) as error:
+        return parse_moment(value, datetime.datetime.now(datetime.UTC))
+    except ValueError as error:
         raise click.BadParameter(f"{error}.") from None
 
 
@@ -60,8 +60,8 @@ def choosing(command: Any) -> Any:
 def events() -> None:
     """Look at what happened to streams, and judge it.
 
-    TARGET is the journal, the file of events.path, or the .toml file that sets it. Times are UTC where they
-    do not say otherwise.
+    TARGET is the journal, the file of events.path, or the .toml file that sets it. Times are given as 22:00
+    (the last), 2026-11-30T07:00 or 2h ago, of this machine's zone; those printed are UTC.
     """
 
 

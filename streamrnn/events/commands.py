@@ -14,7 +14,6 @@ from streamrnn.errors import UserError
 from streamrnn.events.journal import FIELDS, Filter, Journal
 from streamrnn.model.inspect import align
 from streamrnn.settings.config import load_config
-from streamrnn.settings.values import parse_duration
 from streamrnn.state.ask import ask
 from streamrnn.state.target import duration, say, utc
 from streamrnn.system.whole_file import whole_file
@@ -25,7 +24,6 @@ _LOOK_S = 0.5
 _COLUMNS = ("id", "kind", "stream", "begin", "lasted", "rows", "peak", "cause", "verdict", "note")
 _TIMES = ("begin_ns", "end_ns", "begin_wall_ns", "end_wall_ns", "judged_ns")
 _CAUSE = 0.2  # the least share that is named
-_DAY_S = 86400
 
 
 def list_(target: Path, chosen: Filter, limit: int, as_json: bool) -> int:
@@ -105,22 +103,6 @@ def judge(target: Path, event: int, verdict: str, note: str | None) -> int:
         judged = journal.judge(event, verdict, note)
     say(f"event {event} of {_shown(judged['stream'])}: {verdict or 'no verdict'}; no daemon was told")
     return 0
-
-
-def moment(text: str, now_ns: int) -> int:
-    """A time of CLOCK_REALTIME, ns: of ISO 8601, or so long before ``now_ns`` as "2h". Raises ValueError."""
-    try:
-        return now_ns - round(parse_duration(text) * 1e9)
-    except ValueError:
-        pass
-    try:
-        when = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no time; write 2h, 3d, 2026-11-30 or 2026-11-30T07:00") from None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=datetime.UTC)
-    since = when - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-    return ((since.days * _DAY_S + since.seconds) * 10**6 + since.microseconds) * 1000
 
 
 def _path(target: Path) -> Path:
