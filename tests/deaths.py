@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -131,8 +131,9 @@ def left_in(records: np.ndarray, names: list[str]) -> Left:
 class Witness:
     """An engine that is never killed, fed what the lives committed, one after another."""
 
-    def __init__(self, daemon: Daemon, values: np.ndarray):
-        self.engine, self.values = daemon.engine(), values
+    def __init__(self, daemon: Daemon, values: np.ndarray, period_ns: int = 0):
+        """``period_ns``: between the times of rows whose number tells their time; 0 = they have none."""
+        self.engine, self.values, self.period_ns = daemon.engine(), values, period_ns
         self.before = Left(np.full(STREAMS, -1), np.zeros(STREAMS, np.int64), [])
         self.lives: deque[Life] = deque(maxlen=2)
         self.rows = self.predictions = 0
@@ -147,7 +148,8 @@ class Witness:
         at = np.cumsum(count) - count
         seq = np.arange(len(stream)) - np.repeat(at - first, count)
         rows = self.values[(31 * stream + seq) % ROWS]
-        answers = self.engine.feed(NAMES, stream, rows, seq.astype(np.uint64))
+        times = seq * self.period_ns if self.period_ns else None
+        answers = self.engine.feed(NAMES, stream, rows, seq.astype(np.uint64), times)
         assert (answers.outcome == PREDICTED).all()
         self.lives.append(Life(first, at, count, answers))
         self.heed(stream, answers)
@@ -218,6 +220,21 @@ def at_full_load(daemon: Daemon, values: np.ndarray) -> Iterator[deque[list[byte
                 thread.join(DEADLINE_S)
             source.close()
             sink.close()
+
+
+def settings_in(folder: Path, live: str) -> dict[str, Any]:
+    """Of a daemon with sockets in ``folder`` and its live state in ``live``."""
+    return {
+        "input.bind": (f"ipc://{folder}/in",),
+        "input.socket": "pull",
+        "output.bind": (f"ipc://{folder}/out",),
+        "http.listen": "",
+        "log.level": "warning",
+        "faults.gap": "step",
+        "faults.max_gap": 1024,
+        "streams.capacity": STREAMS,
+        "state.live": live,
+    }
 
 
 class Deaths:

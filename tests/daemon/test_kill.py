@@ -8,12 +8,13 @@ import tempfile
 import numpy as np
 import pytest
 from daemons import launch
-from deaths import CHANNELS, LIVES, ROWS, STREAMS, Deaths, Witness, at_full_load
+from deaths import CHANNELS, LIVES, ROWS, STREAMS, Deaths, Witness, at_full_load, settings_in
 from models import untrained
 
 from streamrnn.model.model_file import write_model
 
 # the clock lets nothing go; times are from 1970 on, of which the log would speak
+HOUR_NS = 3600 * 10**9
 ASSEMBLED = {
     "input.format": "json",
     "assemble.period": "1h",
@@ -41,21 +42,11 @@ def test_any_number_of_deaths(tmp_path, request, snapshots, more, window, rounds
     write_model(untrained("lstm", channels=CHANNELS, hidden=8, window=window), model)
     values = np.random.default_rng(0).normal(size=(ROWS, CHANNELS)).astype(np.float32)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as live:
-        settings = {
-            "input.bind": (f"ipc://{tmp_path}/in",),
-            "input.socket": "pull",
-            "output.bind": (f"ipc://{tmp_path}/out",),
-            "http.listen": "",
-            "log.level": "warning",
-            "faults.gap": "step",
-            "faults.max_gap": 1024,
-            "streams.capacity": STREAMS,
-            "state.live": live,
-        } | more
+        settings = settings_in(tmp_path, live) | more
         if snapshots:
             settings |= {"state.snapshots": str(tmp_path / "snapshots"), "state.interval": "5ms"}
         with launch(model, settings, program=LIVES) as daemon, at_full_load(daemon, values) as heard:
-            witness = Witness(daemon, values)
+            witness = Witness(daemon, values, HOUR_NS if more is ASSEMBLED else 0)
             deaths = Deaths(daemon, heard, witness, seed=7 + snapshots)
             for _ in range(rounds):
                 deaths.die_once()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from daemons import launch, wait_for
-from deaths import CHANNELS, LIVES, NAMES, ROWS, STREAMS, Deaths, Witness, at_full_load
+from deaths import CHANNELS, LIVES, NAMES, ROWS, STREAMS, Deaths, Witness, at_full_load, settings_in
 from models import untrained
 
 from streamrnn.engine.engine import Answers
@@ -88,20 +88,8 @@ def test_every_event_is_told_once(tmp_path: Path, request):
     for row in range(200, ROWS, 230):
         values[row : row + 3] *= rng.uniform(20, 60)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as live:
-        settings = {
-            "input.bind": (f"ipc://{tmp_path}/in",),
-            "input.socket": "pull",
-            "output.bind": (f"ipc://{tmp_path}/out",),
-            "http.listen": "",
-            "log.level": "warning",
-            "faults.gap": "step",
-            "faults.max_gap": 1024,
-            "streams.capacity": STREAMS,
-            "streams.workers": 2,
-            "state.live": live,
-            "events.path": str(tmp_path / "events.db"),
-        }
-        with launch(model, settings, program=LIVES) as daemon:
+        more = {"streams.workers": 2, "events.path": str(tmp_path / "events.db")}
+        with launch(model, settings_in(tmp_path, live) | more, program=LIVES) as daemon:
             witness = Listener(daemon, values)
             with at_full_load(daemon, values) as heard:
                 deaths = Deaths(daemon, heard, witness, seed=5)
